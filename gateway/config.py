@@ -1,0 +1,221 @@
+"""``wardgate.yaml``: every setting, its unit, its default and its bounds.
+
+Configuration is validated as a whole before anything is built from it: an unknown key, a missing secret or
+a value out of bounds refuses to start and says which key, what is wrong and what to do. The JSON Schema
+(``wardgate config schema``) and ``docs/reference/configuration.md`` are generated from these models.
+
+Relative paths are relative to the folder of the configuration file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gateway.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+RiskName = Literal["read", "reversible", "compensable", "irreversible"]
+ModeName = Literal["observe", "warn", "enforce"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(Section):
+    host: str = Field("127.0.0.1", description="Address agents connect to.")
+    port: int = Field(8700, ge=0, le=65_535, description="Port agents connect to; 0 picks a free one.")
+    admin_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")
+    admin_port: int = Field(8701, ge=0, le=65_535, description="Port of health, metrics and the admin API.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host header values accepted besides loopback names and the bound address."
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Origin header values accepted from browsers; none by default."
+    )
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    max_depth: int = Field(64, ge=4, le=100, description="Nesting of a request body.")
+    body_timeout_s: Seconds = Field(10.0, description="Time a client has to send a request body.")
+    drain_s: Seconds = Field(30.0, description="Time calls in flight get to finish on SIGTERM.")
+    session_idle_s: Seconds = Field(3600.0, description="Idle life of a legacy MCP session.")
+    max_sessions: int = Field(10_000, ge=1, description="Legacy MCP sessions held at once.")
+
+
+class LimitsConfig(Section):
+    in_flight: int = Field(512, ge=1, description="Calls in flight in the whole gateway.")
+    in_flight_per_agent: int = Field(64, ge=1, description="Calls in flight of one agent.")
+    policy_input_bytes: int = Field(256 * 1024, ge=1024, description="Arguments policy is asked about.")
+    policy_input_nodes: int = Field(20_000, ge=100, description="JSON values in those arguments.")
+    result_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest result passed on.")
+
+
+class StorageConfig(Section):
+    path: Path = Field(Path("wardgate.db"), description="SQLite file of journal, keys and payloads.")
+    key_file: Path | None = Field(
+        None,
+        description="File with the 32-byte storage key (base64), mode 0600. Or set WARDGATE_STORAGE_KEY. "
+        "'wardgate init' makes one.",
+    )
+    payload_days: int = Field(
+        30, ge=0, le=3650, description="Days arguments and results are kept; 0 keeps none."
+    )
+    read_batch_ms: int = Field(20, ge=1, le=1000, description="How long records of reads wait for company.")
+    queue: int = Field(10_000, ge=100, description="Records waiting for the disk before calls are refused.")
+
+
+class PolicyConfig(Section):
+    path: Path = Field(Path("policies"), description="Folder of Rego modules, data and tests.")
+    pack: str | None = Field(None, description="A shipped pack to load instead of, or under, the folder.")
+    engine: Literal["embedded"] = "embedded"
+    reload: bool = Field(True, description="Reload when a file of the folder changes.")
+
+
+class ToolConfig(Section):
+    """The operator's manifest of a tool; ``match`` keys are exact names or ``*`` globs of the upstream."""
+
+    risk: RiskName | None = None
+    effects: tuple[str, ...] = ()
+    domain: str = "general"
+    idempotent: bool = False
+    effect_key: str | None = Field(None, description="Template over arguments, such as refund:{payment_id}.")
+    cost_micro_usd: int = Field(0, ge=0)
+    deadline_s: Seconds | None = None
+    integrity: Literal["trusted", "untrusted"] = "untrusted"
+    confidentiality: int = Field(0, ge=0, le=3)
+    sensitive: tuple[str, ...] = Field((), description="JSON pointers into arguments that are redacted.")
+    polling: bool = False
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("sensitive")
+    @classmethod
+    def _pointers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pointer in value:
+            if not pointer.startswith("/"):
+                raise ValueError(f"'{pointer}' is not a JSON pointer: it must start with '/'")
+        return value
+
+
+class UpstreamConfig(Section):
+    url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
+    command: tuple[str, ...] | None = Field(None, description="Command of an MCP server on stdio.")
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Environment of the command; ${NAME} expands."
+    )
+    cwd: Path | None = None
+    headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
+    shared: bool = Field(False, description="One stdio child for all principals instead of one each.")
+    mode: ModeName = Field("enforce", description="The gateway's own mode for this upstream.")
+    trust_hints: bool = Field(False, description="Believe readOnlyHint of the server's annotations.")
+    deadline_s: Seconds = 60.0
+    connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
+    children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
+    tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> UpstreamConfig:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("give exactly one of 'url' and 'command'")
+        if self.url is not None and not re.match(r"^https?://", self.url):
+            raise ValueError("'url' must start with http:// or https://")
+        if self.command is not None and not self.command:
+            raise ValueError("'command' is empty")
+        return self
+
+
+class AgentConfig(Section):
+    owner: str = Field(description="The human or team behind the agent.")
+    tenant: Name = "default"
+    labels: tuple[str, ...] = ()
+    environment: str = "default"
+    mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
+
+
+class TelemetryConfig(Section):
+    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP traces endpoint; none exports nothing.")
+    sample: float = Field(
+        0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+    max_tool_labels: int = Field(200, ge=1, description="Tools named in metrics before '_other'.")
+
+
+class Config(Section):
+    mode: ModeName = Field(
+        "enforce",
+        description="The gateway's own mode; the strictest of the three applies"
+        " nowhere: the most lenient of gateway, upstream and agent does.",
+    )
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    storage: StorageConfig = StorageConfig()
+    policy: PolicyConfig = PolicyConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
+    agents: dict[Name, AgentConfig] = Field(default_factory=dict)
+
+
+def load(path: Path) -> Config:
+    """Read, expand ``${NAME}`` and validate; every problem is one ``ConfigError`` that lists them all."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}. Run 'wardgate init' to make one.") from error
+    try:
+        raw = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping")
+    try:
+        config = Config.model_validate(_absolute(raw, path.resolve().parent))
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}" for e in error.errors()
+        ]
+        raise ConfigError(f"{path}:\n" + "\n".join(lines)) from error
+    for name, upstream in config.upstreams.items():
+        for kind, values in (("env", upstream.env), ("headers", upstream.headers)):
+            for key, value in values.items():
+                expand(value, f"{path}: upstreams.{name}.{kind}.{key}")
+    return config
+
+
+def expand(value: str, where: str) -> str:
+    """Replace ``${NAME}`` from the environment; a missing variable is an error, never an empty secret."""
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{where}: environment variable {name} is not set")
+        return os.environ[name]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
+
+
+def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Make the paths of a raw document absolute, with the defaults written out."""
+    raw = dict(raw)
+    for section, key, default in (
+        ("storage", "path", "wardgate.db"), ("storage", "key_file", None), ("policy", "path", "policies"),
+    ):  # fmt: skip
+        part = raw.get(section)
+        part = {} if part is None else part
+        if not isinstance(part, dict):
+            continue
+        value = part.get(key, default)
+        if isinstance(value, str):
+            raw[section] = {**part, key: str(base / value)}
+    upstreams = raw.get("upstreams")
+    if isinstance(upstreams, dict):
+        for upstream in upstreams.values():
+            if isinstance(upstream, dict) and isinstance(upstream.get("cwd"), str):
+                upstream["cwd"] = str(base / upstream["cwd"])
+    return raw

@@ -1,0 +1,78 @@
+"""Everything the gateway raises on purpose, drawn as a tree.
+
+    WardgateError                 carries a code of ``reasons.py`` and a detail for operators
+     ├─ ConfigError               configuration that must not start
+     ├─ Refused                   a request refused before it became a call
+     │   ├─ Unauthenticated       401
+     │   └─ Overloaded            carries a retry hint
+     ├─ PolicyError               the engine could not give a usable answer: a deny
+     ├─ JournalError              the record could not be made durable: a deny
+     ├─ StateError                the facts could not be read: a deny
+     └─ UpstreamError
+         ├─ NotSent               proven: no byte of the call was handed to the transport
+         └─ InDoubt               anything else: the effect may have happened
+
+``detail`` is for operators (logs and records); what agents are told comes from the reason alone, so that
+arguments, paths and secrets inside an exception can never reach them.
+"""
+
+from __future__ import annotations
+
+from gateway.reasons import REASONS, Reason
+
+
+class WardgateError(Exception):
+    """Base of all; ``code`` must be one of ``reasons.REASONS``."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+    @property
+    def reason(self) -> Reason:
+        return REASONS[self.code]
+
+
+class ConfigError(Exception):
+    """Configuration that must not start; the message names the key, the problem and the remedy."""
+
+
+class Refused(WardgateError):
+    """A request refused before it became a call: bad shape, unknown session, wrong host."""
+
+
+class Unauthenticated(Refused):
+    """No principal could be established. Never turned into a default identity."""
+
+
+class Overloaded(Refused):
+    """A bound on work in flight was reached; ``retry_after`` is in seconds."""
+
+    def __init__(self, code: str = "overloaded", detail: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(code, detail)
+        self.retry_after = retry_after
+
+
+class PolicyError(WardgateError):
+    """The engine raised, overran, or answered with undefined or an unknown shape."""
+
+
+class JournalError(WardgateError):
+    """A record could not be made durable."""
+
+
+class StateError(WardgateError):
+    """Facts could not be read or settled."""
+
+
+class UpstreamError(WardgateError):
+    """A call did not bring back an answer."""
+
+
+class NotSent(UpstreamError):
+    """No byte of the call was handed to the transport, so it cannot have had an effect."""
+
+
+class InDoubt(UpstreamError):
+    """The call may have reached the upstream and its outcome is unknown."""

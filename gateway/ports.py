@@ -1,0 +1,166 @@
+"""What the pipeline needs from the world, one small protocol each.
+
+Implementations are named in ``app.py`` only. Methods that a remote implementation must await are
+``async`` here even where today's never suspends; the rest are plain, because a plain call is what makes
+the path of a call readable and cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from gateway.model import Action, Answer, Call, Decision, Facts, Kind, Outcome, Principal, Refusal, Tool
+
+Emit = Callable[[bytes], Awaitable[None]]
+"""Hands one JSON-RPC notification of the upstream (raw bytes) to the client, in order."""
+
+
+class Clock(Protocol):
+    """Time, so that no other part reads it."""
+
+    def now_ns(self) -> int:
+        """Wall clock, nanoseconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+
+
+class Catalog(Protocol):
+    """Which tools there are, and what the operator says of them."""
+
+    revision: str
+
+    def resolve(self, kind: Kind, upstream: str, name: str) -> Tool:
+        """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""
+
+    def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
+        """All that are listed, in the upstream's order; of one upstream or of all."""
+
+
+class State(Protocol):
+    """Hot facts: counters, budgets, labels, breaker and trust summaries, effects under way."""
+
+    async def begin(self, call: Call) -> Facts:
+        """Gather the facts and reserve what the call may use. Idempotent by call id."""
+
+    async def settle(self, call: Call, action: Action, outcome: Outcome | None) -> None:
+        """Turn the reservation into what really happened. Idempotent by call id."""
+
+    def slow(self, principal: Principal) -> Facts:
+        """Only the facts that lists may depend on."""
+
+
+class ResultDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ``result`` entry point says: the decision and the result that may be shown."""
+
+    decision: Decision
+    result_json: bytes
+
+
+class Policy(Protocol):
+    """The engine behind the four entry points. Every failure inside is a deny, never an exception."""
+
+    revision: str
+
+    async def call(self, call: Call, facts: Facts) -> Decision:
+        """Decide a call before it happens."""
+
+    def wants_result(self, call: Call) -> bool:
+        """Whether any module is in scope of the call's result; when not, it is relayed untouched."""
+
+    async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
+        """Decide what of a result may be shown."""
+
+    def visible(self, principal: Principal, tools: Sequence[Tool], facts: Facts) -> Sequence[Tool]:
+        """The tools this principal may see; cached per revision, catalog and slow facts."""
+
+    def modify(self, call: Call, decision: Decision) -> Mapping[str, object] | None:
+        """New arguments where obligations change them, or ``None``."""
+
+
+class Approvals(Protocol):
+    """The queue of held calls."""
+
+    async def hold(self, call: Call, decision: Decision) -> Refusal | None:
+        """Open or find the approval of an escalated call; ``None`` when it is already granted."""
+
+
+class Journal(Protocol):
+    """The append-only account of each call."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether a record can be made durable at this moment."""
+
+    async def intent(self, call: Call, facts: Facts, decision: Decision, action: Action) -> None:
+        """Record what is about to happen.
+
+        For a call that may write this returns when the record is on disk, or raises ``JournalError``; for
+        a read it returns when the record is queued.
+        """
+
+    async def settle(
+        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
+    ) -> None:
+        """Record what happened, or that nothing was sent. Same durability as ``intent``."""
+
+    def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
+        """Note a request that never became a call. Bounded in rate; never blocks, never raises."""
+
+
+class Upstreams(Protocol):
+    """Where calls go out."""
+
+    async def execute(self, call: Call, emit: Emit | None) -> Outcome:
+        """Send the call and wait for its answer, up to the deadline of its manifest.
+
+        Never raises for what an upstream does: a proven non-send is ``not_sent``, everything that is not
+        an answer is ``in_doubt`` (``Outcome.code`` says which fault).
+        """
+
+
+class Telemetry(Protocol):
+    """Metrics and spans. Never raises, never blocks."""
+
+    def call_started(self, call: Call) -> object:
+        """Returns a token for ``call_ended``; holds the span when the call is sampled."""
+
+    def call_ended(self, token: object, call: Call, answer: Answer) -> None: ...
+
+    def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
+
+    def refused(self, code: str, surface: str) -> None: ...
+
+    def unenforced(self, stage: str, reason: str) -> None:
+        """Something that should have been enforced was not; counted, and alerted on."""
+
+    def traceparent(self, token: object) -> str:
+        """The W3C header to send on; valid also for calls that are not sampled."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one call needs, put together by ``app.py`` and swapped as a whole on reload."""
+
+    clock: Clock
+    catalog: Catalog
+    state: State
+    policy: Policy
+    approvals: Approvals
+    journal: Journal
+    upstreams: Upstreams
+    telemetry: Telemetry
+    limits: Limits
+    controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
+
+
+class Limits(Protocol):
+    """Bounds on work in flight."""
+
+    def enter(self, principal: Principal) -> None:
+        """Raise ``Overloaded`` when the gateway or this agent has too much in flight."""
+
+    def leave(self, principal: Principal) -> None: ...

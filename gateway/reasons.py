@@ -1,0 +1,155 @@
+"""The closed list of reason codes the gateway itself gives.
+
+Every refusal carries one code of this list or one that a policy bundle declares in its METADATA. The same
+word stands in the record, the metric label, the span, the log line, the answer to the agent and the docs,
+so a person who sees it in one place can look it up in all others.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class Party(StrEnum):
+    """Who can do something about a refusal."""
+
+    AGENT = "agent"  # change the call
+    OPERATOR = "operator"  # change configuration or policy
+    UPSTREAM = "upstream"  # the tool server misbehaved
+    GATEWAY = "gateway"  # our own fault or limit
+
+
+class Reason(NamedTuple):
+    """What one code means.
+
+    ``retryable`` says that the identical call may succeed later without anybody changing anything; an
+    ``unavailable`` reason is never counted as a denial by breakers or trust.
+    """
+
+    code: str
+    title: str
+    message: str  # shown to the model; a plain sentence
+    remedy: str  # what would be accepted instead
+    party: Party
+    retryable: bool = False
+    unavailable: bool = False
+
+
+_ALL: Final = (
+    # -- identity ------------------------------------------------------------------------------------
+    Reason("no_credential", "No credential", "The request carried no credential.",
+           "Send an agent key as 'Authorization: Bearer …'.", Party.AGENT),
+    Reason("bad_credential", "Malformed or unknown credential", "The credential is malformed or unknown.",
+           "Ask an operator for a valid key: 'wardgate keys new'.", Party.AGENT),
+    Reason("revoked_credential", "Revoked credential", "The credential has been revoked.",
+           "Ask an operator for a new key.", Party.AGENT),
+    Reason("expired_credential", "Expired credential", "The credential has expired.",
+           "Ask an operator to rotate the key: 'wardgate keys rotate'.", Party.AGENT),
+    Reason("wrong_role", "Role not sufficient", "This credential may not do that.",
+           "Use a credential with the needed role.", Party.OPERATOR),
+    # -- shape of the request ------------------------------------------------------------------------
+    Reason("malformed_json", "Malformed JSON", "The body is not valid JSON.",
+           "Send one JSON object, UTF-8, without NaN, duplicate keys or lone surrogates.", Party.AGENT),
+    Reason("duplicate_key", "Duplicate JSON key", "An object in the body has the same key twice.",
+           "Send each key once: two readers of the body could disagree on its meaning.", Party.AGENT),
+    Reason("number_out_of_range", "Number out of range", "A number in the body is not finite or beyond 64 bits.",
+           "Send large identifiers as strings.", Party.AGENT),
+    Reason("too_deep", "JSON nested too deeply", "The body is nested too deeply.",
+           "Flatten the arguments.", Party.AGENT),
+    Reason("too_large", "Request too large", "The request is larger than this gateway accepts.",
+           "Send less, or a reference to the data.", Party.AGENT),
+    Reason("args_too_large", "Arguments too large to decide", "The arguments are larger than policy can be asked about.",
+           "Send smaller arguments, or a reference to the data.", Party.AGENT),
+    Reason("batch_refused", "JSON-RPC batch", "JSON-RPC batches are not accepted.",
+           "Send one message a request.", Party.AGENT),
+    Reason("invalid_request", "Invalid request", "The message is not a valid request of this protocol.",
+           "See the message for the field.", Party.AGENT),
+    Reason("header_mismatch", "Header and body disagree", "A protocol header does not match the body.",
+           "Send headers that repeat the body exactly, or none.", Party.AGENT),
+    Reason("unsupported_version", "Unsupported protocol version", "This protocol version is not supported.",
+           "Use one of the versions the answer lists.", Party.AGENT),
+    Reason("origin_refused", "Host or Origin refused", "The Host or Origin header is not allowed.",
+           "Add the host to 'server.allowed_hosts'.", Party.OPERATOR),
+    Reason("unknown_session", "Unknown session", "The session id is unknown, expired or belongs to somebody else.",
+           "Initialize again.", Party.AGENT),
+    Reason("unknown_method", "Unknown method", "This method is not offered here.",
+           "Use a method the server lists.", Party.AGENT),
+    # -- catalog -------------------------------------------------------------------------------------
+    Reason("unknown_upstream", "Unknown upstream", "There is no such upstream.",
+           "See the list of tools.", Party.AGENT),
+    Reason("unknown_tool", "Unknown tool", "There is no such tool.", "See the list of tools.", Party.AGENT),
+    Reason("not_visible", "Tool not visible to this agent", "There is no such tool.",
+           "See the list of tools.", Party.AGENT),
+    Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments are not an object.",
+           "Send the arguments the tool's schema asks for.", Party.AGENT),
+    # -- policy --------------------------------------------------------------------------------------
+    Reason("no_rule_allows", "No rule allows this", "No policy rule allows this call.",
+           "Ask the owner of the policy to allow it.", Party.OPERATOR),
+    Reason("policy_error", "Policy could not be evaluated", "A policy rule failed to evaluate, so the call is refused.",
+           "The owner of the policy has been given the details.", Party.OPERATOR),
+    Reason("policy_undefined", "Policy gave no answer", "The policy gave no answer, so the call is refused.",
+           "The owner of the policy has been given the details.", Party.OPERATOR),
+    Reason("policy_bad_shape", "Policy answered nonsense", "The policy's answer has an unknown shape, so the call is refused.",
+           "The owner of the policy has been given the details.", Party.OPERATOR),
+    Reason("policy_unavailable", "No policy loaded", "The policy engine is not available, so the call is refused.",
+           "Retry later.", Party.GATEWAY, retryable=True, unavailable=True),
+    Reason("undeclared_code", "Policy used an undeclared reason code",
+           "The policy's answer uses a reason code it does not declare, so the call is refused.",
+           "Declare the code in the module's METADATA.", Party.OPERATOR),
+    Reason("obligation_conflict", "Obligations cannot be met",
+           "The obligations of the policy contradict each other or are unknown, so the call is refused.",
+           "The owner of the policy has been given the details.", Party.OPERATOR),
+    Reason("modified_again", "Modified call was modified again",
+           "The policy changed the call again after its own change, so the call is refused.",
+           "Write the obligation so that its own result satisfies it.", Party.OPERATOR),
+    Reason("approval_needed", "Needs a person", "This call needs the approval of a person.",
+           "Wait for the approval, then call again with the same arguments.", Party.AGENT, retryable=True),
+    Reason("approvals_not_configured", "Needs a person, and none can be asked",
+           "This call needs the approval of a person, and this gateway has no approval queue.",
+           "Use an action within the unattended limits, or ask an operator.", Party.OPERATOR),
+    # -- limits and state ----------------------------------------------------------------------------
+    Reason("overloaded", "Too many calls in flight", "Too many calls are in flight.",
+           "Retry after the given time.", Party.GATEWAY, retryable=True, unavailable=True),
+    Reason("shutting_down", "Shutting down", "The gateway is shutting down.",
+           "Retry after the given time.", Party.GATEWAY, retryable=True, unavailable=True),
+    Reason("state_unavailable", "State store unavailable", "The state store is not available, so the call is refused.",
+           "Retry later.", Party.GATEWAY, retryable=True, unavailable=True),
+    Reason("breaker_open", "Breaker open", "A circuit breaker stopped this agent or tool.",
+           "Wait, or ask an operator to look at the trip.", Party.AGENT),
+    Reason("duplicate_effect", "Effect already done",
+           "The effect this call asks for has already been done or is being done.",
+           "Look up the result of the earlier call.", Party.AGENT),
+    Reason("in_doubt", "Outcome of the same call unknown",
+           "The outcome of an identical call is not known yet, so it is not sent again.",
+           "Check whether the effect happened before asking again.", Party.GATEWAY),
+    # -- journal -------------------------------------------------------------------------------------
+    Reason("journal_unavailable", "Record could not be written",
+           "The call could not be recorded, so it was not made.", "Retry later.",
+           Party.GATEWAY, retryable=True, unavailable=True),
+    # -- upstream ------------------------------------------------------------------------------------
+    Reason("upstream_unavailable", "Upstream not reachable", "The tool server could not be reached; nothing was sent.",
+           "Retry later.", Party.UPSTREAM, retryable=True, unavailable=True),
+    Reason("upstream_timeout", "Upstream did not answer in time",
+           "The tool server did not answer in time; the call may or may not have had its effect.",
+           "Check whether the effect happened before asking again.", Party.UPSTREAM, unavailable=True),
+    Reason("upstream_lost", "Connection to upstream lost",
+           "The connection to the tool server was lost; the call may or may not have had its effect.",
+           "Check whether the effect happened before asking again.", Party.UPSTREAM, unavailable=True),
+    Reason("upstream_bad_answer", "Upstream answered nonsense",
+           "The tool server's answer was not valid; the call may or may not have had its effect.",
+           "Check whether the effect happened before asking again.", Party.UPSTREAM, unavailable=True),
+    Reason("upstream_error", "Upstream refused", "The tool server answered with an error.",
+           "See the message of the tool server.", Party.UPSTREAM),
+    Reason("result_too_large", "Result too large", "The tool's result is larger than this gateway passes on.",
+           "Ask for less.", Party.AGENT),
+    Reason("result_withheld", "Result withheld",
+           "The call was made, and its result is withheld by policy.",
+           "See the reason given by the policy.", Party.OPERATOR),
+    # -- ourselves -----------------------------------------------------------------------------------
+    Reason("gateway_error", "Fault in the gateway", "The gateway failed, so the call is refused.",
+           "Retry later; the operators have been given the details.", Party.GATEWAY, retryable=True, unavailable=True),
+)  # fmt: skip
+
+REASONS: Final[dict[str, Reason]] = {reason.code: reason for reason in _ALL}
+assert len(REASONS) == len(_ALL), "reason codes are unique"
