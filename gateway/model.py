@@ -25,14 +25,10 @@ Action = Literal["allow", "block", "hold", "modify"]
 Status = Literal["ok", "tool_error", "rpc_error", "failed", "in_doubt", "not_sent", "withheld"]
 
 
-class _Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all values here: frozen, slotted, keyword-only."""
-
-
 # ---------------------------------------------------------------------------------------------- who
 
 
-class Principal(_Value):
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """An authenticated agent. Only ``identity`` makes one; nothing in it comes from a request body."""
 
     tenant: str
@@ -47,7 +43,7 @@ class Principal(_Value):
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
 
 
-class Operator(_Value):
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """A person or job that runs the gateway itself."""
 
     name: str
@@ -59,7 +55,7 @@ class Operator(_Value):
 # --------------------------------------------------------------------------------------------- what
 
 
-class Manifest(_Value):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of a tool. A tool nobody described is ``irreversible``."""
 
     risk: Risk = "irreversible"
@@ -77,7 +73,7 @@ class Manifest(_Value):
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
-class Tool(_Value):
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``."""
 
     kind: Kind
@@ -95,8 +91,8 @@ class Tool(_Value):
         return self.manifest.risk != "read"
 
 
-class Call(_Value):
-    """One attempt to use a tool. ``args_json`` is canonical, and it is what policy sees *and* what is sent."""
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to use a tool. ``args_json`` is canonical: what policy sees is what is sent."""
 
     id: str  # UUIDv7
     principal: Principal
@@ -110,11 +106,12 @@ class Call(_Value):
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
+    mode: Mode = "enforce"  # the most lenient of the agent's and the upstream's
     traceparent: str = ""  # of the span this call is a child of; "" when there is none
     modified_from: str = ""  # digest before an obligation changed the arguments
 
 
-class Facts(_Value):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a rule may need to know, gathered in one step; at most 4 KB as JSON.
 
     ``slow`` holds what changes rarely (tier, mandate, breaker state) and is part of memo keys through
@@ -127,13 +124,12 @@ class Facts(_Value):
     fast: Mapping[str, Json] = {}
     stale: tuple[str, ...] = ()  # which facts are older than they should be
     effect: Literal["free", "in_flight", "in_doubt", "done"] = "free"  # of this call's effect key
-    mode: Mode = "enforce"
 
 
 # ------------------------------------------------------------------------------------------ decision
 
 
-class Finding(_Value):
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One member of ``allow``, ``deny`` or ``escalate`` that a rule contributed."""
 
     code: str
@@ -144,7 +140,7 @@ class Finding(_Value):
     chain: str = ""  # of an escalation: the approval chain asked for
 
 
-class Obligation(_Value):
+class Obligation(msgspec.Struct, frozen=True, kw_only=True):
     """What must also happen: ``redact``, ``cap``, ``label``, ``cost``, ``notify``."""
 
     kind: str
@@ -152,7 +148,7 @@ class Obligation(_Value):
     rule: str
 
 
-class Observed(_Value):
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What a module in observe mode would have said; it decides nothing."""
 
     rule: str
@@ -160,7 +156,7 @@ class Observed(_Value):
     findings: tuple[Finding, ...] = ()
 
 
-class Decision(_Value):
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict and everything needed to understand and to replay it."""
 
     verdict: Verdict
@@ -181,7 +177,7 @@ class Decision(_Value):
         return self.findings[0].code if self.findings else ""
 
 
-class Refusal(_Value):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Why an agent does not get what it asked for, in words it can act on."""
 
     code: str
@@ -197,7 +193,7 @@ class Refusal(_Value):
 # ------------------------------------------------------------------------------------------- outcome
 
 
-class Outcome(_Value):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a call on the wire."""
 
     status: Status
@@ -209,7 +205,7 @@ class Outcome(_Value):
     upstream_ns: int = 0  # time spent waiting for the upstream
 
 
-class Answer(_Value):
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a surface turns into its own protocol."""
 
     call_id: str

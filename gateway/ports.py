@@ -58,7 +58,8 @@ class ResultDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What the ``result`` entry point says: the decision and the result that may be shown."""
 
     decision: Decision
-    result_json: bytes
+    result_json: bytes = b""
+    error_json: bytes = b""
 
 
 class Policy(Protocol):
@@ -142,6 +143,18 @@ class Telemetry(Protocol):
         """The W3C header to send on; valid also for calls that are not sampled."""
 
 
+class Limits(Protocol):
+    """Bounds on work in flight."""
+
+    def decidable(self, args_json: bytes) -> bool:
+        """Whether arguments are small enough to be decided: an evaluation cannot be interrupted."""
+
+    def enter(self, principal: Principal) -> None:
+        """Raise ``Overloaded`` when the gateway or this agent has too much in flight."""
+
+    def leave(self, principal: Principal) -> None: ...
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one call needs, put together by ``app.py`` and swapped as a whole on reload."""
 
@@ -155,12 +168,3 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     limits: Limits
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
-
-
-class Limits(Protocol):
-    """Bounds on work in flight."""
-
-    def enter(self, principal: Principal) -> None:
-        """Raise ``Overloaded`` when the gateway or this agent has too much in flight."""
-
-    def leave(self, principal: Principal) -> None: ...

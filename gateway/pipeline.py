@@ -1,0 +1,304 @@
+"""The way of one call, from an authenticated request to an answer.
+
+    resolve → bound → facts → decide → hold? → journal intent → execute → inspect → settle → answer
+
+``call`` is that list, read top to bottom. It opens no socket and reads no clock itself: everything it
+needs comes in as ``Parts``. Each early return says which attack or fault it stops, and every one of them
+leaves a record. There is one rule for faults: whatever is not a clear *allow* is a refusal with a code.
+
+A surface authenticates first, so a ``Principal`` is the proof that it did.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway import strictjson
+from gateway.digest import call_digest, effect_key, new_id
+from gateway.errors import JournalError, Overloaded, Refused, StateError
+from gateway.model import (
+    Action,
+    Answer,
+    Call,
+    Decision,
+    Facts,
+    Finding,
+    Json,
+    Kind,
+    Mode,
+    Outcome,
+    Principal,
+    Refusal,
+    Tool,
+)
+from gateway.ports import Emit, Parts
+from gateway.reasons import REASONS
+
+logger = logging.getLogger("wardgate.pipeline")
+
+_LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a surface asks for, after it has parsed its protocol and authenticated the caller."""
+
+    principal: Principal
+    surface: str
+    kind: Kind
+    upstream: str
+    name: str
+    args: Json
+    session: str
+    thread: str = ""
+    client_meta_json: bytes = b""
+    traceparent: str = ""
+
+
+async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
+    """Carry one call through; never raises but for cancellation.
+
+    ``emit`` receives the upstream's notifications on the way; ``None`` drops them.
+    """
+    principal = ask.principal
+    try:
+        # A flood from one agent must not take the gateway's memory, nor the other agents' turn.
+        parts.limits.enter(principal)
+    except Overloaded as full:
+        return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
+    try:
+        # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
+        try:
+            tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
+        except Refused as unknown:
+            return _refused_early(parts, ask, unknown.code, unknown.detail)
+        # Arguments that are no object, or too large to decide in bounded time, are not asked about.
+        try:
+            made = _make(parts, ask, tool)
+        except Refused as bad:
+            return _refused_early(parts, ask, bad.code, bad.detail)
+        token = parts.telemetry.call_started(made)
+        made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
+        try:
+            answer = await _govern(parts, made, emit)
+        except Exception:  # a fault of our own, wherever it is, must read as a refusal and never as an allow
+            logger.exception("call %s failed inside the gateway", made.id)
+            answer = _refused_early(parts, ask, "gateway_error", made.id)
+        parts.telemetry.call_ended(token, made, answer)
+        return answer
+    finally:
+        parts.limits.leave(principal)
+
+
+async def _govern(parts: Parts, call: Call, emit: Emit | None) -> Answer:
+    """Facts, decision and what follows from it."""
+    try:
+        facts = await parts.state.begin(call)
+    except StateError as fault:
+        # Without facts a limit could be passed unseen, so no facts means no call.
+        return await _block(parts, call, Facts(), _said(parts, fault.code), fault.code)
+
+    decision = await parts.policy.call(call, facts)
+    if decision.verdict != "deny" and decision.obligations:
+        call, decision = await _modified(parts, call, facts, decision)
+    enforced = call.mode == "enforce"
+    action: Action = "modify" if call.modified_from else "allow"
+
+    # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
+    # in observe mode too, because it protects the user from the gateway's own retries.
+    if facts.effect != "free":
+        code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
+        return await _block(parts, call, facts, decision, code)
+    if decision.verdict == "deny":
+        if enforced:
+            return await _block(parts, call, facts, decision, decision.code)
+        parts.telemetry.unenforced("policy", call.mode)
+    elif decision.verdict == "escalate":
+        # A person decides; until then the call is not made.
+        held = await parts.approvals.hold(call, decision) if enforced else None
+        if held is not None:
+            return await _block(parts, call, facts, decision, held.code, held)
+        if not enforced:
+            parts.telemetry.unenforced("approval", call.mode)
+    parts.telemetry.decided(call, decision, action)
+
+    # What is not on record does not happen: for a call that may write, this returns when it is on disk.
+    try:
+        await parts.journal.intent(call, facts, decision, action)
+    except JournalError as fault:
+        await parts.state.settle(call, "block", None)
+        return _answer(call, "block", decision, _refusal(fault.code, decision))
+    return await _carry_out(parts, call, facts, decision, action, emit)
+
+
+async def _carry_out(
+    parts: Parts, call: Call, facts: Facts, decision: Decision, action: Action, emit: Emit | None
+) -> Answer:
+    """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is."""
+    try:
+        outcome = await parts.upstreams.execute(call, emit)
+    except CancelledError:
+        # The process is stopping while the call is out: say that its outcome is unknown.
+        unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
+        await parts.state.settle(call, action, unknown)
+        await parts.journal.settle(call, decision, action, unknown, None)
+        raise
+
+    inspected: Decision | None = None
+    result_json, error_json = outcome.result_json, outcome.error_json
+    refusal = None
+    if outcome.status in ("ok", "tool_error", "rpc_error") and parts.policy.wants_result(call):
+        shown = await parts.policy.result(call, facts, outcome)
+        inspected = shown.decision
+        if call.mode != "enforce":
+            parts.telemetry.unenforced("result", call.mode)
+        elif inspected.verdict == "allow":
+            result_json, error_json = shown.result_json, shown.error_json
+        else:
+            # A result the policy cannot judge, or forbids, is not shown: it may carry what must not leave.
+            result_json = error_json = b""
+            refusal = _refusal(inspected.code, inspected, fallback="result_withheld")
+            outcome = msgspec.structs.replace(outcome, status="withheld", code="result_withheld")
+    elif outcome.status not in ("ok", "tool_error", "rpc_error"):
+        result_json = error_json = b""
+        refusal = _refusal(outcome.code)
+
+    await parts.state.settle(call, action, outcome)
+    try:
+        await parts.journal.settle(call, decision, action, outcome, inspected)
+    except JournalError as fault:
+        # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
+        # The result is kept back, because what it taints could not be made durable.
+        return _answer(call, action, decision, _refusal(fault.code), outcome)
+    return Answer(
+        call_id=call.id,
+        action=action,
+        decision=decision,
+        outcome=outcome,
+        refusal=refusal,
+        result_json=result_json,
+        error_json=error_json,
+    )
+
+
+def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
+    """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided."""
+    tools = parts.catalog.tools(kind, upstream)
+    facts = parts.state.slow(principal)
+    return parts.policy.visible(principal, tools, facts)
+
+
+def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
+    """Freeze the request into a call; from here on one set of bytes is decided, recorded and sent."""
+    if not isinstance(ask.args, dict):
+        raise Refused("invalid_arguments")
+    args_json = strictjson.canonical(ask.args)
+    if not parts.limits.decidable(args_json):
+        raise Refused("args_too_large")
+    call_id = new_id()
+    key = effect_key(tool.manifest.effect_key, call_id, ask.args)
+    if key is None:
+        raise Refused("invalid_arguments", f"the effect key {tool.manifest.effect_key!r} needs its arguments")
+    return Call(
+        id=call_id,
+        principal=ask.principal,
+        tool=tool,
+        args=ask.args,
+        args_json=args_json,
+        digest=call_digest(ask.principal, ask.session, tool, args_json),
+        session=ask.session,
+        thread=ask.thread,
+        surface=ask.surface,
+        effect_key=key,
+        mode=_mode(ask.principal.mode, tool.mode),
+        received_ns=parts.clock.now_ns(),
+        client_meta_json=ask.client_meta_json,
+        traceparent=ask.traceparent,
+    )
+
+
+async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) -> tuple[Call, Decision]:
+    """Apply obligations that change the arguments, then decide what will really be sent. One round only."""
+    args: Mapping[str, Any] | None = parts.policy.modify(call, decision)
+    if args is None or call.mode != "enforce":
+        return call, decision
+    args_json = strictjson.canonical(args)
+    changed = msgspec.structs.replace(
+        call,
+        args=args,
+        args_json=args_json,
+        digest=call_digest(call.principal, call.session, call.tool, args_json),
+        modified_from=call.digest,
+    )
+    again = await parts.policy.call(changed, facts)
+    # A policy that changes its own change has no fixed meaning.
+    if again.verdict != "deny" and parts.policy.modify(changed, again) is not None:
+        again = _said(parts, "modified_again", again)
+    return changed, again
+
+
+async def _block(
+    parts: Parts, call: Call, facts: Facts, decision: Decision, code: str, refusal: Refusal | None = None
+) -> Answer:
+    """Refuse a call that was decided: the reservation is released and the refusal is on record."""
+    action: Action = "hold" if refusal is not None and refusal.approval else "block"
+    parts.telemetry.decided(call, decision, action)
+    refusal = refusal or _refusal(code, decision)
+    try:
+        await parts.state.settle(call, action, None)
+        await parts.journal.intent(call, facts, decision, action)
+    except (JournalError, StateError):
+        # Nothing happens either way, so the agent is told the refusal; the journal counts its own loss.
+        return _answer(call, action, decision, refusal)
+    return _answer(call, action, decision, refusal)
+
+
+def _refused_early(
+    parts: Parts, ask: Ask, code: str, detail: str = "", retry_after_ms: int | None = None
+) -> Answer:
+    """Refuse a request that never became a call."""
+    parts.journal.refused(code, ask.surface, ask.principal, detail)
+    parts.telemetry.refused(code, ask.surface)
+    refusal = _refusal(code)
+    if retry_after_ms is not None:
+        refusal = msgspec.structs.replace(refusal, retry_after_ms=retry_after_ms)
+    return Answer(call_id=new_id(), action="block", refusal=refusal)
+
+
+def _mode(agent: Mode, upstream: Mode) -> Mode:
+    """The gateway's own mode is rolled out by agent and by upstream: the more lenient one holds."""
+    return agent if _LENIENCE[agent] >= _LENIENCE[upstream] else upstream
+
+
+def _answer(
+    call: Call, action: Action, decision: Decision, refusal: Refusal, outcome: Outcome | None = None
+) -> Answer:
+    return Answer(call_id=call.id, action=action, decision=decision, refusal=refusal, outcome=outcome)
+
+
+def _said(parts: Parts, code: str, base: Decision | None = None) -> Decision:
+    """A deny of the gateway itself, in the same words as one of policy."""
+    finding = Finding(code=code, message=REASONS[code].message, remedy=REASONS[code].remedy)
+    if base is not None:
+        return msgspec.structs.replace(base, verdict="deny", findings=(finding,))
+    return Decision(verdict="deny", findings=(finding,), revision=parts.policy.revision)
+
+
+def _refusal(code: str, decision: Decision | None = None, fallback: str = "gateway_error") -> Refusal:
+    """Words for the agent: those of the policy where it gave some, else those of the reason list."""
+    for finding in decision.findings if decision is not None else ():
+        if finding.code == code:
+            return Refusal(
+                code=code,
+                message=finding.message,
+                remedy=finding.remedy,
+                rule=finding.rule,
+                retryable=code in REASONS and REASONS[code].retryable,
+                findings=decision.findings if decision is not None else (),
+            )
+    reason = REASONS.get(code) or REASONS[fallback]
+    return Refusal(code=code, message=reason.message, remedy=reason.remedy, retryable=reason.retryable)
