@@ -57,6 +57,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     thread: str = ""
     client_meta_json: bytes = b""
     traceparent: str = ""
+    http_traceparent: str = ""
 
 
 async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
@@ -76,6 +77,9 @@ async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
             tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
         except Refused as unknown:
             return _refused_early(parts, ask, unknown.code, unknown.detail)
+        # A tool hidden from this agent must not be callable by guessing its name.
+        if not parts.policy.sees(principal, tool, parts.state.slow(principal)):
+            return _refused_early(parts, ask, "not_visible", tool.target)
         # Arguments that are no object, or too large to decide in bounded time, are not asked about.
         try:
             made = _make(parts, ask, tool)
@@ -85,6 +89,9 @@ async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
             answer = await _govern(parts, made, emit)
+        except CancelledError:
+            parts.telemetry.call_ended(token, made, None)
+            raise
         except Exception:  # a fault of our own, wherever it is, must read as a refusal and never as an allow
             logger.exception("call %s failed inside the gateway", made.id)
             answer = _refused_early(parts, ask, "gateway_error", made.id)
@@ -139,8 +146,10 @@ async def _carry_out(
     parts: Parts, call: Call, facts: Facts, decision: Decision, action: Action, emit: Emit | None
 ) -> Answer:
     """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is."""
+    judged = parts.policy.wants_result(call)
     try:
-        outcome = await parts.upstreams.execute(call, emit)
+        # Notifications on the way carry the same data as the result: where that is judged, they are dropped.
+        outcome = await parts.upstreams.execute(call, None if judged else emit)
     except CancelledError:
         # The process is stopping while the call is out: say that its outcome is unknown.
         unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
@@ -151,11 +160,13 @@ async def _carry_out(
     inspected: Decision | None = None
     result_json, error_json = outcome.result_json, outcome.error_json
     refusal = None
-    if outcome.status in ("ok", "tool_error", "rpc_error") and parts.policy.wants_result(call):
+    answered = outcome.status in ("ok", "tool_error", "rpc_error")
+    if answered and judged:
         shown = await parts.policy.result(call, facts, outcome)
         inspected = shown.decision
         if call.mode != "enforce":
-            parts.telemetry.unenforced("result", call.mode)
+            if inspected.verdict != "allow" or shown.result_json != result_json:
+                parts.telemetry.unenforced("result", call.mode)
         elif inspected.verdict == "allow":
             result_json, error_json = shown.result_json, shown.error_json
         else:
@@ -163,7 +174,7 @@ async def _carry_out(
             result_json = error_json = b""
             refusal = _refusal(inspected.code, inspected, fallback="result_withheld")
             outcome = msgspec.structs.replace(outcome, status="withheld", code="result_withheld")
-    elif outcome.status not in ("ok", "tool_error", "rpc_error"):
+    elif not answered:
         result_json = error_json = b""
         refusal = _refusal(outcome.code)
 
@@ -218,6 +229,7 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
         received_ns=parts.clock.now_ns(),
         client_meta_json=ask.client_meta_json,
         traceparent=ask.traceparent,
+        http_traceparent=ask.http_traceparent,
     )
 
 

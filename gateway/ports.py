@@ -79,6 +79,9 @@ class Policy(Protocol):
     def visible(self, principal: Principal, tools: Sequence[Tool], facts: Facts) -> Sequence[Tool]:
         """The tools this principal may see; cached per revision, catalog and slow facts."""
 
+    def sees(self, principal: Principal, tool: Tool, facts: Facts) -> bool:
+        """Whether one tool is among the visible ones; cached like ``visible``."""
+
     def modify(self, call: Call, decision: Decision) -> Mapping[str, object] | None:
         """New arguments where obligations change them, or ``None``."""
 
@@ -130,7 +133,8 @@ class Telemetry(Protocol):
     def call_started(self, call: Call) -> object:
         """Returns a token for ``call_ended``; holds the span when the call is sampled."""
 
-    def call_ended(self, token: object, call: Call, answer: Answer) -> None: ...
+    def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
+        """``answer`` is ``None`` when the process stopped before there was one."""
 
     def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
 
