@@ -31,6 +31,8 @@ def parse(raw: bytes, max_depth: int = 64) -> Any:
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
             raise Refused("too_deep") from None
+        if "infinity" in str(error):
+            raise Refused("number_out_of_range") from None
         raise Refused("malformed_json", str(error)) from None
     if orjson.dumps(value) != raw:
         _reread(raw)

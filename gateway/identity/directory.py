@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.config import AgentConfig, ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity import keys
 from gateway.model import Mode, Operator, Principal
+
+
+Role = Literal["viewer", "approver", "policy-admin", "operator"]
+_ROLES: Final[dict[str, Role]] = {
+    "viewer": "viewer",
+    "approver": "approver",
+    "policy-admin": "policy-admin",
+    "operator": "operator",
+}
 
 
 class StoredKey(Protocol):
@@ -116,10 +125,10 @@ def _principal(key: StoredKey, agent: AgentConfig | None, gateway_mode: ModeName
 
 
 def _operator(key: StoredKey) -> Operator | None:
-    role = key.role
-    if role == "viewer" or role == "approver" or role == "policy-admin" or role == "operator":
-        return Operator(name=key.name, tenant=key.tenant, role=role, credential=key.id)
-    return None
+    role = _ROLES.get(key.role or "")
+    if role is None:
+        return None
+    return Operator(name=key.name, tenant=key.tenant, role=role, credential=key.id)
 
 
 def _revision(entries: Mapping[str, _Entry]) -> str:
