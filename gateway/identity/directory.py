@@ -9,48 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 from gateway.config import AgentConfig, ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity import keys
 from gateway.model import Mode, Operator, Principal
-
-
-Role = Literal["viewer", "approver", "policy-admin", "operator"]
-_ROLES: Final[dict[str, Role]] = {
-    "viewer": "viewer",
-    "approver": "approver",
-    "policy-admin": "policy-admin",
-    "operator": "operator",
-}
-
-
-class StoredKey(Protocol):
-    """What is kept of a key; times are nanoseconds since the epoch, ``None`` for never."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> str | None: ...
-    @property
-    def secret_hash(self) -> str: ...
-    @property
-    def expires_ns(self) -> int | None: ...
-    @property
-    def revoked_ns(self) -> int | None: ...
+from gateway.storage.credentials import Credential, CredentialKind
 
 
 class _Entry(NamedTuple):
-    secret_hash: str
+    kind: CredentialKind
+    secret_hash: bytes
     expires_ns: int | None
-    revoked: bool
+    revoked_ns: int | None
     who: Principal | Operator | None  # None: the agent is no longer configured
 
 
@@ -62,7 +34,7 @@ class Directory:
         self._entries: dict[str, _Entry] = {}
         self.revision = "empty"
 
-    def load(self, stored: Iterable[StoredKey], agents: Mapping[str, AgentConfig], mode: ModeName) -> None:
+    def load(self, stored: Iterable[Credential], agents: Mapping[str, AgentConfig], mode: ModeName) -> None:
         """Rebuild from the stored keys and the configured agents; ``mode`` is the gateway's own."""
         entries = {}
         for key in stored:
@@ -71,7 +43,7 @@ class Directory:
                 who = _principal(key, agents.get(key.name), mode)
             else:
                 who = _operator(key)
-            entries[key.id] = _Entry(key.secret_hash, key.expires_ns, key.revoked_ns is not None, who)
+            entries[key.id] = _Entry(key.kind, key.secret_hash, key.expires_ns, key.revoked_ns, who)
         self._entries = entries
         self.revision = _revision(entries)
 
@@ -87,27 +59,31 @@ class Directory:
         assert isinstance(who, Operator)
         return who
 
-    def _who(self, authorization: bytes | None, kind: keys.KeyKind) -> Principal | Operator:
+    def _who(self, authorization: bytes | None, kind: CredentialKind) -> Principal | Operator:
         if authorization is None:
             raise Unauthenticated("no_credential")
         presented = keys.present(authorization)
-        # A key of the other kind is as good as none: an operator key must not run tools.
-        if presented is None or presented.kind != kind:
+        if presented is None:
             raise Unauthenticated("bad_credential")
         entry = self._entries.get(presented.key_id)
         # The secret is compared before anything is said about the key, so a guesser learns nothing.
-        if entry is None or not keys.matches(presented.secret, entry.secret_hash):
+        if entry is None or not keys.matches(presented, entry.secret_hash):
             raise Unauthenticated("bad_credential")
-        if entry.revoked:
+        # A key of the other kind is as good as none: an operator key must not run tools.
+        if entry.kind != kind or presented.kind != kind:
+            raise Unauthenticated("bad_credential", f"key {presented.key_id} is no {kind} key")
+        now_ns = self._now_ns()
+        # A rotated key is revoked at a moment to come, so that its holder can change over.
+        if entry.revoked_ns is not None and now_ns >= entry.revoked_ns:
             raise Unauthenticated("revoked_credential", presented.key_id)
-        if entry.expires_ns is not None and self._now_ns() >= entry.expires_ns:
+        if entry.expires_ns is not None and now_ns >= entry.expires_ns:
             raise Unauthenticated("expired_credential", presented.key_id)
         if entry.who is None:
             raise Unauthenticated("bad_credential", f"key {presented.key_id}: its agent is not configured")
         return entry.who
 
 
-def _principal(key: StoredKey, agent: AgentConfig | None, gateway_mode: ModeName) -> Principal | None:
+def _principal(key: Credential, agent: AgentConfig | None, gateway_mode: ModeName) -> Principal | None:
     # A key of an agent nobody owns, or of another tenant, has no authority.
     if agent is None or agent.tenant != key.tenant:
         return None
@@ -124,14 +100,13 @@ def _principal(key: StoredKey, agent: AgentConfig | None, gateway_mode: ModeName
     )
 
 
-def _operator(key: StoredKey) -> Operator | None:
-    role = _ROLES.get(key.role or "")
-    if role is None:
+def _operator(key: Credential) -> Operator | None:
+    if key.role is None:
         return None
-    return Operator(name=key.name, tenant=key.tenant, role=role, credential=key.id)
+    return Operator(name=key.name, tenant=key.tenant, role=key.role, credential=key.id)
 
 
 def _revision(entries: Mapping[str, _Entry]) -> str:
-    state = sorted((key_id, entry.secret_hash, str(entry.expires_ns), entry.revoked, repr(entry.who))
+    state = sorted((key_id, entry.secret_hash, repr((entry.expires_ns, entry.revoked_ns, entry.who)))
                    for key_id, entry in entries.items())  # fmt: skip
     return sha256(repr(state).encode()).hexdigest()[:16]

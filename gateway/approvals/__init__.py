@@ -1,0 +1,1 @@
+"""Held calls waiting for people."""
