@@ -1,0 +1,81 @@
+"""Which label values may appear in metrics.
+
+A time series lives as long as the process, so a value an agent or an upstream can choose freely is a way to
+fill the memory of the gateway and of Prometheus behind it. Only values somebody *declared* (configuration,
+catalog, policy bundle) are shown, up to a cap; everything else is ``_other``, and how often that happened is
+counted. The idea is Caddy's (``modules/caddyhttp/metrics.go``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+OTHER: Final = "_other"
+
+K = TypeVar("K", bound=str | tuple[str, str])
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Guard(dict[K, K], Generic[K]):
+    """Maps a name to itself when it was declared and fits under ``cap``, else to ``other``.
+
+    A dict, because the lookup happens several times a call; only the first miss costs more than a hit.
+    """
+
+    def __init__(self, cap: int, other: K, collapsed: Callable[[], object]) -> None:
+        super().__init__()
+        self.cap = cap
+        self.other = other
+        self._collapsed = collapsed
+
+    def __missing__(self, name: K) -> K:
+        self._collapsed()  # not stored: an undeclared name must not take memory either
+        return self.other
+
+    def declare(self, names: Iterable[K]) -> list[K]:
+        """Replace the declared names; returns those that went, so that their series can be dropped.
+
+        Names that stay keep their place, so that a reload does not make a known series jump to ``_other``.
+        """
+        wanted = dict.fromkeys(names)
+        gone = [name for name in self if name not in wanted]
+        for name in gone:
+            del self[name]
+        for name in wanted:
+            if len(self) >= self.cap:
+                break
+            self[name] = name
+        return gone
+
+
+class Family(Protocol[C_co]):
+    """The part of a prometheus_client metric that is needed here."""
+
+    def labels(self, *values: Any) -> C_co: ...
+
+    def remove(self, *values: Any) -> None: ...
+
+
+class Children(dict[tuple[str, ...], C], Generic[C]):
+    """The series of one metric, bound once: ``labels()`` costs more than the increment itself.
+
+    Every key must have passed a ``Guard`` or come from a closed set of our own.
+    """
+
+    def __init__(self, family: Family[C], known: Iterable[tuple[str, ...]] = ()) -> None:
+        super().__init__()
+        self._family = family
+        for key in known:
+            self[key]
+
+    def __missing__(self, key: tuple[str, ...]) -> C:
+        child = self[key] = self._family.labels(*key)
+        return child
+
+    def drop(self, keys: Iterator[tuple[str, ...]]) -> None:
+        """Remove series whose names are no longer declared."""
+        for key in keys:
+            if self.pop(key, None) is not None:
+                self._family.remove(*key)

@@ -1,0 +1,252 @@
+"""Every metric there is, as a table.
+
+``docs/reference/metrics.md`` is generated from ``SPECS``, and dashboards and alerts are tested against it.
+No label ever carries an agent, a user, a session, a call id or any text of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+from gateway.reasons import REASONS, Party
+from gateway.telemetry.cardinality import OTHER
+
+FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3)
+CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+SURFACES: Final = ("mcp", "http", "extauthz", "admin")
+KINDS_WITHOUT_NAMES: Final = {"prompt": "_prompt", "resource": "_resource", "completion": "_completion"}
+ACTIONS: Final = ("allow", "modify", "hold", "block")
+OUTCOMES: Final = (*ACTIONS, "error")
+ENTRYPOINTS: Final = ("call", "result", "list", "trust")
+ENGINES: Final = ("embedded", "opa")
+STAGES: Final = ("policy", "approval", "result")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn")
+AUTH_REASONS: Final = (
+    "no_credential",
+    "bad_credential",
+    "revoked_credential",
+    "expired_credential",
+    "wrong_role",
+)
+UPSTREAM_RESULTS: Final = (
+    "ok",
+    "tool_error",
+    "rpc_error",
+    "result_too_large",
+    *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
+    OTHER,
+)
+POLICY_FAULTS: Final = (
+    "policy_error",
+    "policy_undefined",
+    "policy_bad_shape",
+    "policy_unavailable",
+    "undeclared_code",
+    "obligation_conflict",
+)
+FAULTS: Final = frozenset(POLICY_FAULTS) | {
+    code for code, reason in REASONS.items() if reason.party is Party.GATEWAY and reason.unavailable
+}
+"""Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
+
+RULE_CAP: Final = 500
+CODE_CAP: Final = 500
+UPSTREAM_CAP: Final = 1000
+
+
+class Spec(NamedTuple):
+    """One metric: ``labels`` maps each label to what bounds its values."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Mapping[str, str] = {}
+    buckets: tuple[float, ...] = ()
+    exemplar: bool = False
+
+
+_SURFACE: Final = "one of " + ", ".join(SURFACES)
+REQUESTS: Final = Spec(
+    "wardgate_requests_total",
+    "counter",
+    "Requests answered.",
+    {"surface": _SURFACE, "outcome": "allow, modify, hold, block, or error when no decision could be made"},
+    exemplar=True,
+)
+REQUEST_SECONDS: Final = Spec(
+    "wardgate_request_duration_seconds",
+    "histogram",
+    "Time from the parsed request to its answer.",
+    {"surface": _SURFACE},
+    CALL,
+    exemplar=True,
+)
+OVERHEAD_SECONDS: Final = Spec(
+    "wardgate_overhead_seconds",
+    "histogram",
+    "The gateway's own share of that time, without waiting for the upstream.",
+    {"surface": _SURFACE},
+    FAST,
+    exemplar=True,
+)
+IN_PROGRESS: Final = Spec("wardgate_requests_in_progress", "gauge", "Calls under way.", {"surface": _SURFACE})
+REFUSALS: Final = Spec(
+    "wardgate_refusals_total",
+    "counter",
+    "Requests refused, by reason code.",
+    {"code": "reason codes of the gateway and those the policy bundle declares, up to 500"},
+)
+TOOL_CALLS: Final = Spec(
+    "wardgate_tool_calls_total",
+    "counter",
+    "Calls decided, by tool and what was done.",
+    {
+        "server": "configured upstreams",
+        "tool": "listed tools, up to telemetry.max_tool_labels; or _prompt, _resource, _completion",
+        "action": "allow, modify, hold or block",
+    },
+)
+UPSTREAM_REQUESTS: Final = Spec(
+    "wardgate_upstream_requests_total",
+    "counter",
+    "Calls sent to upstreams, by what came back.",
+    {
+        "upstream": "configured upstreams",
+        "result": "ok, tool_error, rpc_error or the reason code of the failure",
+    },
+)
+UPSTREAM_SECONDS: Final = Spec(
+    "wardgate_upstream_duration_seconds",
+    "histogram",
+    "Time waited for an upstream.",
+    {"upstream": "configured upstreams"},
+    CALL,
+    exemplar=True,
+)
+POLICY_DECISIONS: Final = Spec(
+    "wardgate_policy_decisions_total",
+    "counter",
+    "Decisions of policy: the verdict is what it said, the action what was done.",
+    {
+        "entrypoint": "call, result, list, trust",
+        "verdict": "allow, deny, escalate",
+        "action": "allow, modify, hold, block",
+        "mode": "observe, warn, enforce",
+    },
+    exemplar=True,
+)
+RULE_HITS: Final = Spec(
+    "wardgate_policy_rule_hits_total",
+    "counter",
+    "Findings that rules contributed, also in observe and warn mode.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+POLICY_SECONDS: Final = Spec(
+    "wardgate_policy_evaluation_seconds",
+    "histogram",
+    "Time of one policy evaluation.",
+    {"engine": "embedded, opa"},
+    FAST,
+    exemplar=True,
+)
+POLICY_ERRORS: Final = Spec(
+    "wardgate_policy_evaluation_errors_total",
+    "counter",
+    "Evaluations without a usable answer; each of them is a refusal.",
+    {"engine": "embedded, opa", "reason": "the reason code, or observed for a module in observe mode"},
+)
+UNENFORCED: Final = Spec(
+    "wardgate_unenforced_total",
+    "counter",
+    "Calls that went on although something would have stopped them. fail_open and disabled must stay 0.",
+    {"stage": ", ".join(STAGES), "reason": ", ".join(NOT_ENFORCED)},
+)
+RECORDS: Final = Spec(
+    "wardgate_decision_records_total",
+    "counter",
+    "Records written to the journal.",
+    {"sink": "journals of this process"},
+)
+RECORDS_DROPPED: Final = Spec(
+    "wardgate_decision_records_dropped_total",
+    "counter",
+    "Records lost; must stay 0.",
+    {"sink": "journals of this process", "reason": "overflow, oversize, write_error"},
+)
+RECORD_QUEUE: Final = Spec(
+    "wardgate_decision_records_queue_length",
+    "gauge",
+    "Records waiting for the disk.",
+    {"sink": "journals of this process"},
+)
+RECORD_LAST: Final = Spec(
+    "wardgate_decision_records_last_write_timestamp_seconds",
+    "gauge",
+    "When a record last reached the disk.",
+    {"sink": "journals of this process"},
+)
+ACTIVATIONS: Final = Spec(
+    "wardgate_bundle_activations_total", "counter", "Attempts to load policy.", {"result": "success, failure"}
+)
+ACTIVATED: Final = Spec(
+    "wardgate_bundle_last_activation_timestamp_seconds", "gauge", "When policy was last loaded with success."
+)
+BUNDLE: Final = Spec(
+    "wardgate_bundle_info",
+    "gauge",
+    "The active policy revision, as a label of a constant 1.",
+    {"revision": "the active revision only"},
+)
+AUTH_FAILURES: Final = Spec(
+    "wardgate_auth_failures_total",
+    "counter",
+    "Requests without a usable credential.",
+    {"reason": ", ".join(AUTH_REASONS)},
+)
+COLLAPSED: Final = Spec(
+    "wardgate_label_values_collapsed_total",
+    "counter",
+    "How often a label value was shown as _other.",
+    {"label": "labels of the metrics above"},
+)
+SPANS: Final = Spec(
+    "wardgate_spans_total",
+    "counter",
+    "Spans handed to the exporter, by what became of them.",
+    {"result": "exported, failed, dropped"},
+)
+BUILD: Final = Spec(
+    "wardgate_build_info",
+    "gauge",
+    "The running version, as labels of a constant 1.",
+    {"version": "one", "python": "one"},
+)
+
+SPECS: Final = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    OVERHEAD_SECONDS,
+    IN_PROGRESS,
+    REFUSALS,
+    AUTH_FAILURES,
+    TOOL_CALLS,
+    UPSTREAM_REQUESTS,
+    UPSTREAM_SECONDS,
+    POLICY_DECISIONS,
+    RULE_HITS,
+    POLICY_SECONDS,
+    POLICY_ERRORS,
+    UNENFORCED,
+    RECORDS,
+    RECORDS_DROPPED,
+    RECORD_QUEUE,
+    RECORD_LAST,
+    ACTIVATIONS,
+    ACTIVATED,
+    BUNDLE,
+    COLLAPSED,
+    SPANS,
+    BUILD,
+)

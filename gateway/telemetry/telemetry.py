@@ -1,0 +1,171 @@
+"""The ``Telemetry`` port: what the pipeline tells, turned into metrics and spans.
+
+A call that is not traced costs a dozen increments and one ``Live``;
+``tests/telemetry/test_cost.py`` holds the bound. All methods run on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from gateway.config import TelemetryConfig
+from gateway.model import Action, Answer, Call, Decision, Outcome, Tool
+from gateway.telemetry import specs
+from gateway.telemetry.cardinality import OTHER
+from gateway.telemetry.export import OtlpSink
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Live, Tracer
+
+_ENGINES: Final = {"regorus": "embedded", "opa": "opa"}
+_ENTRYPOINTS: Final = frozenset(specs.ENTRYPOINTS)
+_RESULTS: Final = frozenset(specs.UPSTREAM_RESULTS)
+_POLICY_FAULTS: Final = frozenset(specs.POLICY_FAULTS)
+_AUTH: Final = frozenset(specs.AUTH_REASONS)
+
+
+def build(config: TelemetryConfig, *, version: str, instance: str) -> Telemetry:
+    """Metrics and, when a collector is configured, traces. ``instance`` tells replicas apart."""
+    metrics = Metrics(version=version, max_tool_labels=config.max_tool_labels)
+    sink = None
+    if config.otlp_endpoint is not None:
+        sink = OtlpSink(config.otlp_endpoint, lambda result, spans: metrics.spans[(result,)].inc(spans))
+    return Telemetry(metrics, Tracer(sink, sample=config.sample, version=version, instance=instance))
+
+
+class Telemetry:
+    """One per process; outlives reloads, which only ``declare`` anew what may be named."""
+
+    def __init__(
+        self, metrics: Metrics, tracer: Tracer, monotonic_ns: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
+        self.metrics = metrics
+        self._tracer = tracer
+        self._now = monotonic_ns
+        self._live: dict[str, Live] = {}
+        self._in_progress = dict.fromkeys((*specs.SURFACES, OTHER), 0)
+        for surface in specs.SURFACES:
+            metrics.in_progress[(surface,)].set_function(partial(self._in_progress.__getitem__, surface))
+
+    @property
+    def in_progress(self) -> int:
+        """Calls under way."""
+        return len(self._live)
+
+    def declare(
+        self, *, upstreams: Iterable[str], tools: Iterable[Tool], rules: Iterable[str], codes: Iterable[str]
+    ) -> None:
+        """Name what metrics may show: upstreams, tools, and the module ids and codes of the bundle."""
+        self.metrics.declare_upstreams(upstreams)
+        self.metrics.declare_tools((tool.upstream, tool.name) for tool in tools)
+        self.metrics.declare_rules(rules)
+        self.metrics.declare_codes(codes)
+
+    def shutdown(self, timeout_s: float = 3.0) -> None:
+        """Send the spans that are left; blocks for at most ``timeout_s``."""
+        self._tracer.shutdown(timeout_s)
+
+    # -- the port -----------------------------------------------------------------------------------------
+
+    def call_started(self, call: Call) -> Live:
+        live = self._live[call.id] = self._tracer.begin(call, self._now())
+        self._in_progress[self.metrics.surface[call.surface]] += 1
+        return live
+
+    def traceparent(self, token: object) -> str:
+        assert isinstance(token, Live)
+        return token.traceparent
+
+    def decided(self, call: Call, decision: Decision, action: Action) -> None:
+        live = self._live.get(call.id)
+        if live is not None:
+            live.decided, live.decision, live.action = self._now(), decision, action
+        self._evaluated(call, decision, action, "call", live)
+        metrics = self.metrics
+        if call.tool.kind == "tool":
+            named = metrics.tool[(call.tool.upstream, call.tool.name)]
+            key = (
+                (*named, action)
+                if named[1] is not OTHER
+                else (metrics.server[call.tool.upstream], OTHER, action)
+            )
+        else:
+            key = (metrics.server[call.tool.upstream], specs.KINDS_WITHOUT_NAMES[call.tool.kind], action)
+        metrics.tool_calls[key].inc()
+
+    def inspected(self, call: Call, decision: Decision) -> None:
+        live = self._live.get(call.id)
+        if live is not None:
+            live.inspected_at, live.inspected = self._now(), decision
+        held_back = decision.verdict != "allow" and call.mode == "enforce"
+        self._evaluated(call, decision, "block" if held_back else "allow", "result", live)
+
+    def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
+        assert isinstance(token, Live)
+        self._live.pop(call.id, None)
+        metrics, now = self.metrics, self._now()
+        surface = metrics.surface[call.surface]
+        self._in_progress[surface] -= 1
+        outcome = answer.outcome if answer is not None else None
+        exemplar = {"trace_id": token.trace_id} if token.sampled else None
+        total = (now - token.started) / 1e9
+        waited = outcome.upstream_ns / 1e9 if outcome is not None else 0.0
+        metrics.request_seconds[(surface,)].observe(total, exemplar)
+        metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), exemplar)
+        if outcome is not None:
+            upstream = metrics.server[call.tool.upstream]
+            metrics.upstream_requests[(upstream, _result(outcome))].inc()
+            metrics.upstream_seconds[(upstream,)].observe(waited, exemplar)
+        if answer is None:
+            metrics.requests[(surface, "error")].inc()
+        elif answer.decision is not None:  # a refusal without a decision has been counted by ``refused``
+            code = answer.refusal.code if answer.refusal is not None else ""
+            if code:
+                metrics.refusals[(metrics.code[code],)].inc()
+            metrics.requests[(surface, "error" if code in specs.FAULTS else answer.action)].inc(1, exemplar)
+        self._tracer.end(token, call, answer, now)
+
+    def refused(self, code: str, surface: str) -> None:
+        metrics = self.metrics
+        metrics.refusals[(metrics.code[code],)].inc()
+        metrics.requests[(metrics.surface[surface], "error" if code in specs.FAULTS else "block")].inc()
+        if code in _AUTH:
+            metrics.auth_failures[(code,)].inc()
+
+    def unenforced(self, stage: str, reason: str) -> None:
+        known = stage in specs.STAGES and reason in specs.NOT_ENFORCED
+        self.metrics.unenforced[(stage, reason) if known else (OTHER, OTHER)].inc()
+
+    def _evaluated(
+        self, call: Call, decision: Decision, action: Action, entrypoint: str, live: Live | None
+    ) -> None:
+        """Count one evaluation of policy, whichever entry point it was."""
+        metrics = self.metrics
+        exemplar = {"trace_id": live.trace_id} if live is not None and live.sampled else None
+        metrics.policy_decisions[(entrypoint, decision.verdict, action, call.mode)].inc(1, exemplar)
+        for finding in decision.findings:
+            if finding.rule:
+                metrics.rule_hits[(metrics.rule[finding.rule],)].inc()
+        for finding in decision.notes:
+            metrics.rule_hits[(metrics.rule[finding.rule],)].inc()
+        if not decision.engine:
+            return  # the gateway itself decided; nothing was evaluated
+        engine = _ENGINES.get(decision.engine.partition(" ")[0], OTHER)
+        metrics.policy_seconds[(engine,)].observe(decision.elapsed_ns / 1e9, exemplar)
+        if decision.code in _POLICY_FAULTS:
+            metrics.policy_errors[(engine, decision.code)].inc()
+        for observed in decision.observed:
+            if observed.verdict == "error":
+                metrics.policy_errors[(engine, "observed")].inc()
+            elif observed.verdict != "allow":
+                metrics.rule_hits[(metrics.rule[observed.rule],)].inc()
+
+
+def _result(outcome: Outcome) -> str:
+    """What came back, as one of a closed list; a result that was then withheld did come back."""
+    if outcome.status in ("ok", "withheld"):
+        return "ok"
+    result = outcome.code if outcome.status not in ("tool_error", "rpc_error") else outcome.status
+    return result if result in _RESULTS else OTHER
