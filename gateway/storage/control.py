@@ -1,0 +1,46 @@
+"""Counters by which a running gateway notices what the command line changed.
+
+A command that changes credentials or resolves a call raises the counter of that name in the same
+transaction; the gateway polls them with one small query and reloads what moved. So a revocation is in
+force as soon as the next poll, without a channel between the two processes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
+
+from gateway.storage.tables import control
+
+CREDENTIALS: Final = "credentials"
+RESOLUTIONS: Final = "resolutions"
+RECOVERED: Final = "recovered"
+"""Every intent up to this sequence number has its end; recovery looks only behind it."""
+
+
+def epochs(connection: Connection) -> dict[str, int]:
+    """All counters; one that was never raised is absent."""
+    return {row.name: row.epoch for row in connection.execute(_ALL)}
+
+
+def bump(connection: Connection, name: str) -> None:
+    """Raise a counter by one, in the caller's transaction."""
+    row = insert(control).values(name=name, epoch=1)
+    connection.execute(
+        row.on_conflict_do_update(index_elements=[control.c.name], set_={"epoch": control.c.epoch + 1})
+    )
+
+
+def advance(connection: Connection, name: str, epoch: int) -> None:
+    """Set a counter that follows something else; it never goes back."""
+    row = insert(control).values(name=name, epoch=epoch)
+    connection.execute(
+        row.on_conflict_do_update(
+            index_elements=[control.c.name], set_={"epoch": epoch}, where=control.c.epoch < epoch
+        )
+    )
+
+
+_ALL: Final = select(control.c.name, control.c.epoch)

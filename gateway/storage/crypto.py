@@ -1,0 +1,129 @@
+"""The storage key: what makes arguments and results unreadable to whoever has only the file.
+
+One 32-byte key comes from the environment or a file. From it HKDF-SHA256 (RFC 5869) derives one sub-key
+for each use: sealing payloads with AES-256-GCM, a new one every day so that random 96-bit nonces stay far
+below the 2^32 messages of NIST SP 800-38D; and salting payload HMACs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+import stat
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.errors import ConfigError
+
+ENVIRONMENT: Final = "WARDGATE_STORAGE_KEY"
+_DAY_NS: Final = 86_400 * 1_000_000_000
+
+
+class Unreadable(Exception):
+    """A payload that this key does not open: sealed with another key, or altered."""
+
+
+class Sealed(NamedTuple):
+    """An encrypted payload; ``key_id`` is ``<fingerprint>.<day>``."""
+
+    key_id: str
+    nonce: bytes
+    ciphertext: bytes
+
+
+class StorageKey:
+    """Seals, opens and fingerprints payloads. Safe to use from several threads."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise ConfigError(f"the storage key has {len(key)} bytes instead of 32. {_REMEDY}")
+        if len(set(key)) == 1:
+            raise ConfigError(f"the storage key is one byte repeated, so it is no secret. {_REMEDY}")
+        self._key = key
+        self._hmac_key = self._derive(b"payload hmac")
+        self.fingerprint = self._derive(b"fingerprint")[:4].hex()
+        self._cipher = lru_cache(maxsize=64)(self._make_cipher)
+
+    def seal(self, call_id: str, which: str, data: bytes) -> Sealed:
+        """Encrypt, bound to the call and to what it is, so that rows cannot be swapped unnoticed."""
+        key_id = f"{self.fingerprint}.{time.time_ns() // _DAY_NS}"
+        nonce = os.urandom(12)
+        return Sealed(key_id, nonce, self._cipher(key_id).encrypt(nonce, data, _bound(call_id, which)))
+
+    def open(self, call_id: str, which: str, sealed: Sealed) -> bytes:
+        """Decrypt, or raise ``Unreadable`` saying why."""
+        fingerprint = sealed.key_id.partition(".")[0]
+        if fingerprint != self.fingerprint:
+            raise Unreadable(
+                f"sealed with storage key {fingerprint}, and this is {self.fingerprint}: use the key it was"
+                " written with"
+            )
+        try:
+            return self._cipher(sealed.key_id).decrypt(
+                sealed.nonce, sealed.ciphertext, _bound(call_id, which)
+            )
+        except InvalidTag:
+            raise Unreadable("altered since it was written: its authentication tag does not match") from None
+
+    def hmac(self, call_id: str, which: str, data: bytes) -> str:
+        """Hex HMAC-SHA256, salted with the call id: equal payloads of two calls do not look equal."""
+        return hmac.digest(self._hmac_key, _bound(call_id, which) + b"\0" + data, "sha256").hex()
+
+    def _make_cipher(self, key_id: str) -> AESGCM:
+        return AESGCM(self._derive(b"payload encryption " + key_id.encode()))
+
+    def _derive(self, purpose: bytes) -> bytes:
+        return HKDF(SHA256(), 32, salt=None, info=b"wardgate " + purpose).derive(self._key)
+
+
+def _bound(call_id: str, which: str) -> bytes:
+    return f"{call_id}/{which}".encode()
+
+
+def new_key() -> str:
+    """A fresh key as it is written to a key file: base64 of 32 random bytes."""
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def load_key(key_file: Path | None, environ: Mapping[str, str] = os.environ) -> StorageKey:
+    """The key from the environment or the file; anything weak or unclear is a ``ConfigError``."""
+    value = environ.get(ENVIRONMENT)
+    if value is not None and key_file is not None:
+        raise ConfigError(f"both {ENVIRONMENT} and storage.key_file are set: remove one")
+    if value is not None:
+        return StorageKey(_decode(value, ENVIRONMENT))
+    if key_file is None:
+        raise ConfigError(f"there is no storage key: set storage.key_file or {ENVIRONMENT}. {_REMEDY}")
+    try:
+        with key_file.open("rb") as file:
+            # Of the open file, so that it cannot be exchanged between the check and the read.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(1024)
+    except OSError as error:
+        raise ConfigError(f"storage.key_file {key_file}: {error.strerror}. {_REMEDY}") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"storage.key_file {key_file} has mode {mode:04o}, so others can read it:"
+            f" run 'chmod 600 {key_file}', and make a new key if others may have"
+        )
+    return StorageKey(_decode(content, f"storage.key_file {key_file}"))
+
+
+def _decode(value: str | bytes, where: str) -> bytes:
+    try:
+        return base64.b64decode(value.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raise ConfigError(f"{where} is not base64. {_REMEDY}") from None
+
+
+_REMEDY: Final = "'wardgate init' makes a key; so does 'head -c 32 /dev/urandom | base64'."

@@ -1,0 +1,146 @@
+"""What is stored, as SQLAlchemy Core tables. ``migrations/`` makes them; a test holds the two together.
+
+Columns ending in ``_ns`` are nanoseconds since the epoch. JSON columns hold text, written once and read
+rarely, so they are encoded by the writer thread and never touched by SQLAlchemy's JSON type.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA: Final = "0001"
+"""The revision this code reads and writes; the head of ``migrations/``."""
+
+metadata = MetaData()
+
+# SQLite gives 64-bit keys only to columns declared exactly INTEGER.
+_Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+records = Table(
+    "records",
+    metadata,
+    # One row per transition of one call; never updated, never deleted (triggers hold that).
+    # Binding a column costs a quarter of a microsecond, so what changes seldom is a snapshot, named by hash.
+    Column("seq", _Sequence, primary_key=True),
+    Column("call_id", Text, nullable=False),  # UUIDv7, so this index also orders by time
+    Column("phase", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    # who
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text),
+    Column("subject", Text),
+    Column("chain", Text),  # JSON, root first
+    Column("operator", Text),  # who resolved or erased
+    Column("agent_ref", Text),  # snapshot: owner, credential, labels, environment
+    # where it belongs
+    Column("session", Text),
+    Column("session_epoch", Integer),
+    Column("thread", Text),
+    Column("surface", Text),
+    Column("parent", Text),  # call id
+    Column("compensates", Text),  # call id
+    Column("traceparent", Text),
+    # what
+    Column("target", Text),
+    Column("tool_ref", Text),  # snapshot: kind, upstream, manifest, schema hash
+    Column("risk", Text),
+    Column("digest", Text),
+    Column("modified_from", Text),  # digest before an obligation changed the arguments
+    Column("effect_key", Text),  # NULL: the call id
+    Column("args_hmac", Text),
+    Column("args_size", BigInteger),
+    # decided
+    Column("received_ns", BigInteger),  # the time policy was given
+    Column("verdict", Text),
+    Column("action", Text),
+    Column("mode", Text),
+    Column("code", Text),
+    Column("decision", Text),  # JSON: findings, obligations, notes, observed, labels
+    Column("facts", Text),  # JSON: the facts policy saw
+    Column("in_force_ref", Text),  # snapshot: engine, entry, rules, controls, revisions
+    # became of it
+    Column("status", Text),
+    Column("outcome_code", Text),
+    Column("detail", Text),
+    Column("started_ns", BigInteger),
+    Column("upstream_ns", BigInteger),
+    Column("result_hmac", Text),
+    Column("result_size", BigInteger),
+)
+
+Index("records_call", records.c.call_id)
+Index(
+    "records_in_doubt",
+    records.c.seq,
+    sqlite_where=text("phase = 'in_doubt'"),
+    postgresql_where=text("phase = 'in_doubt'"),
+)
+Index(
+    "records_effect",
+    records.c.tenant,
+    records.c.effect_key,
+    sqlite_where=text("effect_key IS NOT NULL"),
+    postgresql_where=text("effect_key IS NOT NULL"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    # What many records share, by content: the agent, the tool and what was in force, as they were.
+    Column("ref", Text, primary_key=True),  # first 32 hex digits of the SHA-256 of the JSON
+    Column("json", Text, nullable=False),
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    # Arguments and results, sealed. Deleting a row is what erasure and retention are; how long a payload
+    # is kept follows from the age its call id tells, so a shorter retention also reaches old rows.
+    Column("id", _Sequence, primary_key=True),
+    Column("call_id", Text, nullable=False),
+    Column("which", Text, nullable=False),  # intent | end: the record it was written with
+    Column("key_id", Text, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+)
+
+Index("payloads_call", payloads.c.call_id, payloads.c.which, unique=True)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # agent | operator
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),  # of the agent or the operator
+    Column("role", Text),  # of an operator
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of a random 256-bit secret
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),
+    Column("revoked_ns", BigInteger),
+    Column("replaced_by", Text, ForeignKey("credentials.id")),
+    Column("note", Text, nullable=False, server_default=""),
+)
+
+Index("credentials_name", credentials.c.kind, credentials.c.tenant, credentials.c.name)
+
+control = Table(
+    "control",
+    metadata,
+    # Counters that only grow; see ``control.py``.
+    Column("name", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+)
