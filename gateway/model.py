@@ -108,6 +108,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
     mode: Mode = "enforce"  # the most lenient of the agent's and the upstream's
     traceparent: str = ""  # of the span this call is a child of; "" when there is none
+    http_traceparent: str = ""  # of the HTTP request that carried it, when ``_meta`` names another parent
     modified_from: str = ""  # digest before an obligation changed the arguments
 
 
@@ -188,6 +189,15 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
     approval: str | None = None  # id of a pending approval
     findings: tuple[Finding, ...] = ()
+
+
+class Revisions(msgspec.Struct, frozen=True):
+    """What was in force at one moment; every record names it."""
+
+    config: str = ""
+    keys: str = ""
+    policy: str = ""
+    catalog: str = ""
 
 
 # ------------------------------------------------------------------------------------------- outcome
