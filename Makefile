@@ -1,0 +1,70 @@
+# Two commands on a fresh machine: 'make demo' and 'make test'. They need Python 3.11 or newer and nothing
+# else; uv is used where it is installed. What is installed is pinned with hashes (docs/adr/0006).
+
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+UV     := $(if $(NO_UV),,$(shell command -v uv 2>/dev/null))
+
+ifdef UV
+make_venv = "$(UV)" venv --quiet --python "$(PYTHON)" $(VENV)
+install   = "$(UV)" pip install --quiet --python $(PY)
+else
+make_venv = "$(PYTHON)" -m venv $(VENV)
+install   = $(PY) -m pip install --quiet --disable-pip-version-check
+endif
+
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+          --no-annotate --custom-compile-command "make lock"
+
+.PHONY: help demo test check bench docs lock wheel clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leaves it running
+	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.dev ## Run the tests, without the slow ones
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+check: $(VENV)/.dev ## Lint, format, types and the one way of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.dev ## Measure against a bare relay; writes build/bench.json
+	$(PY) -m tests.bench $(ARGS)
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/reference
+	@for script in docs/generate/*.py; do $(PY) $$script; done
+
+wheel: $(VENV)/.dev ## Build the wheel into dist/
+	$(PY) -m hatchling build -t wheel -d dist
+
+lock: ## Renew all locks (needs uv)
+	$(COMPILE) --upgrade pyproject.toml --extra demo -o requirements.lock
+	$(COMPILE) --upgrade --group build -c requirements.lock -o requirements-build.lock
+	$(COMPILE) --upgrade pyproject.toml --extra demo --group build --group dev \
+	    -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+	echo mcp-server-git | $(COMPILE) --upgrade - -o gateway/demo/git-server.lock
+
+clean: ## Remove what was built; the environment stays
+	rm -rf build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "wardgate needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	$(make_venv)
+
+$(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml | $(PY)
+	$(install) --require-hashes -r requirements-build.lock
+	$(install) --require-hashes -r requirements.lock
+	$(install) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(install) --require-hashes -r requirements-dev.lock
+	@touch $@

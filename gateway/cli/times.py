@@ -1,0 +1,15 @@
+"""Times for people: ISO 8601 with the offset of this machine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def local(ns: int) -> str:
+    """``2026-11-23T14:05:09+01:00`` of nanoseconds since the epoch."""
+    return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def clock(ns: int) -> str:
+    """``14:05:09.123`` of nanoseconds since the epoch, for lines that scroll by."""
+    return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
