@@ -1,0 +1,97 @@
+"""wardgate as operators run it: a configuration file, a minted key, ``wardgate serve``."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from tests.bench import servers
+from tests.bench.servers import Server
+
+AGENT = "bench"
+_WARDGATE = [str(Path(sys.executable).with_name("wardgate"))]
+
+# In the scope of no tool of the benchmark: what is measured is whether it costs anything to have it loaded.
+_ELSEWHERE = """# METADATA
+# title: Rule {n} of a team whose tools are not called here
+# custom: {{id: elsewhere.r{n}, severity: low, mode: enforce, scope: {{tools: ["elsewhere-{n}/*"]}}}}
+package wardgate.rules.elsewhere_r{n}
+import rego.v1
+
+deny contains {{"code": "amount_over_limit", "message": "too much"}} if {{
+    input.call.args.amount_micro_usd > {n}
+}}
+"""
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What varies between the gateways of one benchmark."""
+
+    name: str
+    pack: str = "starter"
+    modules: int = 0  # loaded and out of scope, besides the pack
+
+
+def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
+    """Write the configuration; returns its path. The folder is the gateway's own."""
+    folder = work / setup.name
+    policies = folder / "policies"
+    policies.mkdir(parents=True)
+    for n in range(setup.modules):
+        (policies / f"elsewhere_{n}.rego").write_text(_ELSEWHERE.format(n=n))
+    key_file = folder / "storage.key"
+    key_file.write_bytes(base64.b64encode(secrets.token_bytes(32)))
+    key_file.chmod(0o600)
+    config = {
+        "server": {"port": servers.free_port(), "admin_port": servers.free_port()},
+        "storage": {"path": "wardgate.db", "key_file": "storage.key"},
+        "policy": {"path": "policies", "pack": setup.pack, "reload": False},
+        "telemetry": {"sample": 0.01, "otlp_endpoint": f"http://127.0.0.1:{upstream.port}/v1/traces"},
+        "upstreams": {
+            "bench": {
+                "url": f"http://127.0.0.1:{upstream.port}/mcp",
+                "tools": {
+                    "lookup_*": {"risk": "read", "effects": ["read"]},
+                    "update_*": {"risk": "reversible", "effects": ["write"]},
+                },
+            }
+        },
+        "agents": {AGENT: {"owner": "performance"}},
+    }
+    path = folder / "wardgate.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def mint(config: Path) -> str:
+    """A key for the benchmark's agent, made as an operator makes it."""
+    command = [*_WARDGATE, "keys", "new", "--agent", AGENT, "--config", str(config), "--json"]
+    made = subprocess.run(command, cwd=servers.ROOT, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise servers.DidNotStart(f"{command}: {made.stdout}{made.stderr}")
+    token: str = msgspec.json.decode(made.stdout)["key"]
+    return token
+
+
+@contextmanager
+def serving(setup: Setup, upstream: Server, work: Path, *, profile: Path | None = None) -> Iterator[Server]:
+    """``wardgate serve``; with ``profile`` it runs under cProfile and leaves its figures there."""
+    config = prepare(setup, upstream, work)
+    key = mint(config)
+    serve = ["serve", "--config", str(config)]
+    command = [*_WARDGATE, *serve]
+    if profile is not None:
+        command = [sys.executable, "-m", "tests.bench.profiling", str(profile), *serve]
+    port: int = yaml.safe_load(config.read_text())["server"]["port"]
+    env = {"PYTHONPATH": os.pathsep.join([str(servers.ROOT), os.environ.get("PYTHONPATH", "")])}
+    with servers.running(setup.name, command, port, work, env=env, key=key) as server:
+        yield server
