@@ -164,6 +164,7 @@ async def _carry_out(
     if answered and judged:
         shown = await parts.policy.result(call, facts, outcome)
         inspected = shown.decision
+        parts.telemetry.inspected(call, inspected)
         if call.mode != "enforce":
             if inspected.verdict != "allow" or shown.result_json != result_json:
                 parts.telemetry.unenforced("result", call.mode)

@@ -138,6 +138,9 @@ class Telemetry(Protocol):
 
     def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
 
+    def inspected(self, call: Call, decision: Decision) -> None:
+        """What the ``result`` entry point said of the call's result."""
+
     def refused(self, code: str, surface: str) -> None: ...
 
     def unenforced(self, stage: str, reason: str) -> None:

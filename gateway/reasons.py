@@ -146,6 +146,12 @@ _ALL: Final = (
     Reason("result_withheld", "Result withheld",
            "The call was made, and its result is withheld by policy.",
            "See the reason given by the policy.", Party.OPERATOR),
+    # -- administration ------------------------------------------------------------------------------
+    Reason("not_found", "Nothing there", "There is nothing at this address.",
+           "See /docs for the addresses there are.", Party.AGENT),
+    Reason("reload_refused", "New configuration refused",
+           "The new configuration or policy is not valid; what was in force stays in force.",
+           "Fix what the detail names and reload again.", Party.OPERATOR),
     # -- ourselves -----------------------------------------------------------------------------------
     Reason("gateway_error", "Fault in the gateway", "The gateway failed, so the call is refused.",
            "Retry later; the operators have been given the details.", Party.GATEWAY, retryable=True, unavailable=True),

@@ -60,7 +60,7 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # Access lines would carry whatever a client puts into its URLs; requests are counted and recorded instead.
+    # Access lines would carry whatever a client puts into its URLs; requests are counted instead.
     logging.getLogger("uvicorn.access").disabled = True
 
 

@@ -1,0 +1,28 @@
+"""The admin port: health, metrics, decisions, catalog, status and reload, for operators and monitoring.
+
+``/livez``, ``/readyz``, ``/metrics`` and the description of the API are open, because probes and scrapers
+carry no credential and none of them shows a call; everything else needs an operator key. The port is bound
+to loopback unless configured otherwise and is never the one agents use.
+"""
+
+from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.admin.deps import (
+    AdminDeps,
+    DecisionFilter,
+    DecisionPage,
+    Decisions,
+    InForce,
+    PartState,
+    UpstreamState,
+)
+
+__all__ = [
+    "AdminDeps",
+    "DecisionFilter",
+    "DecisionPage",
+    "Decisions",
+    "InForce",
+    "PartState",
+    "UpstreamState",
+    "create_admin",
+]

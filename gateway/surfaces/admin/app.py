@@ -1,0 +1,52 @@
+"""The admin API as a FastAPI app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from gateway.surfaces.admin import health, page, problems, v1
+from gateway.surfaces.admin.deps import AdminDeps
+from gateway.surfaces.admin.hosts import Hosts
+
+_DESCRIPTION = """\
+Health, metrics and the operator's view of a wardgate gateway.
+
+Everything under `/v1` needs an operator key, `Authorization: Bearer wgo_…`. Any role reads;
+`POST /v1/reload` needs the role *operator*. Operators see their own tenant's calls only. Errors are
+problem details (RFC 9457) with a reason code."""
+
+
+def create_admin(deps: AdminDeps) -> FastAPI:
+    """Build the app for the admin port; ``deps`` is asked on every request, so answers follow reloads."""
+    app = FastAPI(
+        title="wardgate admin API",
+        version=deps.version,
+        description=_DESCRIPTION,
+        # FastAPI's own pages load scripts from a CDN, which an admin port must not.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.deps = deps
+    problems.install(app)
+    app.include_router(health.routes)
+    app.include_router(v1.routes)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    rendered: dict[str, Any] = {}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        if "page" not in rendered:
+            rendered["page"] = page.render(app.openapi())
+        return HTMLResponse(rendered["page"], headers={"content-security-policy": page.CSP})
+
+    app.add_middleware(Hosts, allowed=deps.allowed_hosts)
+    return app

@@ -1,0 +1,99 @@
+"""What the admin API needs from the gateway, as plain callables that ``app.py`` fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, cast
+
+import msgspec
+from fastapi import Depends, Request
+
+from gateway.model import Operator, Tool
+
+
+class PartState(msgspec.Struct, frozen=True, kw_only=True):
+    """How one part does. The gateway is ready while every ``essential`` part is not ``down``."""
+
+    state: Literal["ok", "degraded", "down"]
+    essential: bool = False  # policy and journal: without them every call is refused
+    detail: str = ""  # for operators only
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in force."""
+
+    revisions: Mapping[str, str]  # of config, keys, policy and catalog
+    started_ns: int
+    in_flight: int
+    mode: str
+    controls: tuple[str, ...] = ()  # as in every record: what runs and what is not there
+
+
+class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured upstream."""
+
+    name: str
+    transport: Literal["http", "stdio"]
+    state: Literal["ok", "degraded", "down", "unknown"]
+    mode: str
+    tools: int
+    detail: str = ""
+
+
+class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which decisions are asked for; ``None`` does not restrict. Times are nanoseconds since the epoch."""
+
+    tenant: str  # the operator's own: an operator never sees another tenant's calls
+    agent: str | None = None
+    target: str | None = None
+    verdict: str | None = None
+    action: str | None = None
+    code: str | None = None
+    status: str | None = None
+    session: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+
+class DecisionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions, newest first; ``cursor`` asks for the next page and is ``None`` on the last."""
+
+    items: Sequence[Mapping[str, Any]]
+    cursor: str | None = None
+
+
+class Decisions(Protocol):
+    """Reads of the journal. They block, so they are called in a worker thread.
+
+    Keys of an item are the fields of ``models.Decision``; others are ignored. Both raise ``JournalError``
+    when the journal cannot be read, and ``list`` raises ``ValueError`` for a cursor that is not its own.
+    """
+
+    def list(self, which: DecisionFilter, limit: int, cursor: str | None) -> DecisionPage: ...
+
+    def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
+        """One decision with its whole history, or ``None``."""
+
+
+class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the admin API calls."""
+
+    version: str
+    allowed_hosts: tuple[str, ...]  # host names accepted beside loopback names and IP addresses
+    authenticate: Callable[[bytes | None], Operator]  # the Authorization header; raises Unauthenticated
+    refused: Callable[[str, str], None]  # telemetry: (code, surface)
+    ready: Callable[[], Mapping[str, PartState]]
+    metrics: Callable[[str], tuple[str, bytes]]  # Accept header → content type and body
+    status: Callable[[], InForce]
+    tools: Callable[[], Sequence[Tool]]
+    upstreams: Callable[[], Sequence[UpstreamState]]
+    decisions: Decisions
+    reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+
+
+async def _deps(request: Request) -> AdminDeps:
+    return cast(AdminDeps, request.app.state.deps)
+
+
+Deps = Annotated[AdminDeps, Depends(_deps)]
+"""How a route gets them."""

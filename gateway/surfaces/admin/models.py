@@ -1,0 +1,162 @@
+"""What the admin API answers, as published in its OpenAPI description."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CALL_ID = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # a column of the journal is shown when it is declared here
+
+
+class Problem(_Model):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["/v1/reasons#bad_credential"])
+    title: str = Field(examples=["Malformed or unknown credential"])
+    status: int = Field(examples=[401])
+    detail: str = Field(examples=["The credential is malformed or unknown."])
+    code: str = Field(description="Reason code.", examples=["bad_credential"])
+    remedy: str = Field(description="What would be accepted instead.")
+
+
+class Alive(_Model):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(_Model):
+    """Ready means that calls can be decided and recorded."""
+
+    ready: bool = Field(examples=[True])
+    parts: dict[str, Literal["ok", "degraded", "down"]] = Field(
+        description="State of each part.",
+        examples=[{"policy": "ok", "journal": "ok", "upstream:git": "degraded"}],
+    )
+
+
+class Part(_Model):
+    state: Literal["ok", "degraded", "down"]
+    essential: bool = Field(description="Whether the gateway is not ready when this part is down.")
+    detail: str = ""
+
+
+class StatusAnswer(_Model):
+    """What is in force."""
+
+    version: str = Field(examples=["0.1.0"])
+    mode: str = Field(description="The gateway's own mode.", examples=["enforce"])
+    started: datetime
+    uptime_s: float = Field(examples=[3601.5])
+    in_flight: int = Field(description="Calls under way.", examples=[3])
+    revisions: dict[str, str] = Field(
+        description="Of configuration, keys, policy and catalog; every record names them.",
+        examples=[{"config": "9f2c", "keys": "17", "policy": "a41d", "catalog": "c0ff"}],
+    )
+    controls: list[str] = Field(examples=[["policy:embedded", "breakers:absent"]])
+    parts: dict[str, Part]
+
+
+class Decision(_Model):
+    """One call, in short."""
+
+    call_id: str = Field(examples=[CALL_ID])
+    received: datetime
+    agent: str = Field(examples=["release-bot"])
+    session: str | None = Field(None, examples=["s-41"])
+    surface: str | None = Field(None, examples=["mcp"])
+    target: str | None = Field(None, examples=["git/git_log"])
+    risk: str | None = Field(None, examples=["read"])
+    verdict: str | None = Field(None, description="What policy said.", examples=["allow"])
+    action: str | None = Field(None, description="What was done.", examples=["allow"])
+    mode: str | None = Field(None, examples=["enforce"])
+    code: str | None = Field(None, description="Reason code.", examples=["read_only_allowed"])
+    status: str | None = Field(None, description="What became of it.", examples=["ok"])
+
+
+class DecisionList(_Model):
+    items: list[Decision]
+    cursor: str | None = Field(None, description="Pass it on to get the next page; null on the last.")
+
+
+class DecisionDetail(Decision):
+    """One call with everything the record says of it. Arguments and results are not shown here."""
+
+    tenant: str
+    subject: str | None = None
+    thread: str | None = None
+    traceparent: str | None = None
+    digest: str | None = Field(None, description="SHA-256 of what was decided and sent.")
+    modified_from: str | None = Field(None, description="Digest before an obligation changed the arguments.")
+    effect_key: str | None = None
+    decision: Any = Field(None, description="Findings, obligations, notes, observed modules and labels.")
+    facts: Any = Field(None, description="What policy saw beside the call itself.")
+    in_force: Any = Field(None, description="Engine, entry, rules, controls and revisions.")
+    outcome_code: str | None = None
+    detail: str | None = None
+    upstream_ms: float | None = Field(None, description="Time waited for the upstream.")
+    history: list[dict[str, Any]] = Field(
+        default_factory=list, description="Each step of the record: its phase, time and code."
+    )
+
+
+class ToolView(_Model):
+    """One tool and what the operator says of it."""
+
+    target: str = Field(examples=["git/git_log"])
+    kind: str = Field(examples=["tool"])
+    upstream: str = Field(examples=["git"])
+    name: str = Field(examples=["git_log"])
+    risk: str = Field(examples=["read"])
+    effects: list[str] = Field(examples=[["write"]])
+    domain: str = Field(examples=["general"])
+    source: str = Field(
+        description="Where the risk comes from: operator, hint or default.", examples=["operator"]
+    )
+    mode: str = Field(examples=["enforce"])
+    deadline_s: float = Field(examples=[60.0])
+    schema_hash: str
+
+
+class ToolList(_Model):
+    revision: str = Field(description="Of the catalog.")
+    items: list[ToolView]
+    cursor: str | None = None
+
+
+class UpstreamView(_Model):
+    name: str = Field(examples=["git"])
+    transport: Literal["http", "stdio"]
+    state: Literal["ok", "degraded", "down", "unknown"]
+    mode: str = Field(examples=["enforce"])
+    tools: int = Field(description="Tools listed.", examples=[12])
+    detail: str = ""
+
+
+class UpstreamList(_Model):
+    items: list[UpstreamView]
+
+
+class ReasonView(_Model):
+    """One reason code of the gateway itself; bundles declare more."""
+
+    code: str = Field(examples=["no_rule_allows"])
+    title: str = Field(examples=["No rule allows this"])
+    message: str = Field(description="What the agent is told.")
+    remedy: str
+    party: str = Field(description="Who can do something about it.", examples=["operator"])
+    retryable: bool = Field(description="The same call may succeed later without any change.")
+
+
+class ReasonList(_Model):
+    items: list[ReasonView]
+
+
+class Reloaded(_Model):
+    """The revisions now in force."""
+
+    revisions: dict[str, str]
