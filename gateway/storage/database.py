@@ -73,10 +73,12 @@ class Database:
 
         It takes the write lock at its start, so what it reads cannot change before what it writes.
         """
-        with self._opened().connect() as connection:
-            connection = connection.execution_options(wardgate_write=True)
-            with connection.begin():
-                yield connection
+        with self.connect_writing() as connection, connection.begin():
+            yield connection
+
+    def connect_writing(self) -> Connection:
+        """A connection to keep, whose every ``begin`` takes the write lock. The caller closes it."""
+        return self._opened().connect().execution_options(wardgate_write=True)
 
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the file and empty it; ``False`` when a reader prevents that."""

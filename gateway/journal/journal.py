@@ -1,0 +1,207 @@
+"""The journal as the pipeline sees it: what is not on record does not happen.
+
+The intent of a call that may write is on disk before ``intent`` returns; so is its outcome before
+``settle`` returns. Records of reads and of refusals follow within ``storage.read_batch_ms``. Memory is
+bounded: when the disk does not keep up, calls are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.config import StorageConfig
+from gateway.digest import new_id
+from gateway.errors import JournalError
+from gateway.journal.entries import Early, Encoder, End, Entry, Intent
+from gateway.journal.recovery import Watermark
+from gateway.journal.retention import Retention
+from gateway.journal.writer import Waiting, Writer
+from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions
+from gateway.ports import Clock
+from gateway.storage.crypto import StorageKey
+from gateway.storage.database import Database
+
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+REFUSED_PER_S: Final = 50.0
+
+
+class Journal:
+    """Implements ``ports.Journal`` on SQLite. All methods run on the event loop's thread.
+
+    ``revisions`` is asked once a record; ``controls`` are the parts of the gateway that are, or are not,
+    in force (``"breakers:absent"``), named in every record.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        key: StorageKey,
+        *,
+        clock: Clock,
+        settings: StorageConfig,
+        revisions: Callable[[], Revisions],
+        controls: tuple[str, ...] = (),
+    ) -> None:
+        self._clock = clock
+        self._revisions = revisions
+        self._queue_limit = settings.queue
+        self._read_delay_s = settings.read_batch_ms / 1000
+        self._watermark = Watermark(database)
+        self._retention = Retention(database, settings.payload_days)
+        self._writer = Writer(
+            database, Encoder(key, controls, settings.payload_days > 0), self._committed, self._chores
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._batch: list[Waiting] = []
+        self._soon = False
+        self._later: asyncio.TimerHandle | None = None
+        self._accepted = 0
+        self._accepted_bytes = 0
+        self._dropped = 0
+        self._tokens = REFUSED_PER_S
+        self._tokens_at = clock.monotonic()
+
+    def start(self) -> None:
+        """Start the writer thread; call it on the running loop, after recovery."""
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+
+    async def stop(self, timeout_s: float = 10.0) -> None:
+        """Write everything that is queued and end the thread."""
+        self._hand_over()
+        await self._writer.stop(timeout_s)
+
+    # -- what telemetry shows --------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        return not self._writer.failing and not self._full()
+
+    @property
+    def depth(self) -> int:
+        """Records that are not on disk yet."""
+        return self._accepted - self._writer.finished
+
+    @property
+    def written(self) -> int:
+        return self._writer.written
+
+    @property
+    def dropped(self) -> int:
+        """Refusals that left no record: too many of them, or no disk to write them to."""
+        return self._dropped + self._writer.dropped
+
+    @property
+    def last_write_ns(self) -> int:
+        return self._writer.last_write_ns
+
+    # -- the port --------------------------------------------------------------------------------
+
+    async def intent(
+        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
+    ) -> None:
+        # Fail closed, and before memory grows: a record that cannot be written soon is not promised.
+        if self._writer.failing or self._full():
+            self._dropped += 1
+            raise JournalError(
+                "journal_unavailable", "the disk refuses" if self._writer.failing else "queue full"
+            )
+        if not code and facts.effect != "free":
+            code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
+        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions())
+        # A refusal has no effect that could outrun its record.
+        if not (call.tool.writes and entry.happens):
+            self._put(entry, len(call.args_json))
+            return
+        try:
+            await self._put_and_wait(entry, len(call.args_json))
+        except asyncio.CancelledError:
+            # The caller left before anything was sent, and the intent may be on disk by now.
+            unsent = Outcome(status="not_sent", detail="cancelled before it was sent")
+            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions), 0)
+            raise
+
+    async def settle(
+        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
+    ) -> None:
+        # Never refused for a full queue: there is one for each accepted intent, so it is bounded too.
+        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions())
+        size = len(call.args_json)
+        if outcome is not None:
+            size += len(outcome.result_json) + len(outcome.error_json)
+        if call.tool.writes:
+            await self._put_and_wait(entry, size)
+        else:
+            self._put(entry, size)
+
+    def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
+        # A flood of bad requests must neither fill the disk nor push calls out of the queue.
+        if self._writer.failing or self._full() or not self._token():
+            self._dropped += 1
+            return
+        self._put(
+            Early(self._clock.now_ns(), new_id(), code, surface, principal, detail, self._revisions()), 0
+        )
+
+    # -- handing over to the thread --------------------------------------------------------------
+
+    def _full(self) -> bool:
+        return (
+            self._accepted - self._writer.finished >= self._queue_limit
+            or self._accepted_bytes - self._writer.finished_bytes >= MAX_QUEUED_BYTES
+        )
+
+    def _put(self, entry: Entry, size: int) -> None:
+        self._accepted += 1
+        self._accepted_bytes += size
+        self._batch.append((entry, None, size))
+        if self._later is None and not self._soon:
+            assert self._loop is not None, "Journal.start() comes first"
+            self._later = self._loop.call_later(self._read_delay_s, self._hand_over)
+
+    async def _put_and_wait(self, entry: Entry, size: int) -> None:
+        assert self._loop is not None, "Journal.start() comes first"
+        self._accepted += 1
+        self._accepted_bytes += size
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._batch.append((entry, waiter, size))
+        if not self._soon:
+            # At the next tick rather than now: calls that became ready together share one commit.
+            self._soon = True
+            self._loop.call_soon(self._hand_over)
+        await waiter
+
+    def _hand_over(self) -> None:
+        self._soon = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._batch:
+            self._writer.put(self._batch)
+            self._batch = []
+
+    def _token(self) -> bool:
+        now = self._clock.monotonic()
+        self._tokens = min(REFUSED_PER_S, self._tokens + (now - self._tokens_at) * REFUSED_PER_S)
+        self._tokens_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    # -- in the writer thread --------------------------------------------------------------------
+
+    def _committed(self, batch: Sequence[Waiting]) -> None:
+        for entry, _, _ in batch:
+            if isinstance(entry, Early) or not entry.call.tool.writes:
+                continue
+            if isinstance(entry, End):
+                self._watermark.ended(entry.call.id)
+            elif entry.happens:
+                self._watermark.begun(entry.call.id)
+
+    def _chores(self) -> bool:
+        self._watermark.advance()
+        return self._retention.step()
