@@ -1,0 +1,108 @@
+"""From an upstream's list to ``Tool`` values, and what is wrong with the rest of the list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+import msgspec
+import orjson
+import re2
+
+from gateway import strictjson
+from gateway.catalog import names
+from gateway.catalog.manifests import Manifests
+from gateway.model import Json, Kind, Mode, Tool
+
+ListKind = Literal["tool", "prompt", "resource", "template"]
+
+MAX_DEFINITION_BYTES: Final = 256 * 1024
+_KEYS: Final[dict[ListKind, tuple[Kind, str, int]]] = {
+    "tool": ("tool", "name", names.MAX_CHARS),
+    "prompt": ("prompt", "name", names.MAX_CHARS),
+    "resource": ("resource", "uri", names.MAX_URI_CHARS),
+    "template": ("resource", "uriTemplate", names.MAX_URI_CHARS),
+}
+_HASHED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of an upstream's lists that an operator should know of."""
+
+    upstream: str
+    subject: str  # the name concerned, escaped; "" when it is the whole upstream
+    detail: str
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A family of resources; ``tool`` is its entry in the list."""
+
+    pattern: Any  # compiled by RE2, whose time is linear in the URI
+    tool: Tool
+
+
+def build(
+    upstream: str, kind: ListKind, definitions: Sequence[Mapping[str, Json]], manifests: Manifests, mode: Mode
+) -> tuple[list[Tool], list[Problem]]:
+    """The usable entries of one list, in the upstream's order."""
+    tool_kind, key, max_chars = _KEYS[kind]
+    counted = Counter(name for each in definitions if isinstance(name := each.get(key), str))
+    tools: list[Tool] = []
+    problems: list[Problem] = []
+    reported: set[str] = set()
+    for definition in definitions:
+        name: Json = definition.get(key)
+        fault = names.fault(name, max_chars)
+        encoded = b"" if fault else orjson.dumps(definition)
+        if not fault and counted[name] > 1:
+            # Which of them a call would reach is the upstream's secret, so none is offered.
+            fault = "is listed more than once"
+        if not fault and len(encoded) > MAX_DEFINITION_BYTES:
+            fault = f"has a definition of more than {MAX_DEFINITION_BYTES} bytes"
+        if fault:
+            subject = names.shown(name)
+            if subject not in reported:
+                reported.add(subject)
+                problems.append(
+                    Problem(upstream=upstream, subject=subject, detail=f"{kind} {fault}; refused")
+                )
+            continue
+        tools.append(
+            Tool(
+                kind=tool_kind,
+                upstream=upstream,
+                name=name,
+                target=f"{upstream}/{name}",
+                manifest=manifests.of(tool_kind, name, definition.get("annotations")),
+                schema_hash=schema_hash(definition),
+                definition_json=encoded,
+                mode=mode,
+            )
+        )
+    return tools, problems
+
+
+def schema_hash(definition: Mapping[str, Json]) -> str:
+    """SHA-256 of the canonical JSON of what an agent reads of a tool; any change of it shows."""
+    return sha256(
+        strictjson.canonical({key: definition[key] for key in _HASHED if key in definition})
+    ).hexdigest()
+
+
+def template(tool: Tool) -> Template | None:
+    """The matcher of a URI template (RFC 6570); ``None`` when it is none."""
+    pattern = ["(?s)"]
+    rest = tool.name
+    while rest:
+        literal, opened, rest = rest.partition("{")
+        pattern.append(re2.escape(literal))
+        if not opened:
+            break
+        expression, closed, rest = rest.partition("}")
+        if not closed or not expression:
+            return None
+        # Simple expansion escapes what is reserved; the operators of levels 2 and 3 may produce it.
+        pattern.append("[^/?#]*" if expression[0].isalnum() or expression[0] == "_" else ".*")
+    return Template(re2.compile("".join(pattern)), tool)

@@ -1,0 +1,101 @@
+"""The two eras of MCP and how to tell which one a server speaks.
+
+Modern (2026-07-28): no handshake; ``server/discover`` describes the server and every request carries its
+version and capabilities in ``_meta``. Legacy (2025-03-26 … 2025-11-25): ``initialize`` and, over HTTP, a
+session id. A server is asked ``server/discover`` first; whatever is not positive evidence of the modern
+era is a reason to try ``initialize``, as the official SDKs do.
+
+The capabilities declared are empty in both eras: what an agent's client can do is not ours to promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+import orjson
+
+from gateway import __version__
+from gateway.model import Json
+from gateway.upstreams.jsonrpc import Request, loads, nonsense, plain
+
+Era = Literal["modern", "legacy"]
+
+MODERN: Final = "2026-07-28"
+LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26")
+
+MODERN_CODES: Final = frozenset((-32601, -32602, *range(-32099, -32019)))
+"""JSON-RPC errors that a modern server gives with an HTTP 4xx (2026-07-28, basic/transports)."""
+
+_CLIENT: Final = {"name": "wardgate", "version": __version__}
+_RESERVED: Final = "io.modelcontextprotocol/"
+STAMP: Final = orjson.dumps(
+    {
+        f"{_RESERVED}protocolVersion": MODERN,
+        f"{_RESERVED}clientCapabilities": {},
+        f"{_RESERVED}clientInfo": _CLIENT,
+    }
+)[1:-1]
+"""The members of ``_meta`` that every modern request carries (2026-07-28, basic/index: General fields)."""
+
+DISCOVER: Final = Request("server/discover")
+INITIALIZE: Final = plain(
+    "initialize", {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": _CLIENT}
+)
+INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of itself."""
+
+    era: Era
+    version: str  # of the protocol
+    name: str = ""
+    server_version: str = ""
+    title: str = ""
+    instructions: str = ""
+    capabilities: Mapping[str, Json] = {}
+
+
+def discovered(result_json: bytes) -> Info | None:
+    """Read an answer to ``server/discover``; ``None`` when it is no evidence of the modern era."""
+    try:
+        result = orjson.loads(result_json)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(result, dict):
+        return None
+    versions = result.get("supportedVersions")
+    if not isinstance(versions, list) or MODERN not in versions:
+        return None
+    meta = result.get("_meta")
+    server = meta.get(f"{_RESERVED}serverInfo") if isinstance(meta, dict) else None
+    return _info("modern", MODERN, result, server)
+
+
+def initialized(result_json: bytes) -> Info:
+    """Read an answer to ``initialize``; raises ``InDoubt`` for a version that is not spoken here."""
+    result = loads(result_json)
+    version = result.get("protocolVersion") if isinstance(result, dict) else None
+    if version not in LEGACY:
+        raise nonsense("initialize was answered with a protocol version that is not spoken here")
+    return _info("legacy", version, result, result.get("serverInfo"))
+
+
+def _info(era: Era, version: str, result: dict[str, Json], server: Json) -> Info:
+    server = server if isinstance(server, dict) else {}
+    capabilities = result.get("capabilities")
+    return Info(
+        era=era,
+        version=version,
+        name=_text(server.get("name")),
+        server_version=_text(server.get("version")),
+        title=_text(server.get("title")),
+        instructions=_text(result.get("instructions")),
+        capabilities=capabilities if isinstance(capabilities, dict) else {},
+    )
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,350 @@
+"""An MCP server over streamable HTTP, of either era behind one interface.
+
+One POST per request; the answer is JSON or an event stream of which only the event with the request's id
+is the answer. Nothing of the agent's own request headers comes near here: what authenticates the gateway
+upstream is configured, and the agent's token is never passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from gateway.config import UpstreamConfig, expand
+from gateway.errors import InDoubt, NotSent, UpstreamError
+from gateway.ports import Emit
+from gateway.reasons import Party
+from gateway.upstreams import era
+from gateway.upstreams.era import Info
+from gateway.upstreams.headers import configured, encode_value
+from gateway.upstreams.jsonrpc import (
+    UNSUPPORTED_VERSION,
+    Declined,
+    Message,
+    Request,
+    begins_as_answer,
+    decode,
+    nonsense,
+)
+from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, is_list_changed, joined, pass_on
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.wire import BodyTooLarge, Response, Stream
+
+logger = logging.getLogger("wardgate.upstreams")
+
+MAX_SESSIONS: Final = 1024  # legacy sessions held at once, one an owner
+_CLOSE_S: Final = 2.0
+_ENVELOPE_BYTES: Final = 4096  # what an answer may add around its result
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A legacy session: what its requests say in their headers."""
+
+    id: str  # "" with a server that keeps none
+    headers: bytes
+
+
+class HttpPeer:
+    def __init__(
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        result_bytes: int,
+        list_changed: ListChanged,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        assert config.url is not None
+        self._name = name
+        self._list_changed = list_changed
+        self._max_bytes = result_bytes + _ENVELOPE_BYTES
+        self._pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
+        where = f"upstreams.{name}.headers"
+        headers = {key: expand(value, f"{where}.{key}") for key, value in config.headers.items()}
+        self._fixed = b"%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
+            self._pool.path.encode(),
+            self._pool.authority.encode(),
+            configured(headers, where),
+        )
+        self._post = (
+            b"POST "
+            + self._fixed
+            + b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
+        )
+        self._number = 0
+        self._info: Info | None = None
+        self._probing: asyncio.Task[Info] | None = None
+        self._sessions: OrderedDict[Owner, Session] = OrderedDict()
+        self._opening: dict[Owner, asyncio.Task[Session]] = {}
+        self._last_error = ""
+
+    # ----------------------------------------------------------------------------------------- port
+
+    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+        try:
+            message = await self._call(request, owner, at, emit)
+        except (Declined, BodyTooLarge):
+            self._last_error = ""
+            raise
+        except UpstreamError as error:
+            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+                self._last_error = str(error)
+            raise
+        self._last_error = ""
+        return message
+
+    async def info(self, at: float) -> Info:
+        if self._info is not None:
+            return self._info
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(at))
+            self._probing.add_done_callback(self._probed)
+        return await joined(self._probing, at)
+
+    def status(self) -> Status:
+        return Status(
+            upstream=self._name,
+            transport="http",
+            connected=self._info is not None and not self._last_error,
+            info=self._info,
+            last_error=self._last_error,
+            connections=self._pool.open,
+        )
+
+    async def close(self) -> None:
+        """End legacy sessions where the server answers in time, then close the connections."""
+        at = asyncio.get_running_loop().time() + _CLOSE_S
+        ending = [self._end(session, at) for session in self._sessions.values() if session.id]
+        self._sessions.clear()
+        await asyncio.gather(*ending)
+        await self._pool.close()
+
+    @property
+    def pool(self) -> Pool:
+        return self._pool
+
+    # ----------------------------------------------------------------------------------------- eras
+
+    async def _call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+        info = self._info or await self._reach(at)
+        if info.era == "modern":
+            message = await self._modern(request, at, emit)
+            # The server was replaced by one of another version. It said so before doing anything, which
+            # makes this the one answer after which the same call may be sent again.
+            if message.error and message.error_code() == UNSUPPORTED_VERSION:
+                self._info = None
+                info = await self._reach(at)
+                if info.era == "modern":
+                    return message
+            else:
+                return message
+        session = await self._session(owner, at)
+        try:
+            return await self._legacy(request, session, at, emit)
+        except Declined as declined:
+            # 404 to a session id: the session is over and the request was not looked at (2025-11-25,
+            # basic/transports: Session Management).
+            if declined.status != 404 or not session.id:
+                raise
+            if self._sessions.get(owner) is session:
+                del self._sessions[owner]
+            return await self._legacy(request, await self._session(owner, at), at, emit)
+
+    async def _reach(self, at: float) -> Info:
+        """``info`` for a call that is waiting: whatever fails, the call itself was not sent."""
+        try:
+            return await self.info(at)
+        except NotSent:
+            raise
+        except UpstreamError as error:
+            raise NotSent("upstream_unavailable", f"discovery failed: {error}") from None
+
+    async def _probe(self, at: float) -> Info:
+        """Ask ``server/discover``; anything but a modern answer leads to ``initialize``."""
+        try:
+            message = await self._modern(era.DISCOVER, at, None)
+        except NotSent:
+            raise
+        except UpstreamError as error:
+            # An outage says nothing about the era.
+            if error.code in ("upstream_timeout", "upstream_lost"):
+                raise
+            found = None
+        else:
+            found = era.discovered(message.result_json) if message.result else None
+        if found is None:
+            found, session = await self._initialize(at)
+            before = self._sessions.pop(GATEWAY, None)
+            self._sessions[GATEWAY] = session
+            if before is not None and before.id:
+                await self._end(before, at)
+        else:
+            self._sessions.clear()
+        self._info = found
+        self._last_error = ""
+        return found
+
+    def _probed(self, task: asyncio.Task[Info]) -> None:
+        self._probing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._last_error = str(error)
+
+    async def _modern(self, request: Request, at: float, emit: Emit | None) -> Message:
+        headers = [f"mcp-protocol-version: {era.MODERN}\r\nmcp-method: {request.method}\r\n"]
+        if request.name:
+            headers.append(f"mcp-name: {encode_value(request.name)}\r\n")
+        headers += [f"{name}: {value}\r\n" for name, value in request.param_headers]
+        return await self._exchange(request, "".join(headers).encode("ascii"), None, at, emit)
+
+    async def _legacy(self, request: Request, session: Session, at: float, emit: Emit | None) -> Message:
+        return await self._exchange(request, session.headers, session, at, emit)
+
+    # ------------------------------------------------------------------------------------- sessions
+
+    async def _session(self, owner: Owner, at: float) -> Session:
+        """The owner's session, opened when there is none; concurrent calls open one together."""
+        session = self._sessions.get(owner)
+        if session is not None:
+            self._sessions.move_to_end(owner)
+            return session
+        task = self._opening.get(owner)
+        if task is None:
+            task = self._opening[owner] = asyncio.create_task(self._open(owner, at))
+            task.add_done_callback(lambda done: self._opened(owner, done))
+        try:
+            return await joined(task, at)
+        except NotSent:
+            raise
+        except UpstreamError as error:
+            raise NotSent("upstream_unavailable", f"initialize failed: {error}") from None
+
+    async def _open(self, owner: Owner, at: float) -> Session:
+        _, session = await self._initialize(at)
+        self._sessions[owner] = session
+        while len(self._sessions) > MAX_SESSIONS:
+            _, oldest = self._sessions.popitem(last=False)
+            if oldest.id:
+                await self._end(oldest, at)
+        return session
+
+    def _opened(self, owner: Owner, task: asyncio.Task[Session]) -> None:
+        self._opening.pop(owner, None)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; nobody may have
+
+    async def _initialize(self, at: float) -> tuple[Info, Session]:
+        self._number += 1
+        number = self._number
+        response = await self._send(b"", era.INITIALIZE.encode(number), at)
+        message = await self._answer(response, number, at, None)
+        if not message.result:
+            raise nonsense("initialize was refused")
+        info = era.initialized(message.result_json)
+        if not response.session.isascii() or not response.session.isprintable():
+            raise nonsense("a session id that is no header value")
+        headers = f"mcp-protocol-version: {info.version}\r\n"
+        if response.session:
+            headers += f"mcp-session-id: {response.session}\r\n"
+        session = Session(response.session, headers.encode("ascii"))
+        accepted = await self._send(session.headers, era.INITIALIZED, at)
+        if accepted.stream is not None:
+            accepted.stream.abort()
+        return info, session
+
+    async def _end(self, session: Session, at: float) -> None:
+        request = b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers)
+        try:
+            await self._pool.exchange(request, at)
+        except UpstreamError as error:
+            logger.debug("upstream %s: session not ended: %s", self._name, error)
+
+    # ------------------------------------------------------------------------------------- exchange
+
+    async def _exchange(
+        self, request: Request, headers: bytes, session: Session | None, at: float, emit: Emit | None
+    ) -> Message:
+        """One request and its answer; ``session`` is ``None`` in the modern era."""
+        self._number += 1
+        number = self._number
+        body = request.encode(number, era.STAMP if session is None else b"")
+        response = await self._send(headers, body, at)
+        if 400 <= response.status < 500 and response.status != 408:
+            return self._refused(response, number, session)
+        return await self._answer(response, number, at, emit)
+
+    def _refused(self, response: Response, number: int, session: Session | None) -> Message:
+        """An HTTP 4xx: the JSON-RPC error in it when there is one, else ``Declined``."""
+        if session is not None and session.id and response.status == 404:
+            raise Declined(404)
+        message = _error_in(response, number)
+        code = message.error_code() if message is not None else 0
+        # The server may have been replaced by one of the other era: ask again before the next call.
+        # Sessions stay until that is certain, or one agent's bad request would end everybody's.
+        if response.status in (400, 404, 405) and (session is not None or code not in era.MODERN_CODES):
+            self._info = None
+        if message is None:
+            raise Declined(response.status)
+        return message
+
+    async def _send(self, headers: bytes, body: bytes, at: float) -> Response:
+        return await self._pool.exchange(
+            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
+        )
+
+    async def _answer(self, response: Response, number: int, at: float, emit: Emit | None) -> Message:
+        """The one message that answers request ``number``."""
+        if response.stream is not None:
+            return await self._answer_in(response.stream, number, at, emit)
+        if response.status == 200 and response.media_type == b"application/json":
+            message = decode(response.body)
+            if message.method is not None or message.id != number:
+                raise nonsense("an answer to a request that was not asked")
+            return message
+        if 400 <= response.status < 500:
+            raise Declined(response.status)
+        raise nonsense(f"HTTP {response.status} {response.media_type.decode('latin-1')!r}")
+
+    async def _answer_in(self, stream: Stream, number: int, at: float, emit: Emit | None) -> Message:
+        """Read events up to the answer; notifications before it go to ``emit``, in order."""
+        reader = EventReader(self._max_bytes)
+        try:
+            while chunk := await stream.read():
+                for data in reader.feed(chunk):
+                    message = decode(data)
+                    if message.method is None:
+                        if message.id != number:
+                            raise nonsense("an answer to a request that was not asked")
+                        stream.leave()
+                        return message
+                    if message.id is not None:
+                        # A request to the client: no capability was declared that would permit one.
+                        logger.debug("upstream %s: refused %s", self._name, message.method)
+                    elif is_list_changed(message):
+                        self._list_changed(self._name)
+                    elif emit is not None:
+                        await pass_on(emit, data, at)
+        except EventTooLarge as large:
+            if begins_as_answer(large.beginning):
+                raise BodyTooLarge(large.code, large.detail) from None
+            raise nonsense(large.detail) from None
+        finally:
+            stream.abort()
+        raise InDoubt("upstream_lost", "the stream ended without an answer")
+
+
+def _error_in(response: Response, number: int) -> Message | None:
+    if response.media_type != b"application/json":
+        return None
+    try:
+        message = decode(response.body)
+    except UpstreamError:
+        return None
+    # Servers that refuse before they have read the id answer with null or a word of their own.
+    answers = message.id == number or not isinstance(message.id, int)
+    return message if message.error and answers else None

@@ -1,0 +1,257 @@
+"""An MCP server on stdio: supervised children, one for each principal unless the operator shares one.
+
+A child that dies is started again by the next call that needs it, after a pause that doubles with every
+failure. While it pauses calls are refused at once as not sent, so a crashing server costs nobody a wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Final
+
+from gateway.config import UpstreamConfig, expand
+from gateway.errors import NotSent, UpstreamError
+from gateway.ports import Emit
+from gateway.reasons import Party
+from gateway.upstreams import era
+from gateway.upstreams.child import Child
+from gateway.upstreams.conversation import Conversation
+from gateway.upstreams.era import Info
+from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Message, Request, nonsense
+from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, joined
+
+logger = logging.getLogger("wardgate.upstreams")
+
+BACKOFF_S: Final = 0.2  # after the first failure; doubles
+BACKOFF_MAX_S: Final = 30.0
+HEALTHY_S: Final = 60.0  # a child that lived this long starts from the first pause again
+PATIENCE_S: Final = 1.0  # a pause this short is waited for
+IDLE_S: Final = 600.0
+DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
+_LINE_SLACK: Final = 4096
+
+
+class _Slot:
+    """The place of one owner's child, and how often it has failed."""
+
+    __slots__ = ("conversation", "failures", "not_before", "started", "starting", "used")
+
+    def __init__(self) -> None:
+        self.conversation: Conversation | None = None
+        self.starting: asyncio.Task[Conversation] | None = None
+        self.failures = 0
+        self.not_before = 0.0
+        self.started = 0.0
+        self.used = 0.0
+
+
+class StdioPeer:
+    def __init__(
+        self, name: str, config: UpstreamConfig, *, result_bytes: int, list_changed: ListChanged
+    ) -> None:
+        assert config.command is not None
+        self._name = name
+        self._command = config.command
+        self._env = {key: expand(value, f"upstreams.{name}.env.{key}") for key, value in config.env.items()}
+        self._cwd = config.cwd
+        self._shared = config.shared
+        self._limit = config.children
+        self._max_line = result_bytes + _LINE_SLACK
+        self._list_changed = list_changed
+        self._slots: OrderedDict[Owner, _Slot] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._info: Info | None = None
+        self._skip_discover = False  # the last child died of the question
+        self._closed = False
+        self._last_error = ""
+        self._restarts = 0
+
+    # ----------------------------------------------------------------------------------------- port
+
+    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+        try:
+            conversation = await self._conversation(owner, at)
+            stamp = era.STAMP if self._info is not None and self._info.era == "modern" else b""
+            message = await conversation.ask(request, stamp, at, emit)
+        except UpstreamError as error:
+            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+                self._last_error = str(error)
+            raise
+        self._last_error = ""
+        if message.error and message.error_code() == UNSUPPORTED_VERSION:
+            self._info = None  # asked again when the next child is started
+        return message
+
+    async def info(self, at: float) -> Info:
+        if self._info is None:
+            await self._conversation(GATEWAY, at)
+        assert self._info is not None
+        return self._info
+
+    def status(self) -> Status:
+        running = sum(1 for slot in self._slots.values() if slot.conversation is not None)
+        return Status(
+            upstream=self._name,
+            transport="stdio",
+            connected=self._info is not None and not self._last_error,
+            info=self._info,
+            last_error=self._last_error,
+            children=running,
+            restarts=self._restarts,
+        )
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for owner in tuple(self._slots):
+            self._retire(owner)
+        while self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def stderr(self) -> list[str]:
+        """The last lines the gateway's own child wrote to stderr."""
+        slot = self._slots.get(GATEWAY)
+        child = slot.conversation.child if slot is not None and slot.conversation is not None else None
+        return list(child.stderr) if child is not None else []
+
+    # -------------------------------------------------------------------------------------- children
+
+    async def _conversation(self, owner: Owner, at: float) -> Conversation:
+        """The owner's child, started when there is none."""
+        if self._shared:
+            owner = GATEWAY
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(owner)
+        if slot is None:
+            self._make_room()
+            slot = self._slots[owner] = _Slot()
+        self._slots.move_to_end(owner)
+        slot.used = loop.time()
+        if slot.conversation is not None and slot.conversation.alive:
+            return slot.conversation
+        if slot.starting is None:
+            pause = slot.not_before - loop.time()
+            if pause > min(PATIENCE_S, at - loop.time()):
+                raise NotSent("upstream_unavailable", f"restarting in {pause:.1f} s")
+            slot.starting = asyncio.create_task(self._start(owner, slot, max(pause, 0.0), at))
+            slot.starting.add_done_callback(lambda task: self._started(slot, task))
+        try:
+            return await joined(slot.starting, at)
+        except NotSent:
+            raise
+        except UpstreamError as error:
+            raise NotSent("upstream_unavailable", f"could not be started: {error}") from None
+
+    async def _start(self, owner: Owner, slot: _Slot, pause: float, at: float) -> Conversation:
+        await asyncio.sleep(pause)
+        if self._closed:
+            raise NotSent("shutting_down")
+        if slot.failures:
+            self._restarts += 1
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        slot.started = asyncio.get_running_loop().time()
+        conversation = Conversation(
+            self._name,
+            private=not self._shared,
+            list_changed=lambda: self._list_changed(self._name),
+            exited=lambda ended: self._ended(slot, ended),
+        )
+        slot.conversation = conversation
+        try:
+            conversation.child = await Child.start(
+                self._name, self._command, self._env, self._cwd, conversation, self._max_line
+            )
+            await self._greet(conversation, at)
+        except BaseException:  # also a cancelled start must not leave a process behind
+            self._failed(slot)
+            if conversation.child is not None:
+                self._end(conversation.child)
+            raise
+        logger.info(
+            "upstream %s: ready for %s", self._name, "/".join(part for part in owner if part) or "all"
+        )
+        return conversation
+
+    async def _greet(self, conversation: Conversation, at: float) -> None:
+        """Find the era once; in the legacy era every child is initialized."""
+        if self._info is not None and self._info.era == "modern":
+            return
+        if self._info is None and not self._skip_discover:
+            soon = min(at, asyncio.get_running_loop().time() + DISCOVER_S)
+            try:
+                message = await conversation.ask(era.DISCOVER, era.STAMP, soon, None)
+            except UpstreamError as error:
+                if not conversation.alive:
+                    self._skip_discover = True
+                    raise
+                logger.debug("upstream %s: server/discover: %s", self._name, error)
+            else:
+                found = era.discovered(message.result_json) if message.result else None
+                if found is not None:
+                    self._info = found
+                    return
+        message = await conversation.ask(era.INITIALIZE, b"", at, None)
+        if not message.result:
+            if message.error_code() == UNSUPPORTED_VERSION:
+                self._info, self._skip_discover = None, False
+            raise nonsense("initialize was refused")
+        self._info = era.initialized(message.result_json)
+        conversation.tell(era.INITIALIZED)
+
+    def _started(self, slot: _Slot, task: asyncio.Task[Conversation]) -> None:
+        slot.starting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._last_error = str(error)
+
+    def _ended(self, slot: _Slot, conversation: Conversation) -> None:
+        """A child is gone; unless it was retired, that is a failure."""
+        if slot.conversation is conversation:
+            self._failed(slot)
+
+    def _failed(self, slot: _Slot) -> None:
+        now = asyncio.get_running_loop().time()
+        if slot.conversation is None:
+            return
+        slot.conversation = None
+        if now - slot.started >= HEALTHY_S:
+            slot.failures = 0
+        slot.not_before = now + min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(slot.failures, 16))
+        slot.failures += 1
+
+    def _make_room(self) -> None:
+        """Stay within the number of children: the longest unused one that is idle goes."""
+        if len(self._slots) < self._limit:
+            return
+        for owner, slot in self._slots.items():
+            if slot.starting is None and (slot.conversation is None or not slot.conversation.in_flight):
+                self._retire(owner)
+                return
+        raise NotSent("overloaded", f"all {self._limit} children are busy")
+
+    def _retire(self, owner: Owner) -> None:
+        slot = self._slots.pop(owner)
+        if slot.starting is not None:
+            slot.starting.cancel()
+        conversation, slot.conversation = slot.conversation, None
+        if conversation is not None and conversation.child is not None:
+            self._end(conversation.child)
+
+    def _end(self, child: Child) -> None:
+        task = asyncio.create_task(child.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _sweep(self) -> None:
+        """End children that nobody has used for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(IDLE_S / 10)
+            for owner, slot in tuple(self._slots.items()):
+                busy = slot.conversation is not None and slot.conversation.in_flight
+                if not busy and slot.starting is None and loop.time() - slot.used > IDLE_S:
+                    self._retire(owner)

@@ -1,0 +1,263 @@
+"""The ``Upstreams`` port: one peer for each configured upstream, and every fault as an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+import orjson
+
+from gateway.config import UpstreamConfig
+from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
+from gateway.model import Call, Json, Outcome, Status
+from gateway.ports import Clock, Emit
+from gateway.upstreams import peer, shape
+from gateway.upstreams.era import Info
+from gateway.upstreams.headers import ParamHeaders, param_headers
+from gateway.upstreams.jsonrpc import Declined, Message, loads, nonsense, plain
+from gateway.upstreams.mcp_http import HttpPeer
+from gateway.upstreams.mcp_stdio import StdioPeer
+from gateway.upstreams.peer import GATEWAY, Peer
+from gateway.upstreams.wire import BodyTooLarge
+
+logger = logging.getLogger("wardgate.upstreams")
+
+ListKind = Literal["tool", "prompt", "resource", "template"]
+
+LIST_S: Final = 30.0  # for one whole list
+FIRST_CONTACT_S: Final = 5.0
+MAX_PAGES: Final = 1000
+MAX_ENTRIES: Final = 20_000
+_SCHEMAS: Final = 20_000  # remembered header annotations
+
+# (capability that must be declared, method, key of the list in the result)
+_LISTS: Final[dict[ListKind, tuple[str, str, str]]] = {
+    "tool": ("tools", "tools/list", "tools"),
+    "prompt": ("prompts", "prompts/list", "prompts"),
+    "resource": ("resources", "resources/list", "resources"),
+    "template": ("resources", "resources/templates/list", "resourceTemplates"),
+}
+
+
+class _ResultHead(msgspec.Struct):
+    """The two members of a result that say what kind of answer it is."""
+
+    is_error: bool = msgspec.field(name="isError", default=False)
+    result_type: str = msgspec.field(name="resultType", default="complete")
+
+
+_head: Final = msgspec.json.Decoder(_ResultHead)
+
+
+class UpstreamRegistry:
+    """Build once from configuration; raises ``ConfigError`` for what cannot work.
+
+    ``on_list_changed`` is called with the name of an upstream that says one of its lists changed.
+    """
+
+    def __init__(self, upstreams: Mapping[str, UpstreamConfig], *, clock: Clock, result_bytes: int) -> None:
+        self._clock = clock
+        self._result_bytes = result_bytes
+        self.on_list_changed: Callable[[str], None] = _ignore
+        self._peers: dict[str, Peer] = {name: self._peer(name, config) for name, config in upstreams.items()}
+        self._known: dict[str, Info] = {}
+        self._headers: dict[str, ParamHeaders] = {}  # by schema hash
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+
+    def _peer(self, name: str, config: UpstreamConfig) -> Peer:
+        changed = self._list_changed
+        if config.url is not None:
+            return HttpPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
+        return StdioPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
+
+    def _list_changed(self, name: str) -> None:
+        self.on_list_changed(name)
+
+    # ------------------------------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody."""
+        at = asyncio.get_running_loop().time() + FIRST_CONTACT_S
+        contacts = (self._contact(name, at) for name in self._peers)
+        for failure in await asyncio.gather(*contacts, return_exceptions=True):
+            if failure is not None and not isinstance(failure, UpstreamError):
+                raise failure
+
+    async def close(self, drain_s: float = 0.0) -> None:
+        """Refuse new calls, give those in flight ``drain_s``, then end sessions, children, connections."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("closing with %d calls in flight", self._in_flight)
+        await asyncio.gather(*(each.close() for each in self._peers.values()))
+
+    # ------------------------------------------------------------------------------------- port
+
+    async def execute(self, call: Call, emit: Emit | None) -> Outcome:
+        """See ``ports.Upstreams``."""
+        started = self._clock.now_ns()
+        before = self._clock.monotonic()
+        target = self._peers.get(call.tool.upstream)
+        if target is None:
+            return Outcome(status="not_sent", code="unknown_upstream", started_ns=started)
+        if self._closing:
+            return Outcome(status="not_sent", code="shutting_down", started_ns=started)
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            at = asyncio.get_running_loop().time() + call.tool.manifest.deadline_s
+            request = shape.shape(call, self._param_headers(call))
+            message = await target.call(request, peer.owner_of(call.principal), at, emit)
+            status, code, detail = self._judge(message)
+            shown = status in ("ok", "tool_error", "rpc_error")
+            return Outcome(
+                status=status,
+                code=code,
+                detail=detail,
+                result_json=message.result_json if shown else b"",
+                error_json=message.error_json if shown else b"",
+                started_ns=started,
+                upstream_ns=self._since(before),
+            )
+        except UpstreamError as error:
+            return Outcome(
+                status=_status_of(error),
+                code=error.code,
+                detail=error.detail,
+                started_ns=started,
+                upstream_ns=self._since(before),
+            )
+        except (
+            Exception
+        ):  # our own fault, at a moment when the request may be on its way: never a clean failure
+            logger.exception("call %s failed inside the gateway", call.id)
+            return Outcome(
+                status="in_doubt",
+                code="gateway_error",
+                started_ns=started,
+                upstream_ns=self._since(before),
+            )
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    def _since(self, before: float) -> int:
+        return int((self._clock.monotonic() - before) * 1e9)
+
+    def _judge(self, message: Message) -> tuple[Status, str, str]:
+        """What kind of answer it is; raises ``InDoubt`` for a result that is no object of the protocol."""
+        if len(message.result) + len(message.error) > self._result_bytes:
+            return "withheld", "result_too_large", f"{len(message.result)} bytes"
+        if message.error:
+            return "rpc_error", "upstream_error", f"JSON-RPC error {message.error_code()}"
+        try:
+            head = _head.decode(message.result)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise nonsense(f"not a result: {error}") from None
+        if head.result_type != "complete":
+            # No capability was declared that would permit asking back; there is nobody to answer.
+            return "failed", "upstream_error", f"the upstream asks for {head.result_type!r}"
+        if head.is_error:
+            return "tool_error", "upstream_error", ""
+        return "ok", "", ""
+
+    def _param_headers(self, call: Call) -> ParamHeaders:
+        tool = call.tool
+        if tool.kind != "tool" or b"x-mcp-header" not in tool.definition_json:
+            return ()
+        found = self._headers.get(tool.schema_hash)
+        if found is None:
+            if len(self._headers) >= _SCHEMAS:
+                self._headers.clear()
+            found = param_headers(orjson.loads(tool.definition_json).get("inputSchema"))
+            self._headers[tool.schema_hash] = found
+        return found
+
+    # ------------------------------------------------------------------------------- discovery
+
+    def info(self, upstream: str) -> Info | None:
+        """What a server says of itself; ``None`` before first contact, ``Refused`` for an unknown name."""
+        return self._get(upstream).status().info or self._known.get(upstream)
+
+    def status(self) -> Sequence[peer.Status]:
+        return [each.status() for each in self._peers.values()]
+
+    async def definitions(self, upstream: str, kind: ListKind) -> list[dict[str, Json]] | None:
+        """One whole list as the upstream gives it; ``None`` when it does not declare the capability.
+
+        Raises ``UpstreamError`` when it cannot be had, does not end, or is no list.
+        """
+        capability, method, key = _LISTS[kind]
+        at = asyncio.get_running_loop().time() + LIST_S
+        info = await self._contact_info(upstream, at)
+        if capability not in info.capabilities:
+            return None
+        entries: list[dict[str, Json]] = []
+        seen: set[str] = set()
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await self._page(upstream, method, cursor, at)
+            items = page.get(key)
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                raise nonsense(f"{method}: {key!r} is no list of objects")
+            entries += items
+            if len(entries) > MAX_ENTRIES:
+                raise nonsense(f"{method}: more than {MAX_ENTRIES} entries")
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                return entries
+            if not isinstance(cursor, str) or cursor in seen:
+                raise nonsense(f"{method}: the pages go round in a circle")
+            seen.add(cursor)
+        raise nonsense(f"{method}: more than {MAX_PAGES} pages")
+
+    async def _page(self, upstream: str, method: str, cursor: str | None, at: float) -> dict[str, Json]:
+        params: dict[str, Json] = {} if cursor is None else {"cursor": cursor}
+        message = await self._get(upstream).call(plain(method, params), GATEWAY, at, None)
+        if message.error:
+            # A server that declares resources need not have templates (or the other way round).
+            if message.error_code() == -32601:
+                return {_LISTS[kind][2]: [] for kind in _LISTS}
+            raise UpstreamError("upstream_error", f"{method}: JSON-RPC error {message.error_code()}")
+        page = loads(message.result_json)
+        if not isinstance(page, dict):
+            raise nonsense(f"{method}: no object")
+        return page
+
+    async def _contact(self, upstream: str, at: float) -> None:
+        await self._contact_info(upstream, at)
+
+    async def _contact_info(self, upstream: str, at: float) -> Info:
+        info = self._known[upstream] = await self._get(upstream).info(at)
+        return info
+
+    def _get(self, upstream: str) -> Peer:
+        found = self._peers.get(upstream)
+        if found is None:
+            raise Refused("unknown_upstream", upstream)
+        return found
+
+
+def _status_of(error: UpstreamError) -> Status:
+    """What a fault says about the effect of the call."""
+    if isinstance(error, NotSent):
+        return "not_sent"
+    if isinstance(error, BodyTooLarge):
+        return "withheld"  # it was answered, so nothing is in doubt but what the answer says
+    if isinstance(error, Declined):
+        return "failed"  # an HTTP 4xx: the upstream says that it did not do it
+    assert isinstance(error, InDoubt)
+    return "in_doubt"
+
+
+def _ignore(_: str) -> None:
+    pass
