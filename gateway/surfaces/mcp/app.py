@@ -1,0 +1,230 @@
+"""``/mcp`` and ``/mcp/{upstream}`` as one raw ASGI application.
+
+The order of checks is the order of cost and of trust: where it came from, who sent it, how large it is,
+what it says. Nothing is read from the body of a caller who is not authenticated, and nothing is decided
+by a header that the body does not repeat.
+
+Raw ASGI because this is the hot path: one walk over the headers, one parse, two sends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from gateway import strictjson
+from gateway.config import ServerConfig
+from gateway.errors import Refused
+from gateway.model import Principal
+from gateway.ports import Parts
+from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
+from gateway.surfaces.mcp.request import Request
+from gateway.surfaces.mcp.sessions import Sessions, owner_of
+from gateway.surfaces.mcp.stream import Exchange, send_reply
+from gateway.surfaces.mcp.transport import (
+    ClientGone,
+    Doors,
+    Heads,
+    accepts,
+    check_content,
+    gather,
+    read_body,
+)
+from gateway.surfaces.mcp.view import Views
+
+logger = logging.getLogger("wardgate.mcp")
+
+PATH: Final = "/mcp"
+_ACCEPTED: Final = Reply(b"", 202)
+_NOTIFICATIONS: Final = frozenset({
+    "notifications/initialized", "notifications/cancelled", "notifications/progress",
+    "notifications/roots/list_changed",
+})  # fmt: skip
+
+
+class McpSurface:
+    """The MCP front of the gateway."""
+
+    def __init__(
+        self,
+        parts: Callable[[], Parts],
+        authenticate: Authenticate,
+        config: ServerConfig,
+        upstream_info: UpstreamInfo,
+    ) -> None:
+        self._parts = parts
+        self._authenticate = authenticate
+        self._info = upstream_info
+        self._doors = Doors(config)
+        self._max_bytes = config.max_body_bytes
+        self._max_depth = config.max_depth
+        self._body_timeout_s = config.body_timeout_s
+        self._views = Views()
+        self.sessions = Sessions(config.max_sessions, config.session_idle_s)
+        self._listeners = legacy.Listeners(self.sessions, config.session_idle_s)
+
+    def close(self) -> None:
+        """End the streams that would keep the process from stopping; calls in flight go on."""
+        self._listeners.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the MCP front serves HTTP only, not {scope['type']}")
+        parts = self._parts()
+        principal: Principal | None = None
+        try:
+            heads = gather(scope["headers"])
+            self._doors.check(heads)
+            upstream = _endpoint(scope["path"])
+            principal = self._authenticate(heads.get(b"authorization"))
+            if scope["method"] == "POST":
+                accepts_json, accepts_stream = accepts(heads)
+                if not (accepts_json or accepts_stream):
+                    raise Rejected(
+                        "invalid_request", "Accept application/json and text/event-stream.", status=406
+                    )
+                check_content(heads, self._max_bytes)
+                body = await read_body(receive, self._max_bytes, self._body_timeout_s)
+                exchange = Exchange(send, accepts_json, accepts_stream)
+                await self._post(parts, principal, upstream, heads, scope, body, exchange)
+            else:
+                await self._other(parts, principal, upstream, heads, scope["method"], receive, send)
+        except ClientGone:
+            return
+        except Refused as refused:
+            await send_reply(send, self._refuse(parts, refused, principal, b"null"))
+
+    async def _post(
+        self,
+        parts: Parts,
+        principal: Principal,
+        upstream: str | None,
+        heads: Heads,
+        scope: Scope,
+        body: bytes,
+        exchange: Exchange,
+    ) -> None:
+        """Read one message and answer it; whatever goes wrong from here on is answered under its id."""
+        id_json = b"null"
+        try:
+            message = strictjson.parse(body, self._max_depth)
+            method, params, meta, is_request = _envelope(message)
+            if is_request:
+                id_json = orjson.dumps(message["id"])
+            request = Request(
+                parts=parts,
+                view=self._views.of(parts.catalog),
+                info=self._info,
+                principal=principal,
+                upstream=upstream,
+                heads=heads,
+                headers=scope["headers"],
+                exchange=exchange,
+                method=method,
+                params=params,
+                meta=meta,
+                id_json=id_json,
+            )
+            if not is_request:
+                reply = self._notified(request)
+            elif _is_modern(method, meta, heads):
+                reply = await modern.serve(request)
+            else:
+                reply = await legacy.serve(request, self.sessions)
+        except Refused as refused:
+            reply = self._refuse(parts, refused, principal, id_json)
+        except Exception:  # a fault of our own must reach the client as an answer, and say nothing else
+            logger.exception("a request failed inside the MCP front")
+            reply = self._refuse(parts, Rejected("gateway_error", status=200), principal, id_json)
+        await exchange.finish(reply)
+
+    def _notified(self, request: Request) -> Reply:
+        """Notifications are accepted and change nothing: a call that was made is not cancelled."""
+        if request.method not in _NOTIFICATIONS:
+            # Real clients end their session when a notification is refused, so it is only counted.
+            self._note(request.parts, "unknown_method", request.principal, "notification")
+        if not _is_modern(request.method, request.meta, request.heads):
+            owner = owner_of(request.principal, request.upstream)
+            now = request.parts.clock.monotonic()
+            self.sessions.find(request.heads.get(protocol.H_SESSION), owner, now)
+        return _ACCEPTED
+
+    async def _other(
+        self,
+        parts: Parts,
+        principal: Principal,
+        upstream: str | None,
+        heads: Heads,
+        method: str,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """GET and DELETE, which only sessions have."""
+        if protocol.H_SESSION in heads:
+            if method == "GET" and accepts(heads)[1]:
+                await self._listeners.listen(parts, principal, upstream, heads, receive, send)
+                return
+            if method == "DELETE":
+                now = parts.clock.monotonic()
+                self.sessions.close(heads[protocol.H_SESSION], owner_of(principal, upstream), now)
+                await send_reply(send, Reply(b"", 204))
+                return
+        raise Rejected(
+            "invalid_request", "This endpoint takes POST.", status=405, headers=((b"allow", b"POST"),)
+        )
+
+    def _refuse(self, parts: Parts, refused: Refused, principal: Principal | None, id_json: bytes) -> Reply:
+        self._note(parts, refused.code, principal, refused.detail)
+        return envelope.rejection(envelope.from_refused(refused), id_json)
+
+    @staticmethod
+    def _note(parts: Parts, code: str, principal: Principal | None, detail: str) -> None:
+        parts.journal.refused(code, "mcp", principal, detail)
+        parts.telemetry.refused(code, "mcp")
+
+
+def _endpoint(path: str) -> str | None:
+    """The upstream a path names; ``None`` for the aggregate."""
+    if path == PATH or path == PATH + "/":
+        return None
+    prefix, _, upstream = path.partition("/mcp/")
+    if prefix or not upstream or "/" in upstream:
+        raise Rejected("unknown_upstream")
+    return upstream
+
+
+def _envelope(message: Any) -> tuple[str, dict[str, Any], dict[str, Any], bool]:
+    """``(method, params, _meta, is a request)`` of a JSON-RPC message, or ``Rejected``."""
+    if not isinstance(message, dict):
+        # Two messages in one body would need two decisions and could have one answer.
+        raise Rejected("batch_refused" if isinstance(message, list) else "invalid_request")
+    method = message.get("method")
+    if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
+        raise Rejected("invalid_request", "The body must be one JSON-RPC 2.0 request or notification.")
+    is_request = "id" in message
+    if is_request and (isinstance(message["id"], bool) or not isinstance(message["id"], str | int)):
+        raise Rejected("invalid_request", "The id must be a string or an integer.")
+    params = message.get("params")
+    if params is None:
+        return method, {}, {}, is_request
+    if not isinstance(params, dict):
+        raise Rejected("invalid_request", "'params' must be an object.")
+    meta = params.get("_meta")
+    if meta is None:
+        return method, params, {}, is_request
+    if not isinstance(meta, dict):
+        raise Rejected("invalid_request", "'params._meta' must be an object.", rpc=protocol.INVALID_PARAMS)
+    return method, params, meta, is_request
+
+
+def _is_modern(method: str, meta: dict[str, Any], heads: Heads) -> bool:
+    """The body decides the era; a version header that is no legacy one must at least be held to it."""
+    if protocol.META_VERSION in meta or method == "server/discover":
+        return True
+    version = heads.get(protocol.H_VERSION)
+    return version is not None and version not in protocol.LEGACY_HEADERS

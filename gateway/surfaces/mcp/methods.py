@@ -1,0 +1,232 @@
+"""The methods this front serves in both eras, and how each becomes an ``Ask``.
+
+Everything that reaches an upstream goes through ``pipeline.call``. A method that is not in ``METHODS`` is
+refused: what nobody thought about must not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+
+from gateway import pipeline
+from gateway.model import Kind
+from gateway.surfaces.mcp import answers, envelope, headers, lists, protocol
+from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.request import Request
+from gateway.surfaces.mcp.sessions import rolling
+
+_NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
+_SHOWN: Final = 128  # characters of an unknown name that are repeated to the client
+
+Method = Callable[[Request], Awaitable[Reply]]
+
+
+async def tools_call(request: Request) -> Reply:
+    exposed = _text(request, "name")
+    arguments = _arguments(request)
+    found = _resolve(request, "tool", exposed)
+    if found is None:
+        return _unknown(request, "tool", exposed)
+    upstream, name = found
+    if request.modern:
+        expected = request.view.params(upstream, name)
+        if expected:
+            try:
+                headers.check_params(expected, request.headers, arguments)
+            except Rejected:
+                # The complaint would tell of a tool this principal is not shown.
+                if not request.view.sees(request.parts, request.principal, "tool", upstream, name):
+                    return _unknown(request, "tool", exposed)
+                raise
+    return await _call(request, "tool", upstream, name, arguments, exposed)
+
+
+async def prompts_get(request: Request) -> Reply:
+    exposed = _text(request, "name")
+    found = _resolve(request, "prompt", exposed)
+    if found is None:
+        return _unknown(request, "prompt", exposed)
+    return await _call(request, "prompt", found[0], found[1], _arguments(request), exposed)
+
+
+async def resources_read(request: Request) -> Reply:
+    uri = _text(request, "uri")
+    upstream = request.upstream
+    if upstream is None:
+        upstream = _reader(request, uri)
+        if upstream is None:
+            return _unknown(request, "resource", uri)
+    # The URI is the target; it is not repeated as an argument, where an obligation could seem to change it.
+    return await _call(request, "resource", upstream, uri, {}, uri)
+
+
+async def completion_complete(request: Request) -> Reply:
+    ref = request.params.get("ref")
+    argument = request.params.get("argument")
+    if not isinstance(ref, dict) or not isinstance(argument, dict):
+        raise _invalid("'ref' and 'argument' must be objects.")
+    args: dict[str, Any] = {"ref": ref, "argument": argument}
+    if "context" in request.params:
+        args["context"] = request.params["context"]
+    if ref.get("type") == "ref/prompt" and isinstance(ref.get("name"), str):
+        kind: Kind = "prompt"
+        exposed: str = ref["name"]
+        found = _resolve(request, kind, exposed)
+        if found is None:
+            return _unknown(request, kind, exposed)
+        upstream, name = found
+        args["ref"] = {**ref, "name": name}
+    elif ref.get("type") == "ref/resource" and isinstance(ref.get("uri"), str):
+        kind = "resource"
+        exposed = name = ref["uri"]
+        reader = request.upstream if request.upstream is not None else _reader(request, name)
+        if reader is None:
+            return _unknown(request, kind, exposed)
+        upstream = reader
+    else:
+        raise _invalid("'ref' must name a prompt or a resource.")
+    return await _call(request, "completion", upstream, name, args, exposed, refers_to=kind)
+
+
+async def tools_list(request: Request) -> Reply:
+    return _listing(request, "tools", "tools")
+
+
+async def prompts_list(request: Request) -> Reply:
+    return _listing(request, "prompts", "prompts")
+
+
+async def resources_list(request: Request) -> Reply:
+    return _listing(request, "resources", "resources")
+
+
+async def resource_templates_list(request: Request) -> Reply:
+    return _listing(request, "resourceTemplates", "resources")
+
+
+METHODS: Final[dict[str, Method]] = {
+    "tools/call": tools_call,
+    "tools/list": tools_list,
+    "prompts/get": prompts_get,
+    "prompts/list": prompts_list,
+    "resources/read": resources_read,
+    "resources/list": resources_list,
+    "resources/templates/list": resource_templates_list,
+    "completion/complete": completion_complete,
+}
+
+OFFERED: Final = ("tools", "prompts", "resources", "completions", "logging")
+"""Capabilities this front can carry; what an upstream declares beyond them is not passed on."""
+
+
+def capabilities(request: Request) -> dict[str, Any]:
+    """What this endpoint declares: its upstream's own capabilities, as far as they can be carried.
+
+    Sub-capabilities (``listChanged``, ``subscribe``) are left out, because nothing pushes changes yet.
+    """
+    info = request.info(request.upstream) if request.upstream is not None else None
+    if info is None:
+        return {name: {} for name in OFFERED if name != "logging"}
+    return {name: {} for name in OFFERED if name in info.capabilities}
+
+
+async def _call(
+    request: Request,
+    kind: Kind,
+    upstream: str,
+    name: str,
+    args: Any,
+    exposed: str,
+    refers_to: Kind | None = None,
+) -> Reply:
+    if "inputResponses" in request.params or "requestState" in request.params:
+        # Answers to questions nobody may have asked, past the policy: not carried, so not accepted.
+        raise _invalid("Input rounds are not carried by this gateway.")
+    principal = request.principal
+    exchange = request.exchange
+    emit = None
+    if exchange.accepts_stream:
+        exchange.progress_token = request.meta.get("progressToken")
+        if exchange.progress_token is not None or exchange.log_level is not None:
+            emit = exchange.emit
+    traceparent, http_traceparent = request.traceparents()
+    answer = await pipeline.call(
+        request.parts,
+        pipeline.Ask(
+            principal=principal,
+            surface="mcp",
+            kind=kind,
+            upstream=upstream,
+            name=name,
+            args=args,
+            session=rolling(principal.tenant, principal.credential, principal.subject),
+            thread=request.thread,
+            client_meta_json=request.client_meta(),
+            traceparent=traceparent,
+            http_traceparent=http_traceparent,
+        ),
+        emit,
+    )
+    if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
+        return _unknown(request, refers_to or kind, exposed)
+    return answers.reply(answer, request.id_json, request.method, modern=request.modern)
+
+
+def _resolve(request: Request, kind: Kind, exposed: str) -> tuple[str, str] | None:
+    if request.upstream is not None:
+        return request.upstream, exposed
+    return request.view.names.resolve(kind, exposed)
+
+
+def _reader(request: Request, uri: str) -> str | None:
+    """The one upstream that a URI can be read from; never a guess between two."""
+    readers = request.view.readers(request.parts, request.principal, uri)
+    if len(readers) > 1:
+        raise _invalid("Several upstreams offer this URI; read it at one upstream's own endpoint.")
+    return readers[0] if readers else None
+
+
+def _unknown(request: Request, kind: Kind, exposed: str) -> Reply:
+    """The protocol's unknown-name error, the same bytes for what is hidden and for what is not there."""
+    shown = exposed if len(exposed) <= _SHOWN else exposed[:_SHOWN] + "…"
+    error: dict[str, Any] = {"code": protocol.INVALID_PARAMS, "message": f"Unknown {kind}: {shown}"}
+    if kind == "resource":
+        error["message"] = "Resource not found"
+        error["data"] = {"uri": shown}
+        if not request.modern:
+            error["code"] = protocol.RESOURCE_NOT_FOUND
+    return Reply(envelope.error(request.id_json, orjson.dumps(error)))
+
+
+def _listing(request: Request, key: lists.Key, capability: str) -> Reply:
+    if capability not in capabilities(request):
+        raise Rejected("unknown_method", status=404 if request.modern else 200)
+    return lists.listing(
+        request.parts,
+        request.view,
+        request.principal,
+        request.upstream,
+        key,
+        request.params.get("cursor"),
+        request.id_json,
+        modern=request.modern,
+    )
+
+
+def _arguments(request: Request) -> Any:
+    arguments = request.params.get("arguments")
+    return {} if arguments is None else arguments
+
+
+def _text(request: Request, key: str) -> str:
+    value = request.params.get(key)
+    if not isinstance(value, str) or not value:
+        raise _invalid(f"'{key}' must be a non-empty string.")
+    return value
+
+
+def _invalid(message: str) -> Rejected:
+    return Rejected("invalid_request", message, status=200, rpc=protocol.INVALID_PARAMS)

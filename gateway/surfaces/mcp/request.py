@@ -1,0 +1,89 @@
+"""One JSON-RPC request on its way through this front."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from gateway.model import Principal
+from gateway.ports import Parts
+from gateway.surfaces.mcp import protocol
+from gateway.surfaces.mcp.ports import UpstreamInfo
+from gateway.surfaces.mcp.stream import Exchange
+from gateway.surfaces.mcp.transport import Heads
+from gateway.surfaces.mcp.view import View
+
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_THREAD: Final = 128
+
+
+class Request:
+    """A parsed, authenticated request. One per POST; nothing outlives its answer."""
+
+    __slots__ = (
+        "exchange", "headers", "heads", "id_json", "info", "meta", "method", "modern", "params", "parts",
+        "principal", "thread", "upstream", "view",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        parts: Parts,
+        view: View,
+        info: UpstreamInfo,
+        principal: Principal,
+        upstream: str | None,
+        heads: Heads,
+        headers: Iterable[tuple[bytes, bytes]],
+        exchange: Exchange,
+        method: str,
+        params: dict[str, Any],
+        meta: dict[str, Any],
+        id_json: bytes,
+    ) -> None:
+        self.parts = parts  # taken once: a reload in between must not mix two configurations
+        self.view = view
+        self.info = info
+        self.principal = principal
+        self.upstream = upstream  # None on the aggregated endpoint
+        self.heads = heads
+        self.headers = headers
+        self.exchange = exchange
+        self.method = method
+        self.params = params
+        self.meta = meta
+        self.id_json = id_json
+        self.modern = True
+        self.thread = ""
+
+    def traceparents(self) -> tuple[str, str]:
+        """``(parent, HTTP parent)``: the body's context leads, and the header's is kept where they differ."""
+        said = self.meta.get("traceparent")
+        header = self.heads.get(b"traceparent")
+        if said is None and header is None:
+            return "", ""
+        inner = said if isinstance(said, str) and _TRACEPARENT.fullmatch(said) else ""
+        outer = header.decode("latin-1") if header is not None else ""
+        if not _TRACEPARENT.fullmatch(outer):
+            outer = ""
+        return (inner, outer) if inner and inner != outer else (outer, "")
+
+    def client_meta(self) -> bytes:
+        """The caller's own ``_meta`` keys: not the protocol's, not the gateway's, not the trace's."""
+        kept = {
+            key: value
+            for key, value in self.meta.items()
+            if not key.startswith(_RESERVED) and key not in protocol.TRACE_KEYS
+        }
+        return orjson.dumps(kept) if kept else b""
+
+    def named_thread(self) -> str:
+        """The thread of work a modern client names itself; loop detection keys on it, limits never do."""
+        value = self.meta.get(protocol.META_THREAD)
+        return value if isinstance(value, str) and len(value) <= _MAX_THREAD else ""
+
+
+_RESERVED: Final = (protocol.PROTOCOL_PREFIX, protocol.VENDOR_PREFIX)

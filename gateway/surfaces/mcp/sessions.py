@@ -1,0 +1,121 @@
+"""Legacy MCP sessions: the handshake's memory, and nothing that a decision depends on.
+
+A session id is 256 random bits and is bound to the principal and the endpoint that opened it; both are
+compared at every request, so a stolen id is worth nothing without the credential. The table is bounded in
+total, by idle time and per principal: an agent that opens sessions without end pushes out its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from gateway.model import Principal
+from gateway.surfaces.mcp.envelope import Rejected
+
+
+class Owner(NamedTuple):
+    """Whom a session belongs to, and on which endpoint (``None`` is the aggregate)."""
+
+    tenant: str
+    agent: str
+    credential: str
+    subject: str | None
+    upstream: str | None
+
+
+class Session:
+    """One handshake. ``thread`` names it in records without giving the id away."""
+
+    __slots__ = ("listening", "live", "log_level", "owner", "seen", "thread", "version")
+
+    def __init__(self, owner: Owner, version: str, thread: str, seen: float) -> None:
+        self.owner = owner
+        self.version = version
+        self.thread = thread
+        self.seen = seen
+        self.log_level = 0  # rank in ``protocol.LOG_LEVELS``; the server's default is all
+        self.listening = False  # whether a GET stream is open
+        self.live = True  # until it ends or is pushed out
+
+
+class Sessions:
+    """The sessions held at once, least recently used first."""
+
+    def __init__(self, limit: int, idle_s: float) -> None:
+        self._limit = limit
+        self._owner_limit = max(1, limit // 4)
+        self._idle_s = idle_s
+        self._held: OrderedDict[bytes, Session] = OrderedDict()
+        self._counts: dict[Owner, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def open(self, owner: Owner, version: str, now: float) -> bytes:
+        """Start a session and return its id; raises ``Rejected`` when others hold all places."""
+        self._expire(now)
+        mine = self._counts.get(owner, 0)
+        if mine and (mine >= self._owner_limit or len(self._held) >= self._limit):
+            self._drop(next(key for key, session in self._held.items() if session.owner == owner))
+        elif len(self._held) >= self._limit:
+            # Pushing out somebody else's session would let one agent disturb all others.
+            raise Rejected("overloaded", headers=((b"retry-after", b"5"),))
+        key = secrets.token_urlsafe(32).encode()
+        self._held[key] = Session(owner, version, sha256(key).hexdigest()[:32], now)
+        self._counts[owner] = self._counts.get(owner, 0) + 1
+        return key
+
+    def find(self, key: bytes | None, owner: Owner, now: float) -> Session:
+        """The caller's own live session, or ``Rejected``: the same answer for unknown, expired, foreign."""
+        if key is None:
+            raise Rejected("unknown_session", "The Mcp-Session-Id header is missing.", status=400)
+        session = self._held.get(key)
+        # An id alone proves nothing: it may have leaked through a log or a proxy.
+        if session is None or session.owner != owner:
+            raise Rejected("unknown_session")
+        if now - session.seen > self._idle_s:
+            self._drop(key)
+            raise Rejected("unknown_session")
+        session.seen = now
+        self._held.move_to_end(key)
+        return session
+
+    def close(self, key: bytes | None, owner: Owner, now: float) -> None:
+        """End the caller's own session."""
+        self.find(key, owner, now)
+        assert key is not None
+        self._drop(key)
+
+    def _expire(self, now: float) -> None:
+        while self._held:
+            key, session = next(iter(self._held.items()))
+            if now - session.seen <= self._idle_s:
+                return
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        session = self._held.pop(key)
+        session.live = False
+        owner = session.owner
+        left = self._counts[owner] - 1
+        if left:
+            self._counts[owner] = left
+        else:
+            del self._counts[owner]
+
+
+def owner_of(principal: Principal, upstream: str | None) -> Owner:
+    return Owner(principal.tenant, principal.agent, principal.credential, principal.subject, upstream)
+
+
+@lru_cache(maxsize=4096)
+def rolling(tenant: str, credential: str, subject: str | None) -> str:
+    """The session that labels and budgets are kept in.
+
+    It depends on nothing a client sends, so reconnecting, or naming another session, cannot leave it.
+    """
+    return "s-" + sha256(repr((tenant, credential, subject)).encode()).hexdigest()[:32]
