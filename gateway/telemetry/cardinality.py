@@ -8,14 +8,16 @@ counted. The idea is Caddy's (``modules/caddyhttp/metrics.go``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Final, Generic, Protocol, TypeVar
 
 OTHER: Final = "_other"
 
 K = TypeVar("K", bound=str | tuple[str, str])
-C = TypeVar("C")
-C_co = TypeVar("C_co", covariant=True)
+
+
+class _Counted(Protocol):
+    value: float
 
 
 class Guard(dict[K, K], Generic[K]):
@@ -24,14 +26,14 @@ class Guard(dict[K, K], Generic[K]):
     A dict, because the lookup happens several times a call; only the first miss costs more than a hit.
     """
 
-    def __init__(self, cap: int, other: K, collapsed: Callable[[], object]) -> None:
+    def __init__(self, cap: int, other: K, collapsed: _Counted) -> None:
         super().__init__()
         self.cap = cap
         self.other = other
         self._collapsed = collapsed
 
     def __missing__(self, name: K) -> K:
-        self._collapsed()  # not stored: an undeclared name must not take memory either
+        self._collapsed.value += 1  # not stored: an undeclared name must not take memory either
         return self.other
 
     def declare(self, names: Iterable[K]) -> list[K]:
@@ -48,34 +50,3 @@ class Guard(dict[K, K], Generic[K]):
                 break
             self[name] = name
         return gone
-
-
-class Family(Protocol[C_co]):
-    """The part of a prometheus_client metric that is needed here."""
-
-    def labels(self, *values: Any) -> C_co: ...
-
-    def remove(self, *values: Any) -> None: ...
-
-
-class Children(dict[tuple[str, ...], C], Generic[C]):
-    """The series of one metric, bound once: ``labels()`` costs more than the increment itself.
-
-    Every key must have passed a ``Guard`` or come from a closed set of our own.
-    """
-
-    def __init__(self, family: Family[C], known: Iterable[tuple[str, ...]] = ()) -> None:
-        super().__init__()
-        self._family = family
-        for key in known:
-            self[key]
-
-    def __missing__(self, key: tuple[str, ...]) -> C:
-        child = self[key] = self._family.labels(*key)
-        return child
-
-    def drop(self, keys: Iterator[tuple[str, ...]]) -> None:
-        """Remove series whose names are no longer declared."""
-        for key in keys:
-            if self.pop(key, None) is not None:
-                self._family.remove(*key)

@@ -51,6 +51,8 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+DROP_REASONS: Final = ("overflow", "oversize", "write_error")
+
 RULE_CAP: Final = 500
 CODE_CAP: Final = 500
 UPSTREAM_CAP: Final = 1000
@@ -173,7 +175,7 @@ RECORDS_DROPPED: Final = Spec(
     "wardgate_decision_records_dropped_total",
     "counter",
     "Records lost; must stay 0.",
-    {"sink": "journals of this process", "reason": "overflow, oversize, write_error"},
+    {"sink": "journals of this process", "reason": ", ".join(DROP_REASONS)},
 )
 RECORD_QUEUE: Final = Spec(
     "wardgate_decision_records_queue_length",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final
 
 from gateway.config import TelemetryConfig
@@ -31,7 +30,7 @@ def build(config: TelemetryConfig, *, version: str, instance: str) -> Telemetry:
     metrics = Metrics(version=version, max_tool_labels=config.max_tool_labels)
     sink = None
     if config.otlp_endpoint is not None:
-        sink = OtlpSink(config.otlp_endpoint, lambda result, spans: metrics.spans[(result,)].inc(spans))
+        sink = OtlpSink(config.otlp_endpoint, metrics.spans_counted)
     return Telemetry(metrics, Tracer(sink, sample=config.sample, version=version, instance=instance))
 
 
@@ -45,9 +44,6 @@ class Telemetry:
         self._tracer = tracer
         self._now = monotonic_ns
         self._live: dict[str, Live] = {}
-        self._in_progress = dict.fromkeys((*specs.SURFACES, OTHER), 0)
-        for surface in specs.SURFACES:
-            metrics.in_progress[(surface,)].set_function(partial(self._in_progress.__getitem__, surface))
 
     @property
     def in_progress(self) -> int:
@@ -71,7 +67,7 @@ class Telemetry:
 
     def call_started(self, call: Call) -> Live:
         live = self._live[call.id] = self._tracer.begin(call, self._now())
-        self._in_progress[self.metrics.surface[call.surface]] += 1
+        self.metrics.in_progress[(self.metrics.surface[call.surface],)] += 1
         return live
 
     def traceparent(self, token: object) -> str:
@@ -93,7 +89,7 @@ class Telemetry:
             )
         else:
             key = (metrics.server[call.tool.upstream], specs.KINDS_WITHOUT_NAMES[call.tool.kind], action)
-        metrics.tool_calls[key].inc()
+        metrics.tool_calls[key].value += 1
 
     def inspected(self, call: Call, decision: Decision) -> None:
         live = self._live.get(call.id)
@@ -107,60 +103,60 @@ class Telemetry:
         self._live.pop(call.id, None)
         metrics, now = self.metrics, self._now()
         surface = metrics.surface[call.surface]
-        self._in_progress[surface] -= 1
+        metrics.in_progress[(surface,)] -= 1
         outcome = answer.outcome if answer is not None else None
-        exemplar = {"trace_id": token.trace_id} if token.sampled else None
+        trace = token.trace_id if token.sampled else ""
         total = (now - token.started) / 1e9
         waited = outcome.upstream_ns / 1e9 if outcome is not None else 0.0
-        metrics.request_seconds[(surface,)].observe(total, exemplar)
-        metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), exemplar)
+        metrics.request_seconds[(surface,)].observe(total, trace)
+        metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), trace)
         if outcome is not None:
             upstream = metrics.server[call.tool.upstream]
-            metrics.upstream_requests[(upstream, _result(outcome))].inc()
-            metrics.upstream_seconds[(upstream,)].observe(waited, exemplar)
+            metrics.upstream_requests[(upstream, _result(outcome))].value += 1
+            metrics.upstream_seconds[(upstream,)].observe(waited, trace)
         if answer is None:
-            metrics.requests[(surface, "error")].inc()
+            metrics.requests[(surface, "error")].value += 1
         elif answer.decision is not None:  # a refusal without a decision has been counted by ``refused``
             code = answer.refusal.code if answer.refusal is not None else ""
             if code:
-                metrics.refusals[(metrics.code[code],)].inc()
-            metrics.requests[(surface, "error" if code in specs.FAULTS else answer.action)].inc(1, exemplar)
+                metrics.refusals[(metrics.code[code],)].value += 1
+            metrics.requests[(surface, "error" if code in specs.FAULTS else answer.action)].count(trace)
         self._tracer.end(token, call, answer, now)
 
     def refused(self, code: str, surface: str) -> None:
         metrics = self.metrics
-        metrics.refusals[(metrics.code[code],)].inc()
-        metrics.requests[(metrics.surface[surface], "error" if code in specs.FAULTS else "block")].inc()
+        metrics.refusals[(metrics.code[code],)].value += 1
+        metrics.requests[(metrics.surface[surface], "error" if code in specs.FAULTS else "block")].value += 1
         if code in _AUTH:
-            metrics.auth_failures[(code,)].inc()
+            metrics.auth_failures[(code,)].value += 1
 
     def unenforced(self, stage: str, reason: str) -> None:
         known = stage in specs.STAGES and reason in specs.NOT_ENFORCED
-        self.metrics.unenforced[(stage, reason) if known else (OTHER, OTHER)].inc()
+        self.metrics.unenforced[(stage, reason) if known else (OTHER, OTHER)].value += 1
 
     def _evaluated(
         self, call: Call, decision: Decision, action: Action, entrypoint: str, live: Live | None
     ) -> None:
         """Count one evaluation of policy, whichever entry point it was."""
         metrics = self.metrics
-        exemplar = {"trace_id": live.trace_id} if live is not None and live.sampled else None
-        metrics.policy_decisions[(entrypoint, decision.verdict, action, call.mode)].inc(1, exemplar)
+        trace = live.trace_id if live is not None and live.sampled else ""
+        metrics.policy_decisions[(entrypoint, decision.verdict, action, call.mode)].count(trace)
         for finding in decision.findings:
             if finding.rule:
-                metrics.rule_hits[(metrics.rule[finding.rule],)].inc()
+                metrics.rule_hits[(metrics.rule[finding.rule],)].value += 1
         for finding in decision.notes:
-            metrics.rule_hits[(metrics.rule[finding.rule],)].inc()
+            metrics.rule_hits[(metrics.rule[finding.rule],)].value += 1
         if not decision.engine:
             return  # the gateway itself decided; nothing was evaluated
         engine = _ENGINES.get(decision.engine.partition(" ")[0], OTHER)
-        metrics.policy_seconds[(engine,)].observe(decision.elapsed_ns / 1e9, exemplar)
+        metrics.policy_seconds[(engine,)].observe(decision.elapsed_ns / 1e9, trace)
         if decision.code in _POLICY_FAULTS:
-            metrics.policy_errors[(engine, decision.code)].inc()
+            metrics.policy_errors[(engine, decision.code)].value += 1
         for observed in decision.observed:
             if observed.verdict == "error":
-                metrics.policy_errors[(engine, "observed")].inc()
+                metrics.policy_errors[(engine, "observed")].value += 1
             elif observed.verdict != "allow":
-                metrics.rule_hits[(metrics.rule[observed.rule],)].inc()
+                metrics.rule_hits[(metrics.rule[observed.rule],)].value += 1
 
 
 def _result(outcome: Outcome) -> str:
