@@ -38,7 +38,7 @@ _UNSAFE: Final = re.compile(
 _SECRET: Final = re.compile(
     r"(?i:\b(bearer|basic)\s+)[\w.~+/=-]{6,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
-    r"|(?i:\b(authorization|password|passwd|secret|token|api[_-]?key)(\"?\s*[:=]\s*\"?))[^\s\",;&]{3,}"
+    r"|(?i:\b(authorization|password|passwd|secret|token|api[_-]?key)(\"?\s*[:=]\s*\"?)(?:(?:bearer|basic)\s+)?)[^\s\",;&]{3,}"
     r"|\bwg[a-z]_[\w-]{4,}"
 )
 _NOISY: Final = ("httpx", "httpcore", "asyncio", "urllib3", "alembic", "watchfiles")
