@@ -19,7 +19,7 @@ import msgspec
 from tests.bench import profiling, report, servers, stages, wardgate
 from tests.bench.load import Job
 from tests.bench.report import Report
-from tests.bench.rounds import Rounds, Spread, interleaved
+from tests.bench.rounds import Rounds, interleaved
 from tests.bench.servers import Server
 from tests.bench.stages import Budget
 from tests.bench.upstream import tool_name

@@ -59,7 +59,7 @@ def start(server: Server) -> None:
 
 
 def main() -> None:
-    """``python -m tests.bench.profiling FILE COMMAND…``: run a wardgate command, leave its profile in FILE."""
+    """``python -m tests.bench.profiling FILE COMMAND…``: run ``wardgate COMMAND…``."""
     target, *arguments = sys.argv[1:]
     profile = cProfile.Profile()
 

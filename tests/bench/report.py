@@ -121,37 +121,54 @@ def write(report: Report, path: Path) -> None:
 
 def show(report: Report, console: Console) -> None:
     """Print the tables."""
-    loads = Table("", "conn.", "calls/s", "p50 ms", "p95 ms", "p99 ms", "CPU µs/call", "CPU ratio", "calls/s ratio",
-                  title="Load, interleaved rounds: median (lowest–highest)")  # fmt: skip
-    for row in report.rows:
-        loads.add_row(
-            row.name, str(row.connections), _text(row.calls_per_s, 0), _text(row.p50_ms, 2), _text(row.p95_ms, 2),
-            _text(row.p99_ms, 2), _text(row.cpu_us, 0), _text(row.cpu_ratio, 2), _text(row.rps_ratio, 2),
-        )  # fmt: skip
-    console.print(loads)
+    for table in (_loads(report), _budget(report), _promises(report)):
+        console.print(table)
 
-    budget = Table(
-        "stage", "target", "read", "write", title="Stage budget, CPU µs per allowed call, starter pack"
-    )
+
+def _loads(report: Report) -> Table:
+    figures = ("calls/s", "p50 ms", "p95 ms", "p99 ms", "CPU µs/call", "CPU ratio", "calls/s ratio")
+    table = Table("", "conn.", *figures, title="Load, interleaved rounds: median (lowest–highest)")
+    for row in report.rows:
+        table.add_row(
+            row.name,
+            str(row.connections),
+            _text(row.calls_per_s, 0),
+            _text(row.p50_ms, 2),
+            _text(row.p95_ms, 2),
+            _text(row.p99_ms, 2),
+            _text(row.cpu_us, 0),
+            _text(row.cpu_ratio, 2),
+            _text(row.rps_ratio, 2),
+        )
+    return table
+
+
+def _budget(report: Report) -> Table:
+    table = Table("stage", "target", "read", "write", title="CPU µs per allowed call, starter pack")
     for stage, target in report.stages_target_us.items():
         read, write = report.stages_us[stage], report.stages_write_us[stage]
-        budget.add_row(stage, f"{target:.0f}", f"{read:.0f}", f"{write:.0f}")
+        table.add_row(stage, f"{target:.0f}", f"{read:.0f}", f"{write:.0f}")
     columns = (report.stages_target_us, report.stages_us, report.stages_write_us)
-    budget.add_section()
-    budget.add_row("sum", *(f"{sum(column.values()):.0f}" for column in columns))
-    budget.add_row("under load", "", *(f"{us:.0f}" for us in report.measured_us.values()))
-    console.print(budget)
+    table.add_section()
+    table.add_row("sum", *(f"{sum(column.values()):.0f}" for column in columns))
+    table.add_row("under load", "", *(f"{us:.0f}" for us in report.measured_us.values()))
+    return table
 
-    promised = Table("figure", "promised", "measured", "lowest–highest", "", title="Promises")
+
+def _promises(report: Report) -> Table:
+    table = Table("figure", "promised", "measured", "lowest–highest", "", title="Promises")
     for name, (bound, sense) in PROMISED.items():
         value: float = getattr(report, name)
         kept = value <= bound if sense == "at most" else value >= bound
         spread = report.spreads.get(name)
-        promised.add_row(
-            name, f"{sense} {bound:g}", f"{value:.2f}",
-            f"{spread.low:.2f}–{spread.high:.2f}" if spread else "", "kept" if kept else "[bold red]not kept",
-        )  # fmt: skip
-    console.print(promised)
+        table.add_row(
+            name,
+            f"{sense} {bound:g}",
+            f"{value:.2f}",
+            f"{spread.low:.2f}–{spread.high:.2f}" if spread else "",
+            "kept" if kept else "[bold red]not kept",
+        )
+    return table
 
 
 def _text(spread: Spread, digits: int) -> str:

@@ -56,7 +56,7 @@ class Rounds(msgspec.Struct, frozen=True):
 
 
 def interleaved(contenders: Mapping[str, Job], rounds: int) -> Rounds:
-    """Run each contender once per round, in turn. Raises ``Wrong`` when one answers with anything but results."""
+    """Run each contender once per round, in turn. Raises ``Wrong`` at an answer that is not a result."""
     runs: dict[str, list[Load]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, job in contenders.items():

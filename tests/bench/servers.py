@@ -59,6 +59,7 @@ def running(
     env: Mapping[str, str] | None = None,
     cpus: set[int] = TESTED,
     key: str = "",
+    path: str = "/mcp",
 ) -> Iterator[Server]:
     """Start a command and wait until its port answers; on leaving, end it with SIGTERM, then SIGKILL."""
     log = work / f"{name}.log"
@@ -69,7 +70,7 @@ def running(
     os.sched_setaffinity(process.pid, cpus)
     try:
         _wait_for(process, port, log)
-        yield Server(name=name, pid=process.pid, port=port, key=key)
+        yield Server(name=name, pid=process.pid, port=port, key=key, path=path)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -20,14 +20,14 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from gateway.app import Gateway
 
 from gateway import pipeline, strictjson
-from gateway.app import Gateway
 from gateway.digest import call_digest, new_id
-from gateway.model import Call, Decision, Outcome
+from gateway.model import Answer, Call, Decision, Facts, Outcome
 from gateway.pipeline import Ask
 from tests.bench import servers, wardgate
-from tests.bench.rounds import Spread
+from tests.bench.rounds import Spread, Wrong
 from tests.bench.servers import Server
 from tests.bench.traffic import requests
 from tests.bench.upstream import tool_name
@@ -90,3 +90,147 @@ async def measure(task: Task) -> Budget:
         write = await _Way(gateway, task, "update").stages()
         hit, miss = await _Way(gateway, task, "lookup").decisions()
     return Budget(read_us=read, write_us=write, policy_hit_us=hit, policy_miss_us=miss)
+
+
+class _Way:
+    """One tool's way through the gateway, stage by stage."""
+
+    def __init__(self, gateway: Gateway, task: Task, kind: str) -> None:
+        self._gateway = gateway
+        self._parts = gateway.parts
+        self._calls = task.calls
+        self._authorization = f"Bearer {task.key}".encode()
+        host, self._path = f"127.0.0.1:{gateway.config.server.port}", f"/mcp/{wardgate.UPSTREAM}"
+        self._request = requests(host, self._path, task.key, (tool_name(kind, 0),))
+        self._tool = self._parts.catalog.resolve("tool", wardgate.UPSTREAM, tool_name(kind, 0))
+        self._principal = gateway.directory.authenticate(self._authorization)
+
+    async def stages(self) -> dict[str, float]:
+        """CPU µs per call of each stage but ``server``."""
+        found: dict[str, list[float]] = {}
+        for _ in range(_REPEATS):
+            for name, step in (await self._steps()).items():
+                found.setdefault(name, []).append(await _cpu_us(step, self._calls))
+        medians = {name: median(values) for name, values in found.items()}
+        whole = medians.pop("whole")
+        return {**medians, "surface and pipeline": whole - sum(medians.values())}
+
+    async def _steps(self) -> dict[str, Step]:
+        """The stages as functions of the number of the call; each number is used once."""
+        parts = self._parts
+        calls = [self._call(n) for n in range(self._calls)]
+        bodies = [self._body(n) for n in range(self._calls)]
+        facts = await parts.state.begin(calls[0])
+        decision = await parts.policy.call(calls[0], facts)
+        outcome = await parts.upstreams.execute(calls[0], None)
+        if decision.verdict != "allow" or outcome.status != "ok":
+            raise Wrong(f"{self._tool.target} is answered with {decision.verdict}, {outcome.status}")
+        return {
+            "parse and digest": lambda n: self._parse(bodies[n]),
+            "identity": lambda n: self._authenticate(),
+            "facts": lambda n: self._facts(calls[n], outcome),
+            "policy": lambda n: self._decide(calls[n], facts, outcome),
+            "journal": lambda n: self._record(calls[n], facts, decision, outcome),
+            "telemetry": lambda n: self._watch(calls[n], decision, outcome),
+            "relay": lambda n: parts.upstreams.execute(calls[n], None),
+            "whole": self._whole,
+        }
+
+    async def _parse(self, body: bytes) -> None:
+        params = strictjson.parse(body)["params"]
+        call_digest(self._principal, "session", self._tool, strictjson.canonical(params["arguments"]))
+        new_id()
+
+    async def _authenticate(self) -> None:
+        self._gateway.directory.authenticate(self._authorization)
+
+    async def _facts(self, call: Call, outcome: Outcome) -> None:
+        await self._parts.state.begin(call)
+        await self._parts.state.settle(call, "allow", outcome)
+
+    async def _decide(self, call: Call, facts: Facts, outcome: Outcome) -> None:
+        await self._parts.policy.call(call, facts)
+        if self._parts.policy.wants_result(call):
+            await self._parts.policy.result(call, facts, outcome)
+
+    async def _record(self, call: Call, facts: Facts, decision: Decision, outcome: Outcome) -> None:
+        await self._parts.journal.intent(call, facts, decision, "allow")
+        await self._parts.journal.settle(call, decision, "allow", outcome, None)
+
+    async def _watch(self, call: Call, decision: Decision, outcome: Outcome) -> None:
+        telemetry = self._parts.telemetry
+        token = telemetry.call_started(call)
+        telemetry.traceparent(token)
+        telemetry.decided(call, decision, "allow")
+        answer = Answer(call_id=call.id, action="allow", decision=decision, outcome=outcome)
+        telemetry.call_ended(token, call, answer)
+
+    async def _whole(self, n: int) -> None:
+        """As the HTTP server would call it."""
+        head, _, body = self._request(n).partition(b"\r\n\r\n")
+        lines = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": self._path,
+            "raw_path": self._path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "headers": [(name.lower(), value) for name, _, value in lines],
+        }
+        messages: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        await self._gateway.agents_app(scope, receive, send)
+        if messages[0]["status"] != 200:
+            raise Wrong(f"{self._tool.target} is answered with {messages!r}")
+
+    def _body(self, n: int) -> bytes:
+        return self._request(n).partition(b"\r\n\r\n")[2]
+
+    def _call(self, n: int) -> Call:
+        args = strictjson.parse(self._body(n))["params"]["arguments"]
+        ask = Ask(
+            principal=self._principal,
+            surface="mcp",
+            kind="tool",
+            upstream=wardgate.UPSTREAM,
+            name=self._tool.name,
+            args=args,
+            session="bench",
+        )
+        return pipeline._make(self._parts, ask, self._tool)
+
+
+async def _cpu_us(step: Step, calls: int) -> float:
+    """CPU time of this process per call, with what its threads do afterwards."""
+
+    async def some(first: int) -> None:
+        for n in range(first, calls, _TOGETHER):
+            await step(n)
+
+    before = time.process_time()
+    await asyncio.gather(*(some(first) for first in range(_TOGETHER)))
+    await asyncio.sleep(_TRAILING_S)
+    return (time.process_time() - before) / calls * 1e6
+
+
+def main() -> None:
+    import uvloop
+
+    task = msgspec.json.decode(Path("/dev/stdin").read_bytes(), type=Task)
+    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(measure(task))))
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ def _definition(name: str, *, reads: bool) -> dict[str, Any]:
     return {
         "name": name,
         "title": name.replace("_", " ").title(),
-        "description": f"{name}: one of many tools of an order system, described in about as many words as usual.",
+        "description": f"{name}: one of many tools of an order system, in as many words as usual.",
         "inputSchema": {"type": "object", "properties": properties, "required": ["reference"]},
         "annotations": {"readOnlyHint": reads, "destructiveHint": False, "openWorldHint": False},
     }
@@ -42,6 +42,7 @@ _TOOLS = [
     for number in range((COUNT + 1) // 2)
     for kind in ("lookup", "update")
 ][:COUNT]
+_NAMES = frozenset(tool["name"] for tool in _TOOLS)
 _SERVER = {"name": "bench-upstream", "version": "1.0"}
 _META = {"io.modelcontextprotocol/serverInfo": _SERVER}
 _RECORD = {
@@ -111,10 +112,17 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         return
     result = _RESULTS.get(request["method"])
     if result is None:
-        error = {"code": -32601, "message": f"unknown method {request['method']}"}
-        await _answer(send, 404, orjson.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+        await _refuse(send, 404, request["id"], -32601, f"Unknown method: {request['method']}")
+        return
+    if result is _CALL and request["params"]["name"] not in _NAMES:
+        await _refuse(send, 200, request["id"], -32602, f"Unknown tool: {request['params']['name']}")
         return
     await _answer(send, 200, b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request["id"]), result))
+
+
+async def _refuse(send: Any, status: int, request_id: Any, code: int, message: str) -> None:
+    error = {"code": code, "message": message}
+    await _answer(send, status, orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}))
 
 
 async def _answer(send: Any, status: int, body: bytes) -> None:

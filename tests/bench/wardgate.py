@@ -18,6 +18,7 @@ from tests.bench import servers
 from tests.bench.servers import Server
 
 AGENT = "bench"
+UPSTREAM = "bench"
 _WARDGATE = [str(Path(sys.executable).with_name("wardgate"))]
 
 # In the scope of no tool of the benchmark: what is measured is whether it costs anything to have it loaded.
@@ -57,7 +58,7 @@ def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
         "policy": {"path": "policies", "pack": setup.pack, "reload": False},
         "telemetry": {"sample": 0.01, "otlp_endpoint": f"http://127.0.0.1:{upstream.port}/v1/traces"},
         "upstreams": {
-            "bench": {
+            UPSTREAM: {
                 "url": f"http://127.0.0.1:{upstream.port}/mcp",
                 "tools": {
                     "lookup_*": {"risk": "read", "effects": ["read"]},
@@ -93,5 +94,7 @@ def serving(setup: Setup, upstream: Server, work: Path, *, profile: Path | None 
         command = [sys.executable, "-m", "tests.bench.profiling", str(profile), *serve]
     port: int = yaml.safe_load(config.read_text())["server"]["port"]
     env = {"PYTHONPATH": os.pathsep.join([str(servers.ROOT), os.environ.get("PYTHONPATH", "")])}
-    with servers.running(setup.name, command, port, work, env=env, key=key) as server:
+    with servers.running(
+        setup.name, command, port, work, env=env, key=key, path=f"/mcp/{UPSTREAM}"
+    ) as server:
         yield server
