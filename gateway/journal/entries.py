@@ -76,9 +76,20 @@ class Early(msgspec.Struct, frozen=True):
 Entry = Intent | End | Early
 
 
-class _Said(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The part of a decision that differs from call to call."""
+class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a record of an intent or a refusal says besides its columns."""
 
+    agent_ref: str  # snapshot of the principal
+    tool_ref: str  # snapshot of the tool with its manifest
+    in_force_ref: str  # snapshot of engine, entry, rules, controls and revisions
+    surface: str
+    thread: str
+    received_ns: int  # the time policy was given
+    args_size: int  # bytes
+    mode: str
+    traceparent: str
+    modified_from: str  # digest before an obligation changed the arguments
+    facts: Facts
     findings: tuple[Finding, ...] = ()
     obligations: tuple[Obligation, ...] = ()
     notes: tuple[Finding, ...] = ()
@@ -88,22 +99,45 @@ class _Said(msgspec.Struct, frozen=True, omit_defaults=True):
     elapsed_ns: int = 0
 
 
+class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the result policy said."""
+
+    verdict: str
+    code: str
+    in_force_ref: str
+    findings: tuple[Finding, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    observed: tuple[Observed, ...] = ()
+    labels: tuple[str, ...] = ()
+    memoised: int = 0
+    elapsed_ns: int = 0
+
+
+class EndBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    detail: str = ""
+    started_ns: int = 0
+    upstream_ns: int = 0
+    result_size: int = 0  # bytes
+    result: ResultSaid | None = None
+
+
+class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    surface: str
+    in_force_ref: str
+    agent_ref: str = ""
+    detail: str = ""
+
+
 _INTENT: Final = (
-    "call_id", "phase", "at_ns", "tenant", "agent", "subject", "chain", "agent_ref",
-    "session", "thread", "surface", "traceparent",
-    "target", "tool_ref", "risk", "digest", "modified_from", "effect_key", "args_hmac", "args_size",
-    "received_ns", "verdict", "action", "mode", "code", "decision", "facts", "in_force_ref", "outcome_code",
+    "call_id", "phase", "at_ns", "tenant", "agent", "subject", "chain", "session",
+    "target", "risk", "digest", "effect_key", "verdict", "action", "code", "args_mac", "payload", "body",
 )  # fmt: skip
 _END: Final = (
-    "call_id", "phase", "at_ns", "tenant", "agent", "target", "effect_key", "action",
-    "verdict", "code", "decision", "in_force_ref",
-    "status", "outcome_code", "detail", "started_ns", "upstream_ns", "result_hmac", "result_size",
+    "call_id", "phase", "at_ns", "tenant", "effect_key", "code", "status", "result_mac", "payload", "body",
 )  # fmt: skip
-_EARLY: Final = (
-    "call_id", "phase", "at_ns", "tenant", "agent", "agent_ref", "surface", "action", "code", "detail",
-    "in_force_ref",
-)  # fmt: skip
-_PAYLOAD: Final = ("call_id", "which", "key_id", "nonce", "ciphertext")
+_EARLY: Final = ("call_id", "phase", "at_ns", "tenant", "agent", "action", "code", "body")
+_PAYLOAD: Final = ("id", "key_id", "nonce", "ciphertext")
 
 
 def _insert(table: Table, names: tuple[str, ...], verb: str = "INSERT") -> str:
@@ -149,6 +183,7 @@ class Encoder:
         self._key = key
         self._controls = controls
         self._keep = keep_payloads
+        self._last_payload = 0
         # By identity, because the catalog and identity hand out the same object for many calls and hashing
         # one costs more than the row; the object is kept so that its identity cannot be reused.
         self._objects: dict[int, tuple[object, str]] = {}
@@ -159,6 +194,10 @@ class Encoder:
         self._objects.clear()
         self._in_force.clear()
 
+    def payloads_after(self, last: int) -> None:
+        """Where the numbering of payloads goes on, should the clock have been set back."""
+        self._last_payload = last
+
     def add(self, entry: Entry, rows: Rows) -> None:
         if type(entry) is Intent:
             self._intent(entry, rows)
@@ -168,60 +207,72 @@ class Encoder:
             self._early(entry, rows)
 
     def _intent(self, entry: Intent, rows: Rows) -> None:
-        call, decision, principal, tool = entry.call, entry.decision, entry.call.principal, entry.call.tool
-        happens = entry.happens
+        call, decision = entry.call, entry.decision
+        principal, tool, happens = call.principal, call.tool, entry.happens
+        payload = None
+        # The arguments of a read wait for its result: one sealed row instead of two.
+        if self._keep and (tool.writes or not happens):
+            payload = self._payload(entry.at_ns, call.id, "intent", b"{" + _arguments(call) + b"}", rows)
+        body = IntentBody(
+            self._snapshot(principal, rows), self._snapshot(tool, rows),
+            self._force(decision, entry.revisions, rows),
+            call.surface, call.thread, call.received_ns, len(call.args_json), call.mode, call.traceparent,
+            call.modified_from, entry.facts, decision.findings, decision.obligations, decision.notes,
+            decision.observed, decision.labels, decision.memoised, decision.elapsed_ns,
+        )  # fmt: skip
         rows.intents.append((
             call.id, "intent" if happens else "refused", entry.at_ns,
             principal.tenant, principal.agent, principal.subject,
-            _text(principal.chain) if principal.chain else None, self._snapshot(principal, rows),
-            call.session, call.thread or None, call.surface, call.traceparent or None,
-            tool.target, self._snapshot(tool, rows), tool.manifest.risk,
-            call.digest, call.modified_from or None, _effect_key(call),
-            self._key.hmac(call.id, "arguments", call.args_json), len(call.args_json),
-            call.received_ns, decision.verdict, entry.action, call.mode, decision.code,
-            _said(decision), _text(entry.facts), self._force(decision, entry.revisions, rows),
-            None if happens else entry.code or decision.code,
+            _encode(principal.chain).decode() if principal.chain else None, call.session,
+            tool.target, tool.manifest.risk, call.digest, _effect_key(call),
+            decision.verdict, entry.action, entry.code or decision.code,
+            self._key.mac(call.id, "arguments", call.args_json), payload, _encode(body).decode(),
         ))  # fmt: skip
-        # The arguments of a read wait for its result: one sealed row instead of two.
-        if tool.writes or not happens:
-            self._payload(
-                call.id, "intent", b'{"arguments":' + call.args_json + _sensitive(call) + b"}", rows
-            )
 
     def _end(self, entry: End, rows: Rows) -> None:
-        call, outcome, result = entry.call, entry.outcome or _NOTHING_SENT, entry.result
+        call, outcome = entry.call, entry.outcome or _NOTHING_SENT
         content = outcome.result_json or outcome.error_json
         which = "result" if outcome.result_json else "error"
+        payload = None
+        if self._keep and (content or not call.tool.writes):
+            members = [] if call.tool.writes else [_arguments(call)]
+            if content:
+                members.append(b'"%b":%b' % (which.encode(), content))
+            payload = self._payload(entry.at_ns, call.id, "end", b"{" + b",".join(members) + b"}", rows)
+        body = EndBody(
+            outcome.detail[:MAX_DETAIL], outcome.started_ns, outcome.upstream_ns, len(content),
+            self._said(entry.result, entry.revisions, rows) if entry.result else None,
+        )  # fmt: skip
         rows.ends.append((
-            call.id, phase_of(outcome), entry.at_ns, call.principal.tenant, call.principal.agent,
-            call.tool.target, _effect_key(call), entry.action,
-            result.verdict if result else None, result.code if result else None,
-            _said(result) if result else None,
-            self._force(result, entry.revisions, rows) if result else None,
-            outcome.status, outcome.code or None, outcome.detail[:MAX_DETAIL] or None,
-            outcome.started_ns or None, outcome.upstream_ns or None,
-            self._key.hmac(call.id, which, content) if content else None, len(content),
+            call.id, phase_of(outcome), entry.at_ns, call.principal.tenant, _effect_key(call),
+            outcome.code or None, outcome.status,
+            self._key.mac(call.id, which, content) if content else None, payload, _encode(body).decode(),
         ))  # fmt: skip
-        members = []
-        if not call.tool.writes:
-            members.append(b'"arguments":' + call.args_json + _sensitive(call))
-        if content:
-            members.append(b'"%b":%b' % (which.encode(), content))
-        if members:
-            self._payload(call.id, "end", b"{" + b",".join(members) + b"}", rows)
+
+    def _said(self, result: Decision, revisions: Revisions, rows: Rows) -> ResultSaid:
+        return ResultSaid(
+            result.verdict, result.code, self._force(result, revisions, rows), result.findings,
+            result.obligations, result.notes, result.observed, result.labels, result.memoised,
+            result.elapsed_ns,
+        )  # fmt: skip
 
     def _early(self, entry: Early, rows: Rows) -> None:
         principal = entry.principal
+        body = EarlyBody(
+            entry.surface,
+            self._force(_NO_DECISION, entry.revisions, rows),
+            self._snapshot(principal, rows) if principal else "",
+            entry.detail[:MAX_DETAIL],
+        )
         rows.earlies.append((
             entry.id, "refused", entry.at_ns, principal.tenant if principal else "",
-            principal.agent if principal else None, self._snapshot(principal, rows) if principal else None,
-            entry.surface, "block", entry.code, entry.detail[:MAX_DETAIL] or None,
-            self._force(_NO_DECISION, entry.revisions, rows),
+            principal.agent if principal else None, "block", entry.code, _encode(body).decode(),
         ))  # fmt: skip
 
-    def _payload(self, call_id: str, which: str, content: bytes, rows: Rows) -> None:
-        if self._keep:
-            rows.payloads.append((call_id, which, *self._key.seal(call_id, which, content)))
+    def _payload(self, at_ns: int, call_id: str, which: str, content: bytes, rows: Rows) -> int:
+        self._last_payload = max(self._last_payload + 1, at_ns)
+        rows.payloads.append((self._last_payload, *self._key.seal(call_id, which, content)))
+        return self._last_payload
 
     def _snapshot(self, value: object, rows: Rows) -> str:
         known = self._objects.get(id(value))
@@ -275,28 +326,12 @@ def _effect_key(call: Call) -> str | None:
     return None if call.effect_key == call.id else call.effect_key
 
 
-def _sensitive(call: Call) -> bytes:
+def _arguments(call: Call) -> bytes:
     """The pointers travel with the arguments, so that a later change of the manifest reveals nothing."""
     pointers = call.tool.manifest.sensitive
-    return b',"sensitive":' + _encode(pointers) if pointers else b""
-
-
-def _said(decision: Decision) -> str:
-    return _text(
-        _Said(
-            decision.findings,
-            decision.obligations,
-            decision.notes,
-            decision.observed,
-            decision.labels,
-            decision.memoised,
-            decision.elapsed_ns,
-        )
-    )
-
-
-def _text(value: object) -> str:
-    return _encode(value).decode()
+    if not pointers:
+        return b'"arguments":' + call.args_json
+    return b'"sensitive":' + _encode(pointers) + b',"arguments":' + call.args_json
 
 
 _MAX_KNOWN: Final = 20_000

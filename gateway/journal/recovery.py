@@ -7,10 +7,10 @@ reconcile hook, says what became of it; meanwhile its effect key and its digest 
 from __future__ import annotations
 
 import time
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, func, insert, literal, select
+from sqlalchemy import Connection, Select, func, insert, literal, select
 
 from gateway.storage import control
 from gateway.storage.database import Database
@@ -33,8 +33,6 @@ class LiveEffect(NamedTuple):
     state: Literal["in_doubt", "done"]
     idempotent: bool
     call_id: str
-    target: str
-    at_ns: int
 
 
 class Recovered(NamedTuple):
@@ -97,10 +95,7 @@ def _mark_in_doubt(connection: Connection) -> int:
         select(
             records.c.call_id,
             records.c.tenant,
-            records.c.agent,
-            records.c.target,
             records.c.effect_key,
-            records.c.action,
         ).where(
             records.c.seq > begun,
             records.c.phase == "intent",
@@ -120,8 +115,8 @@ def _mark_in_doubt(connection: Connection) -> int:
                     "phase": "in_doubt",
                     "at_ns": now,
                     "status": "in_doubt",
-                    "outcome_code": "in_doubt",
-                    "detail": "the gateway ended before the outcome was recorded",
+                    "code": "in_doubt",
+                    "body": '{"detail":"the gateway ended before the outcome was recorded"}',
                 }
                 for orphan in orphans
             ],
@@ -131,42 +126,35 @@ def _mark_in_doubt(connection: Connection) -> int:
 
 
 def _in_doubt(connection: Connection) -> list[LiveEffect]:
+    effects = []
+    for row in connection.execute(unresolved()):
+        body = orjson.loads(row.body)
+        tool = connection.execute(select(snapshots.c.json).where(snapshots.c.ref == body["tool_ref"]))
+        effects.append(
+            LiveEffect(
+                tenant=row.tenant,
+                key=row.effect_key or row.call_id,
+                digest=body.get("modified_from") or row.digest,
+                state="in_doubt",
+                idempotent=orjson.loads(tool.scalar_one())["manifest"]["idempotent"],
+                call_id=row.call_id,
+            )
+        )
+    return effects
+
+
+def unresolved() -> Select[Any]:
+    """The intents of all calls in doubt, in the order in which they became so."""
     doubt, resolved = records.alias(), records.alias()
-    rows = connection.execute(
-        select(
-            records.c.tenant,
-            records.c.call_id,
-            records.c.target,
-            records.c.effect_key,
-            records.c.digest,
-            records.c.modified_from,
-            snapshots.c.json,
-            doubt.c.at_ns,
-        )
+    settled = select(resolved.c.seq).where(
+        resolved.c.call_id == doubt.c.call_id, resolved.c.phase == "reconciled"
+    )
+    return (
+        select(records)
         .join(doubt, doubt.c.call_id == records.c.call_id)
-        .join(snapshots, snapshots.c.ref == records.c.tool_ref)
-        .where(
-            doubt.c.phase == IN_DOUBT,
-            records.c.phase == "intent",
-            ~select(resolved.c.seq)
-            .where(resolved.c.call_id == doubt.c.call_id, resolved.c.phase == "reconciled")
-            .exists(),
-        )
+        .where(doubt.c.phase == IN_DOUBT, records.c.phase == "intent", ~settled.exists())
         .order_by(doubt.c.seq)
     )
-    return [
-        LiveEffect(
-            tenant=row.tenant,
-            key=row.effect_key or row.call_id,
-            digest=row.modified_from or row.digest,
-            state="in_doubt",
-            idempotent=orjson.loads(row.json)["manifest"]["idempotent"],
-            call_id=row.call_id,
-            target=row.target,
-            at_ns=row.at_ns,
-        )
-        for row in rows
-    ]
 
 
 def _done(connection: Connection, since_ns: int) -> list[LiveEffect]:
@@ -175,14 +163,11 @@ def _done(connection: Connection, since_ns: int) -> list[LiveEffect]:
         (records.c.phase == "reconciled") & (records.c.status == "executed")
     )
     rows = connection.execute(
-        select(
-            records.c.tenant, records.c.effect_key, records.c.call_id, records.c.target, records.c.at_ns
-        ).where(records.c.effect_key.is_not(None), records.c.at_ns >= since_ns, done)
+        select(records.c.tenant, records.c.effect_key, records.c.call_id).where(
+            records.c.effect_key.is_not(None), records.c.at_ns >= since_ns, done
+        )
     )
-    return [
-        LiveEffect(row.tenant, row.effect_key, "", "done", False, row.call_id, row.target, row.at_ns)
-        for row in rows
-    ]
+    return [LiveEffect(row.tenant, row.effect_key, "", "done", False, row.call_id) for row in rows]
 
 
 def _last(connection: Connection) -> int:

@@ -1,7 +1,7 @@
 """Payloads grow old and are deleted; the records about them stay.
 
-A call id is a UUIDv7 (RFC 9562, section 5.7), whose first 48 bits are milliseconds: the age of a payload is
-read from the index over call ids.
+The number of a payload is the time it was written, so age needs no index, and a shorter retention also
+reaches what was written under a longer one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,6 @@ _STEP: Final = 200
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
-def first_id(at_ns: int) -> str:
-    """The smallest call id made at a time; compares as text with every other."""
-    value = f"{max(at_ns, 0) // 1_000_000:012x}"
-    return f"{value[:8]}-{value[8:]}"
-
-
 class Retention:
     """Deletes what is older than ``days``, in steps small enough not to delay the journal."""
 
@@ -33,8 +27,8 @@ class Retention:
 
     def step(self) -> bool:
         """Delete one small lot; returns whether there may be more."""
-        limit = first_id(time.time_ns() - self._days * _DAY_NS)
-        expired = select(payloads.c.id).where(payloads.c.call_id < limit).limit(_STEP)
+        expired = select(payloads.c.id).where(payloads.c.id < time.time_ns() - self._days * _DAY_NS)
+        expired = expired.order_by(payloads.c.id).limit(_STEP)
         with self._database.reading() as connection:
             if connection.execute(expired.limit(1)).first() is None:
                 return False

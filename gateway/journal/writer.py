@@ -18,19 +18,21 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from gateway.errors import JournalError
 from gateway.journal.entries import Encoder, End, Entry, Rows
 from gateway.storage import control
 from gateway.storage.database import Database
+from gateway.storage.tables import payloads
 
 logger = logging.getLogger(__name__)
 
 Waiting = tuple[Entry, "asyncio.Future[None] | None", int]
 """An entry, who waits for it to be on disk, and its size in bytes."""
 
+_LAST_PAYLOAD: Final = select(func.max(payloads.c.id))
 RETRY_S: Final = 0.5
 CHORES_S: Final = 60.0
 _MORE_CHORES_S: Final = 0.05
@@ -190,6 +192,9 @@ class Writer:
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._database.connect_writing()
+            last = self._connection.execute(_LAST_PAYLOAD).scalar() or 0
+            self._connection.rollback()
+            self._encoder.payloads_after(last)
         return self._connection
 
     def _disconnect(self) -> None:

@@ -2,19 +2,19 @@
 
 One 32-byte key comes from the environment or a file. From it HKDF-SHA256 (RFC 5869) derives one sub-key
 for each use: sealing payloads with AES-256-GCM, a new one every day so that random 96-bit nonces stay far
-below the 2^32 messages of NIST SP 800-38D; and salting payload HMACs.
+below the 2^32 messages of NIST SP 800-38D; and payload MACs.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import os
 import stat
 import time
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -50,7 +50,7 @@ class StorageKey:
         if len(set(key)) == 1:
             raise ConfigError(f"the storage key is one byte repeated, so it is no secret. {_REMEDY}")
         self._key = key
-        self._hmac_key = self._derive(b"payload hmac")
+        self._mac_key = self._derive(b"payload mac")
         self.fingerprint = self._derive(b"fingerprint")[:4].hex()
         self._cipher = lru_cache(maxsize=64)(self._make_cipher)
 
@@ -75,9 +75,13 @@ class StorageKey:
         except InvalidTag:
             raise Unreadable("altered since it was written: its authentication tag does not match") from None
 
-    def hmac(self, call_id: str, which: str, data: bytes) -> str:
-        """Hex HMAC-SHA256, salted with the call id: equal payloads of two calls do not look equal."""
-        return hmac.digest(self._hmac_key, _bound(call_id, which) + b"\0" + data, "sha256").hex()
+    def mac(self, call_id: str, which: str, data: bytes) -> str:
+        """Hex keyed BLAKE2b (RFC 7693), salted with the call id: equal payloads of two calls look unequal.
+
+        An HMAC-SHA256 would say the same at three times the cost.
+        """
+        salted = _bound(call_id, which) + b"\0" + data
+        return blake2b(salted, key=self._mac_key, digest_size=32).hexdigest()
 
     def _make_cipher(self, key_id: str) -> AESGCM:
         return AESGCM(self._derive(b"payload encryption " + key_id.encode()))

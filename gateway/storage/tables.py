@@ -32,53 +32,34 @@ _Sequence = BigInteger().with_variant(Integer(), "sqlite")
 records = Table(
     "records",
     metadata,
-    # One row per transition of one call; never updated, never deleted (triggers hold that).
-    # Binding a column costs a quarter of a microsecond, so what changes seldom is a snapshot, named by hash.
+    # One row per transition of one call; never updated, never deleted (triggers hold that). A column for
+    # what is searched or bound to something else; what is only read is in ``body``, because each bound
+    # column costs a quarter of a microsecond of every call.
     Column("seq", _Sequence, primary_key=True),
-    Column("call_id", Text, nullable=False),  # UUIDv7, so this index also orders by time
+    Column("call_id", Text, nullable=False),  # UUIDv7, so its index also orders by time
     Column("phase", Text, nullable=False),
     Column("at_ns", BigInteger, nullable=False),
-    # who
     Column("tenant", Text, nullable=False),
     Column("agent", Text),
     Column("subject", Text),
     Column("chain", Text),  # JSON, root first
     Column("operator", Text),  # who resolved or erased
-    Column("agent_ref", Text),  # snapshot: owner, credential, labels, environment
-    # where it belongs
     Column("session", Text),
     Column("session_epoch", Integer),
-    Column("thread", Text),
-    Column("surface", Text),
     Column("parent", Text),  # call id
     Column("compensates", Text),  # call id
-    Column("traceparent", Text),
-    # what
     Column("target", Text),
-    Column("tool_ref", Text),  # snapshot: kind, upstream, manifest, schema hash
     Column("risk", Text),
     Column("digest", Text),
-    Column("modified_from", Text),  # digest before an obligation changed the arguments
     Column("effect_key", Text),  # NULL: the call id
-    Column("args_hmac", Text),
-    Column("args_size", BigInteger),
-    # decided
-    Column("received_ns", BigInteger),  # the time policy was given
     Column("verdict", Text),
     Column("action", Text),
-    Column("mode", Text),
     Column("code", Text),
-    Column("decision", Text),  # JSON: findings, obligations, notes, observed, labels
-    Column("facts", Text),  # JSON: the facts policy saw
-    Column("in_force_ref", Text),  # snapshot: engine, entry, rules, controls, revisions
-    # became of it
     Column("status", Text),
-    Column("outcome_code", Text),
-    Column("detail", Text),
-    Column("started_ns", BigInteger),
-    Column("upstream_ns", BigInteger),
-    Column("result_hmac", Text),
-    Column("result_size", BigInteger),
+    Column("args_mac", Text),
+    Column("result_mac", Text),
+    Column("payload", BigInteger),  # id in payloads, whether or not it is still there
+    Column("body", Text),  # JSON: see journal/entries.py
 )
 
 Index("records_call", records.c.call_id)
@@ -107,17 +88,12 @@ snapshots = Table(
 payloads = Table(
     "payloads",
     metadata,
-    # Arguments and results, sealed. Deleting a row is what erasure and retention are; how long a payload
-    # is kept follows from the age its call id tells, so a shorter retention also reaches old rows.
-    Column("id", _Sequence, primary_key=True),
-    Column("call_id", Text, nullable=False),
-    Column("which", Text, nullable=False),  # intent | end: the record it was written with
+    # Arguments and results, sealed. Deleting a row is what erasure and retention are.
+    Column("id", _Sequence, primary_key=True),  # when it was written, in ns; made unique by counting on
     Column("key_id", Text, nullable=False),
     Column("nonce", LargeBinary, nullable=False),
     Column("ciphertext", LargeBinary, nullable=False),
 )
-
-Index("payloads_call", payloads.c.call_id, payloads.c.which, unique=True)
 
 credentials = Table(
     "credentials",
