@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test check bench docs lock wheel clean
+.PHONY: help demo test slow check bench docs lock wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -29,6 +29,9 @@ demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leav
 
 test: $(VENV)/.dev ## Run the tests, without the slow ones
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+slow: $(VENV)/.dev ## Run the slow tests: packaging, crashes, load
+	$(PY) -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.dev ## Lint, format, types and the one way of imports
 	$(PY) -m ruff check .

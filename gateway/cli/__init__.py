@@ -10,13 +10,13 @@ import sys
 
 
 def main() -> None:
-    """Run one command. What a user got wrong is one sentence and a remedy; only a fault of ours is a traceback."""
+    """Run one command. What a user got wrong is a sentence and a remedy; a traceback is our own fault."""
     from gateway.cli.app import app
     from gateway.cli.output import INTERRUPTED, NOT_DONE, Failure, note
     from gateway.errors import ConfigError
 
     try:
-        app()
+        app(prog_name="wardgate")
     except Failure as failure:
         note(f"wardgate: {failure.sentence}")
         if failure.remedy:

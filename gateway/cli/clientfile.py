@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.cli.output import fail
+from gateway.cli.output import Failure, fail
 
 Shape = Literal["claude-code", "claude-desktop", "cursor", "vscode"]
 
@@ -59,7 +59,9 @@ def read(path: Path) -> ClientFile:
     try:
         document = json.loads(_plain(path.read_text(encoding="utf-8")))
     except OSError as error:
-        fail(f"{path} cannot be read: {error.strerror}.", "Give the file your client lists its MCP servers in.")
+        fail(
+            f"{path} cannot be read: {error.strerror}.", "Give the file your client lists its MCP servers in."
+        )
     except ValueError as error:
         fail(f"{path} is not valid JSON: {error}.", "Mend the file, or start without '--from'.")
     entries, shape = _entries(document, path)
@@ -95,7 +97,7 @@ def _entries(document: Any, path: Path) -> tuple[dict[str, Any], Shape]:
                 return found, "cursor" if path.parent.name == ".cursor" else "claude-code"
             if isinstance(found := holder.get("servers"), dict):
                 return found, "vscode"
-    fail(
+    raise Failure(
         f"{path} has no 'mcpServers' and no 'servers'.",
         "Give the file your client lists its MCP servers in, such as .mcp.json.",
     )
@@ -117,11 +119,15 @@ def _server(called: str, entry: dict[str, Any], path: Path, taken: set[str]) -> 
         _note_secret_arguments(server)
         _referenced(entry.get("env"), server.env, server)
         if entry.get("envFile"):
-            server.notes.append(f"Copy the variables of {entry['envFile']} into 'env' and the environment file.")
+            server.notes.append(
+                f"Copy the variables of {entry['envFile']} into 'env' and the environment file."
+            )
     else:
         server.url = _placed(str(_url(entry)), project, server)
         if _SECRET_ARGUMENT.search(server.url):
-            server.notes.append("Its 'url' seems to hold a secret; move it to 'headers' if the server allows.")
+            server.notes.append(
+                "Its 'url' seems to hold a secret; move it to 'headers' if the server allows."
+            )
         if entry.get("type") == "sse":
             server.notes.append(
                 "It is declared as the old HTTP+SSE transport, which wardgate does not speak; "
@@ -166,16 +172,18 @@ def _placed(text: str, project: Path, server: Server) -> str:
     """Fill in the folders clients know by name; other references cannot be used in this place."""
     text = text.replace("${workspaceFolder}", str(project)).replace("${userHome}", str(Path.home()))
     if _REFERENCE.search(text):
-        server.notes.append(f"'{text}' refers to a variable; wardgate expands those in 'env' and 'headers' only.")
+        server.notes.append(
+            f"'{text}' refers to a variable; wardgate expands those in 'env' and 'headers' only."
+        )
     return text
 
 
 def _note_secret_arguments(server: Server) -> None:
     for argument in (server.command or [])[1:]:
         if _SECRET_ARGUMENT.search(argument):
-            shown = argument if len(argument) <= 24 else argument[:24] + "…"
+            shown = argument.partition("=")[0] if "=" in argument else argument[:12]
             server.notes.append(
-                f"The argument '{shown}' may hold or announce a secret. Arguments show in process lists: "
+                f"The argument '{shown}…' may hold or announce a secret. Arguments show in process lists: "
                 "give it in 'env' if the server can read it there."
             )
             return

@@ -35,7 +35,9 @@ def apply(config_path: Path) -> Path | None:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if mode & 0o077:
-        raise ConfigError(f"{path} has mode {mode:04o}, so others can read its secrets: run 'chmod 600 {path}'")
+        raise ConfigError(
+            f"{path} has mode {mode:04o}, so others can read its secrets: run 'chmod 600 {path}'"
+        )
     for name, value in parse(text, path).items():
         os.environ.setdefault(name, value)
     return path

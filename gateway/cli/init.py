@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 def init(
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="The file your client lists its MCP servers in; found in --dir by itself."),
+        typer.Option(
+            "--from", help="The file your client lists its MCP servers in; found in --dir by itself."
+        ),
     ] = None,
-    folder: Annotated[Path, typer.Option("--dir", help="Where to write.")] = Path("."),
+    folder: Annotated[Path, typer.Option("--dir", help="Where to write.")] = Path(),
     agent: Annotated[str, typer.Option(help="Name of your agent in records and policies.")] = "my-agent",
     owner: Annotated[str | None, typer.Option(help="Who answers for the agent; you, by default.")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65_534, help="Port for agents; the next one for operators.")] = 8700,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_534, help="Port for agents; the next one for operators.")
+    ] = 8700,
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier 'init' wrote.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +61,9 @@ def init(
     shape = found.shape if found is not None else "claude-code"
     url = f"http://127.0.0.1:{port}"
     client_path = folder / ("wardgate.client.json")
-    client_path.write_text(json.dumps(scaffold.client(servers, shape, url), indent=2) + "\n", encoding="utf-8")
+    client_path.write_text(
+        json.dumps(scaffold.client(servers, shape, url), indent=2) + "\n", encoding="utf-8"
+    )
     tokens = _issue(config_path, agent, secrets)
 
     if as_json:
@@ -85,7 +91,12 @@ def _issue(config_path: Path, agent: str, secrets: dict[str, str]) -> dict[str, 
         return {
             "agent": keys.mint(store, kind="agent", tenant="default", name=agent, note="wardgate init").token,
             "operator": keys.mint(
-                store, kind="operator", tenant="default", name=getpass.getuser(), role="operator", note="wardgate init"
+                store,
+                kind="operator",
+                tenant="default",
+                name=getpass.getuser(),
+                role="operator",
+                note="wardgate init",
             ).token,
         }
 
@@ -94,7 +105,9 @@ def _write_private(path: Path, text: str) -> None:
     """Write a file only its owner can read, from its first byte on."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)
     temporary.replace(path)
 
@@ -116,14 +129,14 @@ def _write_key(path: Path) -> None:
 
 
 def _copy_policies(target: Path) -> None:
-    from gateway.cli.shipped import pack
+    from gateway.policy.library import library_path
 
     if target.exists():
         number = 1
         while (kept := target.with_name(f"{target.name}.old-{number}")).exists():
             number += 1
         target.rename(kept)  # with --force, and still somebody's work
-    shutil.copytree(pack("starter"), target)
+    shutil.copytree(library_path() / "packs" / "starter", target)
 
 
 def _summary(

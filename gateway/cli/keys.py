@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from gateway.cli.output import DEFAULT_CONFIG, NOT_FOUND, AsJson, ConfigPath, fail, note, print_json, print_table, say
+from gateway.cli.output import (
+    DEFAULT_CONFIG,
+    NOT_FOUND,
+    AsJson,
+    ConfigPath,
+    fail,
+    note,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from gateway.identity.keys import Minted
@@ -18,7 +28,9 @@ app = typer.Typer(help="Issue, rotate, revoke and list keys.", no_args_is_help=T
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 RoleName = Literal["viewer", "approver", "policy-admin", "operator"]
-Expires = Annotated[str | None, typer.Option(help="Life of the key, such as 90d, 12h or 30m. Without it, no end.")]
+Expires = Annotated[
+    str | None, typer.Option(help="Life of the key, such as 90d, 12h or 30m. Without it, no end.")
+]
 
 
 @app.command()
@@ -119,7 +131,9 @@ def list_keys(
     with database(configuration(config), read_only=True) as opened:
         found = Credentials(opened).list()
     now = time.time_ns()
-    shown = [_described(credential, now) for credential in found if every or credential.state(now) == "active"]
+    shown = [
+        _described(credential, now) for credential in found if every or credential.state(now) == "active"
+    ]
     if as_json:
         print_json(shown)
         return
@@ -165,7 +179,9 @@ def _show_once(minted: Minted, as_json: bool) -> None:
     """The key on stdout, alone, so that it can be piped into a secret store; words on stderr."""
     credential = minted.credential
     if as_json:
-        print_json({"id": credential.id, "kind": credential.kind, "name": credential.name, "key": minted.token})
+        print_json(
+            {"id": credential.id, "kind": credential.kind, "name": credential.name, "key": minted.token}
+        )
         return
     note(f"Key {credential.id} of {credential.kind} '{credential.name}'. It is shown only now:")
     say(minted.token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,12 @@ def client(servers: Sequence[Server], shape: Shape, url: str) -> dict[str, Any]:
     entries = entries or {"wardgate": _entry(shape, f"{url}/mcp")}
     if shape != "vscode":
         return {"mcpServers": entries}
-    prompt = {"type": "promptString", "id": "wardgate-key", "description": "wardgate agent key", "password": True}
+    prompt = {
+        "type": "promptString",
+        "id": "wardgate-key",
+        "description": "wardgate agent key",
+        "password": True,
+    }
     return {"inputs": [prompt], "servers": entries}
 
 
@@ -53,7 +59,7 @@ def _entry(shape: Shape, url: str) -> dict[str, Any]:
 
 
 def _upstream(server: Server) -> str:
-    lines = [f"    # {note}" for note in server.notes]
+    lines = [f"    # {line}" for note in server.notes for line in textwrap.wrap(note, 100)]
     if server.url is not None:
         lines.append(f"    url: {_json(server.url)}")
         if server.headers:

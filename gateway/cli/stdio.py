@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 def stdio(
     url: Annotated[
-        str, typer.Option(envvar="WARDGATE_URL", help="MCP endpoint of the gateway; /mcp/NAME for one upstream.")
+        str,
+        typer.Option(envvar="WARDGATE_URL", help="MCP endpoint of the gateway; /mcp/NAME for one upstream."),
     ] = "http://127.0.0.1:8700/mcp",
-    key_env: Annotated[str, typer.Option(help="Environment variable that holds the agent key.")] = "WARDGATE_KEY",
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the agent key.")
+    ] = "WARDGATE_KEY",
 ) -> None:
     """Connect a client that can only start a process to a running gateway.
 
@@ -29,7 +32,10 @@ def stdio(
 
     key = os.environ.get(key_env, "").strip()
     if not key:
-        fail(f"The environment variable {key_env} is not set.", "Put the agent key there, in the client's 'env'.")
+        fail(
+            f"The environment variable {key_env} is not set.",
+            "Put the agent key there, in the client's 'env'.",
+        )
     if not url.startswith(("http://", "https://")):
         fail(f"'{url}' is not an http or https address.", "Use the address 'wardgate serve' prints.")
     # A line on stdout that is not JSON-RPC breaks the client, so stdout is taken away from everybody else.

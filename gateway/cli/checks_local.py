@@ -1,0 +1,235 @@
+"""Checks of this machine: files, ports, clock, storage and keys."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gateway.cli.findings import Finding, ok, problem, warning
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.storage.database import Database
+
+_SHARED_SUBJECTS: Final = 5
+_EXPIRES_SOON_NS: Final = 14 * 86_400 * 1_000_000_000
+_UNUSED_NS: Final = 30 * 86_400 * 1_000_000_000
+_FUTURE_NS: Final = 60 * 1_000_000_000
+
+
+def files(config_path: Path, config: Config) -> Iterator[Finding]:
+    """Who can read what must stay secret."""
+    from gateway.cli import envfile
+    from gateway.storage.crypto import load_key
+
+    try:
+        load_key(config.storage.key_file)
+        yield ok("secrets", "The storage key is there and only its owner can read it.")
+    except ConfigError as error:
+        yield problem("secrets", f"{error}", "Without it no call can be recorded.", "Make the key as said.")
+    exposed = [
+        path
+        for path in (envfile.beside(config_path), config.storage.path)
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    for path in exposed:
+        yield problem(
+            "secrets",
+            f"{path} can be read by other users of this machine.",
+            "It holds what only the gateway should know.",
+            f"chmod 600 {path}",
+        )
+    literal = [
+        f"upstreams.{name}.{part}.{key}"
+        for name, upstream in config.upstreams.items()
+        for part, values in (("headers", upstream.headers), ("env", upstream.env))
+        for key, value in values.items()
+        if "${" not in value and _secret_name(key)
+    ]
+    if literal:
+        yield warning(
+            "secrets",
+            f"{config_path.name} holds a value in clear: {', '.join(literal)}.",
+            "Configuration ends up in version control and in backups.",
+            "Write ${NAME} there and set NAME in wardgate.env or in the environment.",
+        )
+
+
+def ports(config: Config) -> Iterator[Finding]:
+    """Whether the gateway could listen, or already does."""
+    server = config.server
+    for key, host, port in (
+        ("server.port", server.host, server.port),
+        ("server.admin_port", server.admin_host, server.admin_port),
+    ):
+        if port == 0:
+            yield ok("ports", f"{key}: a free port is picked at start.")
+            continue
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((host, port))
+            except OSError as error:
+                if _gateway_answers(config):
+                    yield ok("ports", f"{key}: {host}:{port} is held by the running gateway.")
+                else:
+                    yield problem(
+                        "ports",
+                        f"{key}: {host}:{port} cannot be used: {error.strerror}.",
+                        "The gateway would not start.",
+                        f"Stop what holds it, or choose another {key}.",
+                    )
+                continue
+        yield ok("ports", f"{key}: {host}:{port} is free.")
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            yield warning(
+                "ports",
+                f"{key}: {host} is reachable from other machines, without TLS of its own.",
+                "Keys would travel in clear.",
+                "Put a TLS proxy in front, or listen on 127.0.0.1.",
+            )
+
+
+def clock() -> Iterator[Finding]:
+    """Whether wall clock and monotonic clock agree while we watch."""
+    wall, steady = time.time_ns(), time.monotonic_ns()
+    time.sleep(0.2)
+    apart_ms = abs((time.time_ns() - wall) - (time.monotonic_ns() - steady)) / 1e6
+    if apart_ms > 20:
+        yield warning(
+            "clock",
+            f"The wall clock moved by {apart_ms:.0f} ms against the steady one within 0.2 s.",
+            "Expiry of keys and the times in records follow the wall clock.",
+            "Check the time service of this machine (chronyc tracking, timedatectl).",
+        )
+    else:
+        yield ok("clock", "Wall clock and steady clock agree.")
+
+
+def storage(config: Config) -> Iterator[Finding]:
+    """Whether the journal can be used, and what it says of itself."""
+    from gateway.storage.database import Database
+
+    path = config.storage.path
+    if not path.exists():
+        yield ok("storage", f"{path} will be made at the first start.")
+        return
+    try:
+        with Database(path).open(read_only=True) as database:
+            yield ok("storage", f"{path} has the schema of this version.")
+            yield from _records(database)
+            yield from _keys(config, database)
+    except ConfigError as error:
+        yield problem("storage", f"{error}", "No call can be recorded.", "Do what the message says.")
+
+
+def _records(database: Database) -> Iterator[Finding]:
+    from sqlalchemy import func, select
+
+    from gateway.journal.recovery import live_effects
+    from gateway.storage.tables import records
+
+    with database.reading() as connection:
+        last: int | None = connection.execute(select(func.max(records.c.at_ns))).scalar()
+    if last is not None and last > time.time_ns() + _FUTURE_NS:
+        ahead = (last - time.time_ns()) / 1e9
+        yield problem(
+            "clock",
+            f"The newest record is {ahead:.0f} s in the future.",
+            "The clock was set back: keys live longer, and records are out of order.",
+            "Set the clock right before starting the gateway.",
+        )
+    doubtful = [effect for effect in live_effects(database) if effect.state == "in_doubt"]
+    if doubtful:
+        yield warning(
+            "storage",
+            f"{len(doubtful)} call(s) in doubt, such as {doubtful[0].call_id} ({doubtful[0].target}).",
+            "Their effect may or may not have happened; identical calls are refused until somebody says.",
+            "Look at 'wardgate decisions list --in-doubt', then 'wardgate decisions resolve ID'.",
+        )
+
+
+def _keys(config: Config, database: Database) -> Iterator[Finding]:
+    """Keys nobody uses, keys too many use, keys that end, agents without one."""
+    from sqlalchemy import func, select
+
+    from gateway.storage.credentials import Credentials
+    from gateway.storage.tables import records
+
+    now = time.time_ns()
+    active = Credentials(database).active()
+    with database.reading() as connection:
+        used = {
+            row.credential: (row.last, row.subjects)
+            for row in connection.execute(
+                select(
+                    records.c.credential,
+                    func.max(records.c.at_ns).label("last"),
+                    func.count(func.distinct(records.c.subject)).label("subjects"),
+                )
+                .where(records.c.credential.is_not(None))
+                .group_by(records.c.credential)
+            )
+        }
+    holders = {key.name for key in active if key.kind == "agent"}
+    for name in sorted(set(config.agents) - holders):
+        yield warning(
+            "keys",
+            f"Agent '{name}' has no valid key.",
+            "It cannot call anything.",
+            f"wardgate keys new --agent {name}",
+        )
+    for key in active:
+        whose = f"Key {key.id} of {key.kind} '{key.name}'"
+        last, subjects = used.get(key.id, (None, 0))
+        if key.kind == "agent" and key.name not in config.agents:
+            yield warning(
+                "keys",
+                f"{whose} belongs to no configured agent.",
+                "It is refused.",
+                f"Add the agent to the configuration, or: wardgate keys revoke {key.id}",
+            )
+        if key.expires_ns is not None and key.expires_ns - now < _EXPIRES_SOON_NS:
+            days = (key.expires_ns - now) / 86_400e9
+            yield warning(
+                "keys",
+                f"{whose} expires in {days:.0f} days.",
+                "Its holder will be refused.",
+                f"wardgate keys rotate {key.id} --overlap 7d",
+            )
+        if key.kind == "agent" and now - max(last or 0, key.created_ns) > _UNUSED_NS:
+            yield warning(
+                "keys",
+                f"{whose} has not been used for 30 days.",
+                "A forgotten key is found by somebody else.",
+                f"wardgate keys revoke {key.id}",
+            )
+        if subjects >= _SHARED_SUBJECTS:
+            yield warning(
+                "keys",
+                f"{whose} is shared by {subjects} end users.",
+                "They share one budget and one trail, so one of them can stop all others.",
+                "Give each agent its own key.",
+            )
+    if active:
+        yield ok("keys", f"{len(active)} valid key(s).")
+
+
+def _secret_name(key: str) -> bool:
+    return any(word in key.lower() for word in ("auth", "token", "key", "secret", "passw", "cookie"))
+
+
+def _gateway_answers(config: Config) -> bool:
+    import httpx
+
+    url = f"http://{config.server.admin_host}:{config.server.admin_port}/livez"
+    try:
+        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False

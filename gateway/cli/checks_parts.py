@@ -1,0 +1,144 @@
+"""Checks of what the gateway is made of: its policy and the tool servers behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gateway.cli.findings import Finding, ok, problem, warning
+from gateway.errors import ConfigError, Refused, UpstreamError
+
+if TYPE_CHECKING:
+    from gateway.config import Config, UpstreamConfig
+    from gateway.upstreams.registry import UpstreamRegistry
+
+_NAMED: Final = 5  # how many names a sentence can carry
+_PATIENCE_S: Final = 20.0
+
+
+def policy(config: Config) -> Iterator[Finding]:
+    """Whether the policy loads; its tests are run by 'wardgate policy test'."""
+    from gateway.policy.bundle import read_bundle
+
+    try:
+        bundle = read_bundle(_folder(config), config.policy.pack)
+    except ConfigError as error:
+        yield problem(
+            "policy", f"{error}", "Without a policy every call is refused.", "Mend the lines named."
+        )
+        return
+    yield ok(
+        "policy", f"{len(bundle.rules)} rules in revision {bundle.revision[:12]}, from {_origin(config)}."
+    )
+    if not bundle.tests:
+        yield warning(
+            "policy",
+            "The policy has no tests.",
+            "A change that opens a hole would go unnoticed.",
+            "Put *_test.rego beside the rules; the shipped packs show how.",
+        )
+
+
+def upstreams(config: Config) -> Iterator[Finding]:
+    """Whether each tool server answers, and whether its tools are described."""
+    if not config.upstreams:
+        yield warning(
+            "upstreams",
+            "No upstream is configured.",
+            "There is nothing an agent could call.",
+            "Add one under 'upstreams', or run 'wardgate init --from' your client's file.",
+        )
+        return
+    if config.mode != "enforce":
+        yield warning(
+            "mode",
+            f"The gateway is in {config.mode} mode.",
+            "Calls that policy denies are carried out.",
+            "When the records show nothing you would miss, set 'mode: enforce'.",
+        )
+    yield from asyncio.run(_contacts(config))
+
+
+async def _contacts(config: Config) -> list[Finding]:
+    from gateway.clock import SystemClock
+    from gateway.upstreams.registry import UpstreamRegistry
+
+    registry = UpstreamRegistry(
+        config.upstreams, clock=SystemClock(), result_bytes=config.limits.result_bytes
+    )
+    try:
+        found = await asyncio.gather(
+            *(_contact(registry, name, each) for name, each in config.upstreams.items())
+        )
+    finally:
+        await registry.close()
+    return [finding for findings in found for finding in findings]
+
+
+async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig) -> list[Finding]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            listed = await registry.definitions(name, "tool")
+    except (UpstreamError, Refused, TimeoutError) as error:
+        detail = getattr(error, "detail", "") or "no answer in time"
+        where = config.url or " ".join(config.command or ())
+        return [
+            problem(
+                "upstreams",
+                f"'{name}' cannot be used: {detail}.",
+                "Calls to its tools are refused as unavailable.",
+                f"Start it and try it by hand: {where}",
+            )
+        ]
+    return _described(name, config, listed or [])
+
+
+def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]]) -> list[Finding]:
+    """Compare what the server lists with what the operator says of it."""
+    from gateway.catalog.manifests import Manifests
+
+    manifests = Manifests(config)
+    names = {str(tool.get("name", "")) for tool in listed}
+    findings = [ok("upstreams", f"'{name}' answers and lists {len(names)} tool(s).")]
+    unknown = sorted(
+        str(tool["name"])
+        for tool in listed
+        if manifests.of("tool", str(tool["name"]), tool.get("annotations")).source == "default"
+    )
+    if unknown:
+        findings.append(
+            warning(
+                "upstreams",
+                f"'{name}': {len(unknown)} tool(s) have no manifest: {_some(unknown)}.",
+                "They count as irreversible, which the strictest rules are for.",
+                f"Say what they do: upstreams.{name}.tools.{unknown[0]}: {{risk: read}} (or reversible, …).",
+            )
+        )
+    if misspelt := manifests.unused(names):
+        findings.append(
+            warning(
+                "upstreams",
+                f"'{name}' lists no tool called {_some(misspelt)}.",
+                "A manifest that matches nothing protects nothing.",
+                "Correct the name, or remove the manifest.",
+            )
+        )
+    return findings
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _folder(config: Config) -> Path | None:
+    """The policy folder; a pack needs none."""
+    return config.policy.path if config.policy.pack is None or config.policy.path.is_dir() else None
+
+
+def _origin(config: Config) -> str:
+    folder = _folder(config)
+    parts = [f"pack '{config.policy.pack}'" if config.policy.pack else "", str(folder) if folder else ""]
+    return " under ".join(part for part in parts if part)
