@@ -1,0 +1,189 @@
+"""Reading a policy folder and a shipped pack into one immutable ``Bundle``, or refusing it as a whole.
+
+A folder follows OPA's layout: ``*.rego`` anywhere, ``*_test.rego`` beside them, ``data.yaml`` or
+``data.json`` mounted at the folder they lie in. A folder lies over a pack: a module of the same package
+replaces the pack's, data is merged key by key. Loading changes nothing but what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+import yaml
+
+from gateway.errors import ConfigError
+from gateway.policy import data as policy_data
+from gateway.policy import gate, metadata, syntax
+from gateway.policy.engine import NAME, explain, new_engine
+from gateway.policy.library import library_path, packs
+from gateway.policy.module import RULES, Bundle, Module, Role
+
+_MAX_FILE: Final = 512 * 1024
+_MAX_FILES: Final = 10_000
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One file as read: ``file`` for messages, ``name`` relative to its root."""
+
+    file: str
+    name: str
+    text: str
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    files: tuple[Source, ...]
+    data: Mapping[str, Any]
+
+
+def read_bundle(path: Path | None, pack: str | None) -> Bundle:
+    """Read, parse and gate; ``ConfigError`` lists every problem as ``file:line: what and what to do``."""
+    sources = Sources(files=tuple(_read_tree(library_path() / "lib", "shipped/lib", {})), data={})
+    if pack is not None:
+        for name in _pack_chain(pack):
+            sources = _over(sources, _read_folder(library_path() / "packs" / name, f"shipped/packs/{name}"))
+    if path is not None:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: no such policy folder. Run 'wardgate init', or set 'policy.pack'.")
+        sources = _over(sources, _read_folder(path, str(path)))
+    modules, problems = _parse(sources)
+    if not problems:
+        modules, problems = gate.check(modules, sources.data)
+    if problems:
+        raise ConfigError("the policy cannot be loaded:\n" + "\n".join(f"  {item}" for item in problems))
+    rules = tuple(sorted((m for m in modules if m.role == "rule"), key=lambda m: m.id))
+    if not rules:
+        raise ConfigError(
+            f"{path or pack or 'policy'}: no rule module found, so every call would be refused. "
+            "Run 'wardgate init', or set 'policy.pack: starter'."
+        )
+    return Bundle(
+        revision=_revision(modules, sources.data),
+        rules=rules,
+        libraries={m.file: m for m in modules if m.role == "library"},
+        tests=tuple(m for m in modules if m.role == "test"),
+        data=sources.data,
+        codes=frozenset(code for rule in rules for code in rule.custom.codes),
+    )
+
+
+def _pack_chain(pack: str) -> list[str]:
+    """A pack and what it extends, the base first."""
+    chain: list[str] = []
+    name: str | None = pack
+    while name is not None:
+        if name not in packs() or name in chain:
+            raise ConfigError(f"policy.pack: there is no pack '{name}'; there are {', '.join(packs())}")
+        chain.insert(0, name)
+        about = library_path() / "packs" / name / "pack.yaml"
+        name = (
+            (yaml.safe_load(about.read_text(encoding="utf-8")) or {}).get("extends")
+            if about.is_file()
+            else None
+        )
+    return chain
+
+
+def _read_folder(root: Path, label: str) -> Sources:
+    data: dict[str, Any] = {}
+    return Sources(files=tuple(_read_tree(root, label, data)), data=data)
+
+
+def _read_tree(root: Path, label: str, data: dict[str, Any]) -> Iterator[Source]:
+    """Yield the modules below ``root`` and merge its data into ``data``; hidden files are left out."""
+    paths = [path for path in sorted(root.rglob("*")) if not _hidden(path, root) and path.is_file()]
+    if len(paths) > _MAX_FILES:
+        raise ConfigError(f"{root}: more than {_MAX_FILES} files; is this a policy folder?")
+    for path in paths:
+        if path.suffix != ".rego" and path.name not in policy_data.NAMES:
+            continue
+        name = path.relative_to(root).as_posix()
+        file = f"{label}/{name}"
+        try:
+            raw = path.read_bytes()
+            text = raw.decode("utf-8")
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file}: is not UTF-8. Save it as UTF-8.") from error
+        if len(raw) > _MAX_FILE and path.suffix == ".rego":
+            raise ConfigError(f"{file}: larger than {_MAX_FILE} bytes. Split the module.")
+        if path.suffix == ".rego":
+            yield Source(file, name, text)
+            continue
+        try:
+            found = policy_data.mount(Path(name).parent, policy_data.parse(name, raw))
+            merged = policy_data.merge(data, found, override=False)
+        except policy_data.DataError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        data.update(merged)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _package(text: str) -> str:
+    """Package of a module, enough to see that one replaces another."""
+    for line in text.splitlines():
+        if line.startswith("package"):
+            return line.split("#")[0].removeprefix("package").strip()
+    return ""
+
+
+def _over(under: Sources, over: Sources) -> Sources:
+    """Lay a folder over what was read before: a file of the same package and name replaces."""
+    taken = {(_package(item.text), item.name.endswith("_test.rego")) for item in over.files}
+    kept = [s for s in under.files if (_package(s.text), s.name.endswith("_test.rego")) not in taken]
+    return Sources(files=(*kept, *over.files), data=policy_data.merge(under.data, over.data, override=True))
+
+
+def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
+    """Modules with their syntax and metadata, and what is wrong with them."""
+    modules: list[Module] = []
+    problems: list[str] = []
+    for source in sources.files:
+        engine = new_engine()
+        try:
+            engine.add_policy(source.file, source.text)
+            tree = orjson.loads(engine.get_ast_as_json())[0]
+        except RuntimeError as error:
+            _, line, said = explain(error)
+            problems.append(f"{source.file}:{line or 1}: {said}")
+            continue
+        found = syntax.read(tree)
+        role = _role(source, found.package)
+        meta = None
+        if role == "rule":
+            try:
+                meta = metadata.parse(source.text)
+            except metadata.MetadataError as error:
+                problems.append(f"{source.file}:{error.line}: {error}")
+                continue
+        modules.append(
+            Module(
+                file=source.file, name=source.name, text=source.text, role=role, syntax=found, meta=meta,
+                sets=tuple(name for name in syntax.SETS if any(rule.name == name for rule in found.rules)),
+            )
+        )  # fmt: skip
+    return modules, problems
+
+
+def _role(source: Source, package: str) -> Role:
+    if source.name.endswith("_test.rego"):
+        return "test"
+    return "rule" if f"{package}.".startswith(RULES) else "library"
+
+
+def _revision(modules: list[Module], data: Mapping[str, Any]) -> str:
+    """SHA-256 over the engine, every module that decides and the data; not over tests nor where they lie."""
+    digest = sha256(NAME.encode())
+    for module in sorted(modules, key=lambda m: (m.package, m.name)):
+        if module.role != "test":
+            digest.update(orjson.dumps([module.package, module.text]))
+    digest.update(orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()

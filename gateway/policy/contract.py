@@ -1,0 +1,101 @@
+"""The policy input, version 1: every path a rule may read, in one table.
+
+The gate refuses a rule that reads a path which is not here, or which its phase does not have: in Rego such
+a path is silently undefined, and a ``deny`` that depends on it would never fire.
+``input.py`` fills these paths; ``docs/reference/policy.md`` is written from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway.policy.metadata import PHASES, Phase
+
+VERSION: Final = 1
+
+Path = tuple[str, ...]
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One path of the input. ``open`` means that anything below it may be read."""
+
+    about: str
+    phases: tuple[Phase, ...] = PHASES
+    open: bool = False
+
+
+_DECIDED: Final[tuple[Phase, ...]] = ("call", "result")
+_AFTER: Final[tuple[Phase, ...]] = ("result",)
+
+CONTRACT: Final[dict[Path, Field]] = {
+    ("version",): Field("Version of this contract: 1."),
+    ("call", "kind"): Field("tool, prompt, resource or completion.", _DECIDED),
+    ("call", "target"): Field("upstream/name.", _DECIDED),
+    ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
+    ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
+    ("call", "session"): Field("The session's id.", _DECIDED),
+    ("call", "surface"): Field("Where the call came in: mcp, http.", _DECIDED),
+    ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED),
+    ("tool", "kind"): Field("tool, prompt, resource or completion."),
+    ("tool", "upstream"): Field("Name of the upstream."),
+    ("tool", "name"): Field("Name of the tool at its upstream."),
+    ("tool", "target"): Field("upstream/name."),
+    ("tool", "risk"): Field("read, reversible, compensable or irreversible."),
+    ("tool", "effects"): Field("List, such as write, egress, money, delete.", open=True),
+    ("tool", "domain"): Field("Domain in which trust is earned."),
+    ("tool", "idempotent"): Field("Whether the same call twice has one effect."),
+    ("tool", "cost_micro_usd"): Field("Cost of one call, integer micro-USD."),
+    ("tool", "integrity"): Field("trusted or untrusted, of its results."),
+    ("tool", "confidentiality"): Field("0 to 3, of its results."),
+    ("tool", "polling"): Field("Whether repeating it is normal."),
+    ("tool", "source"): Field("Where the risk comes from: operator, hint or default."),
+    ("tool", "extra"): Field("Further manifest fields of the operator.", open=True),
+    ("agent", "id"): Field("The authenticated agent."),
+    ("agent", "owner"): Field("The human or team behind it."),
+    ("agent", "tenant"): Field("Its tenant."),
+    ("agent", "subject"): Field("The verified end user; undefined when there is none."),
+    ("agent", "labels"): Field("Labels set by the operator.", open=True),
+    ("chain",): Field("Delegation, root first.", open=True),
+    ("environment",): Field("Environment of the agent, such as production."),
+    ("mandate",): Field("What was delegated and its bounds.", open=True),
+    ("trust",): Field("Tier and its reasons.", open=True),
+    ("breaker",): Field("State of the breaker.", open=True),
+    ("session",): Field("Counters of the session.", _DECIDED, open=True),
+    ("budget",): Field("Budgets and what is left.", _DECIDED, open=True),
+    ("approval",): Field("The approval a call is decided again with.", ("call",), open=True),
+    ("stale",): Field("Names of facts that are older than they should be.", _DECIDED, open=True),
+    ("time",): Field("When the call was received, nanoseconds since the epoch.", _DECIDED),
+    ("result", "status"): Field("ok, tool_error or rpc_error.", _AFTER),
+    ("result", "value"): Field("The result or error as JSON.", _AFTER, open=True),
+    ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER),
+}
+
+FACTS: Final = ("session", "mandate", "budget", "trust", "breaker", "approval")
+"""Top-level keys that come from ``Facts.slow`` or ``Facts.fast``; absent when nobody knows them."""
+
+_SLOW: Final = frozenset({"version", "tool", "agent", "chain", "environment", "mandate", "trust", "breaker"})
+
+
+def slow(path: Path) -> bool:
+    """Whether a path changes so rarely that what depends on it is worth remembering."""
+    return path[0] in _SLOW or path in {("call", "kind"), ("call", "target")}
+
+
+def refused(path: Path, phase: Phase) -> str | None:
+    """Why a rule of this phase must not read the path, or ``None``."""
+    written = ".".join(("input", *path))
+    if not path:
+        return "reads all of 'input'; name the paths it needs"
+    known = [field for at, field in CONTRACT.items() if at == path[: len(at)] or path == at[: len(path)]]
+    if not known:
+        return f"'{written}' is not in the input; see the table of paths in docs/reference/policy.md"
+    exact = CONTRACT.get(path)
+    if exact is None and all(len(at) < len(path) for at in CONTRACT if at == path[: len(at)]):
+        owner = next((field for at, field in CONTRACT.items() if at == path[: len(at)]), None)
+        if owner is not None and not owner.open:
+            return f"'{written}' is not in the input: its parent is a plain value"
+    if not any(phase in field.phases for field in known):
+        return f"'{written}' is not known in phase '{phase}'"
+    return None

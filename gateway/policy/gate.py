@@ -1,0 +1,267 @@
+"""What a policy may not do, found at load and named with file and line.
+
+Each check closes a way in which a rule would load, look right and silently not fire: built-ins the engine
+lacks fail only when reached, misspelt paths are undefined, the clock makes a decision impossible to replay.
+Sources: the engine's behaviour measured against OPA's conformance suite (docs/explanation/policy.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.policy import contract, syntax
+from gateway.policy.data import patterns
+from gateway.policy.engine import builtins, explain, new_engine
+from gateway.policy.module import RULES, Module
+from gateway.policy.regex import compiled
+
+FORBIDDEN: Final[Mapping[str, str]] = {
+    "http.send": "rules do not use the network; ask for the fact to be added to the input",
+    "net.lookup_ip_addr": "rules do not use the network; ask for the fact to be added to the input",
+    "opa.runtime": "it would show the environment, secrets included",
+    "rand.intn": "a decision must be the same when replayed",
+    "uuid.rfc4122": "a decision must be the same when replayed",
+    "time.now_ns": "a decision must be the same when replayed; use input.time",
+    "print": "it would write arguments to the log; use the message of a finding",
+    "trace": "it would write arguments to the log; use the message of a finding",
+    "numbers.range": "an argument could make it endless; iterate over the input instead",
+    "numbers.range_step": "an argument could make it endless; iterate over the input instead",
+    "net.cidr_expand": "an argument could make it endless; use net.cidr_contains",
+    "graph.reachable_paths": "it differs from OPA on cycles; use graph.reachable",
+    "strings.count": "it differs from OPA on overlapping text; use regex.find_n",
+    "regex.template_match": "it does not use RE2; use regex.match",
+}
+_SAME_DELIMITERS: Final = frozenset(".-/_")
+_PATTERN_AT: Final = {
+    "regex.match": 0, "regex.find_n": 0, "regex.find_all_string_submatch_n": 0, "regex.split": 0,
+    "regex.replace": 1,
+}  # fmt: skip
+_FIXTURE: Final = (
+    '{"version":1,"call":{"kind":"tool","target":"a/b","args":{"text":"x","list":["y",{"z":1}]},"digest":"d","session":"s",'
+    '"surface":"mcp","modified":false},"tool":{"kind":"tool","upstream":"a","name":"b","target":"a/b","risk":"irreversible",'
+    '"effects":["write"],"domain":"general","idempotent":false,"cost_micro_usd":0,"integrity":"untrusted","confidentiality":1,'
+    '"polling":false,"source":"default","extra":{}},"agent":{"id":"a","owner":"o","tenant":"t","labels":["l"]},"chain":[],'
+    '"environment":"production","stale":[],"time":1,"result":{"status":"ok","value":{"content":[]},"text":""}}'
+)
+_SETS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "call": syntax.SETS,
+    "result": ("deny", "obligation"),
+    "list": ("deny",),
+}
+
+
+def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
+    """Modules completed with what they read and need, and every problem as ``file:line: message``."""
+    known = builtins()
+    functions = {
+        f"data.{module.package}.{rule.name}"
+        for module in modules for rule in module.syntax.rules if rule.form == "function"
+    }  # fmt: skip
+    libraries = [module for module in modules if module.role == "library"]
+    problems = [*_twice(modules), *_data_problems(modules, data)]
+    completed = []
+    for module in modules:
+        needed = _needed(module, libraries)
+        problems += _calls(module, known, functions)
+        if module.role == "rule":
+            module = _complete(module, needed)
+            problems += _shape(module)
+            problems += _inputs(module, [module, *needed])
+        if module.role != "test":
+            problems += _purity(module)
+            problems += _datas(module, modules, data)
+        completed.append(module)
+    if not problems:
+        problems = list(_dry_run(completed, data))
+    return completed, problems
+
+
+def _complete(module: Module, needed: Sequence[Module]) -> Module:
+    reads = {read.path for part in (module, *needed) for read in part.syntax.reads if read.root == "input"}
+    return msgspec.structs.replace(
+        module, reads=frozenset(reads), libraries=tuple(sorted(part.file for part in needed))
+    )
+
+
+def _needed(module: Module, libraries: Sequence[Module]) -> list[Module]:
+    """Libraries a module reads or calls, transitively."""
+    found: dict[str, Module] = {}
+    todo = [module]
+    while todo:
+        part = todo.pop()
+        for read in part.syntax.reads:
+            if read.root != "data":
+                continue
+            for library in libraries:
+                package = tuple(library.package.split("."))
+                if library.file not in found and read.path[: len(package)] == package:
+                    found[library.file] = library
+                    todo.append(library)
+    found.pop(module.file, None)
+    return list(found.values())
+
+
+def _twice(modules: Sequence[Module]) -> Iterator[str]:
+    """A second module of one package would add to it or conflict with it, whichever comes first."""
+    rules = [module for module in modules if module.role == "rule"]
+    for what, count in (
+        ("package", Counter(module.package for module in rules)),
+        ("id", Counter(module.id for module in rules)),
+    ):  # fmt: skip
+        for module in rules:
+            name = module.package if what == "package" else module.id
+            if count[name] > 1:
+                yield f"{module.file}:1: the {what} '{name}' is used twice; give each module its own"
+
+
+def _shape(module: Module) -> Iterator[str]:
+    """What the combiner relies on: partial sets, of the kinds the phase knows."""
+    if module.package.count(".") != RULES.count("."):
+        yield f"{module.file}:1: the package must be '{RULES}<name>', not '{module.package}'"
+    if not module.sets:
+        yield f"{module.file}:1: contributes nothing; define one of {', '.join(_SETS_OF[module.phase])}"
+    for rule in module.syntax.rules:
+        if rule.name not in syntax.SETS:
+            continue
+        if rule.form != "set":
+            yield f"{module.file}:{rule.line}: '{rule.name}' must be a set: '{rule.name} contains {{…}} if'"
+        if rule.name not in _SETS_OF[module.phase]:
+            yield f"{module.file}:{rule.line}: '{rule.name}' does nothing in phase '{module.phase}'"
+
+
+def _inputs(module: Module, parts: Iterable[Module]) -> Iterator[str]:
+    for part in parts:
+        for read in part.syntax.reads:
+            if read.root == "input":
+                why = contract.refused(read.path, module.phase)
+                if why is not None:
+                    used = "" if part is module else f" (used by {module.file})"
+                    yield f"{part.file}:{read.line}: {why}{used}"
+
+
+def _datas(module: Module, modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+    """Data that is nowhere given is undefined: a limit that never applies."""
+    for read in module.syntax.reads:
+        if read.root != "data":
+            continue
+        written = ".".join(("data", *read.path))
+        if not read.path:
+            yield f"{module.file}:{read.line}: reads all of 'data'; name the part it needs"
+        elif f"{'.'.join(read.path)}.".startswith(RULES) and not written.startswith(f"data.{module.package}"):
+            yield f"{module.file}:{read.line}: '{written}' is another rule; share code in a library package"
+        elif not _given(read.path, modules, data):
+            yield f"{module.file}:{read.line}: '{written}' is in no data file and no module"
+
+
+def _given(path: tuple[str, ...], modules: Sequence[Module], data: Any) -> bool:
+    for module in modules:
+        package = tuple(module.package.split("."))
+        if module.role != "test" and path[: len(package)] == package:
+            rest = ".".join(path[len(package) :])
+            return not rest or any(
+                rest == rule.name or rest.startswith(f"{rule.name}.") or rule.name.startswith(f"{rest}.")
+                for other in modules if other.package == module.package for rule in other.syntax.rules
+            )  # fmt: skip
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return False
+        data = data[part]
+    return True
+
+
+def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterator[str]:
+    for call in module.syntax.calls:
+        at = f"{module.file}:{call.line}"
+        if call.name in FORBIDDEN:
+            yield f"{at}: '{call.name}' is refused: {FORBIDDEN[call.name]}"
+        elif call.name in functions or f"data.{module.package}.{call.name}" in functions:
+            continue
+        elif call.name not in known:
+            yield f"{at}: '{call.name}' is no built-in of this engine and no function of the loaded modules"
+        elif call.name == "walk" and len(call.args) == 1:
+            yield f"{at}: '[p, v] := walk(x)' yields nothing in this engine; write 'walk(x, [p, v])'"
+        elif call.name == "glob.match":
+            yield from (f"{at}: {why}" for why in _delimiters(call.args[1]))
+        elif call.name in _PATTERN_AT and len(call.args) > _PATTERN_AT[call.name]:
+            pattern = syntax.literal(call.args[_PATTERN_AT[call.name]])
+            if pattern is not None and (why := _bad_pattern(pattern)):
+                yield f"{at}: {why}"
+
+
+def _delimiters(node: Any) -> Iterator[str]:
+    """Only these delimiters mean the same in the engine and in OPA; ``:`` lets ``a:*`` match ``a:b:c``."""
+    if "Array" not in node:
+        yield "glob.match needs its delimiters as a literal list, such as ['/']"
+        return
+    for item in node["Array"]["items"]:
+        text = syntax.literal(item)
+        if text not in _SAME_DELIMITERS:
+            usable = " ".join(sorted(_SAME_DELIMITERS))
+            yield f"glob.match with the delimiter {text!r} is not reliable; use one of {usable}"
+
+
+def _bad_pattern(pattern: str) -> str | None:
+    try:
+        compiled(pattern)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _purity(module: Module) -> Iterator[str]:
+    for line in module.syntax.withs:
+        yield f"{module.file}:{line}: 'with' replaces what was really asked; only tests may use it"
+
+
+def _data_problems(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+    for at, pattern in patterns(data):
+        why = _bad_pattern(pattern)
+        if why is not None:
+            yield f"{at}: {why}"
+    for module in modules:
+        if (
+            module.role == "library"
+            and module.package.startswith("wardgate.")
+            and not module.package.startswith("wardgate.lib.")
+        ):
+            yield f"{module.file}:1: the package '{module.package}' is the gateway's; use wardgate.rules.<name>"
+        node: Any = data
+        for part in module.package.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if node is not None:
+            yield f"{module.file}:1: the data files also define 'data.{module.package}'; rename one"
+
+
+def _dry_run(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+    """Evaluate each module on two inputs: unsafe variables and recursion show only then."""
+    base = new_engine(dict(data))
+    by_file = {module.file: module for module in modules}
+    for module in modules:
+        if module.role != "rule":
+            continue
+        engine = base.clone()
+        try:
+            for file in (*module.libraries, module.file):
+                engine.add_policy(file, by_file[file].text)
+            engine.set_input_json("{}")
+            for name in module.sets:
+                engine.eval_rule_as_json(f"data.{module.package}.{name}")
+            engine.set_input_json(_FIXTURE)
+            for name in module.sets:
+                _must_not_recurse(engine, f"data.{module.package}.{name}")
+        except RuntimeError as error:
+            file, line, said = explain(error)
+            yield f"{file or module.file}:{line or 1}: {said}"
+
+
+def _must_not_recurse(engine: Any, rule: str) -> None:
+    """Of a typical input only recursion is a fault of the module; its values may well have the wrong type."""
+    try:
+        engine.eval_rule_as_json(rule)
+    except RuntimeError as error:
+        if "recursion" in str(error):
+            raise

@@ -1,0 +1,249 @@
+"""``EmbeddedPolicy``: the ``Policy`` port over one bundle.
+
+The way of a question is: scope index → group of modules → engine (or memory) → the one combiner → decision.
+A bundle never changes; a reload makes a new ``EmbeddedPolicy`` and the caller swaps it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from gateway import strictjson
+from gateway.errors import Refused
+from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Outcome, Principal, Tool
+from gateway.policy import obligations
+from gateway.policy.bundle import read_bundle
+from gateway.policy.combine import Combined, combine
+from gateway.policy.embedded import EmbeddedEngine, Encode, Group
+from gateway.policy.engine import NAME
+from gateway.policy.metadata import PHASES, Phase, Scope
+from gateway.policy.module import Bundle
+from gateway.policy.redact import CannotRedact, redact
+from gateway.policy.scope import ScopeIndex
+from gateway.ports import ResultDecision
+from gateway.reasons import REASONS
+
+_KEPT_SEEN: Final = 50_000
+_KEPT_LISTS: Final = 256
+
+# A call needs somebody to allow it. A result belongs to a call that was allowed, and hiding a tool forbids
+# nothing by itself: there silence is consent.
+_OTHERWISE: Final[Mapping[Phase, Literal["deny", "allow"]]] = {
+    "call": "deny",
+    "result": "allow",
+    "list": "allow",
+}
+_DUTIES: Final[Mapping[Phase, frozenset[str]]] = {
+    "call": obligations.CALL_DUTIES,
+    "result": obligations.RESULT_DUTIES,
+    "list": frozenset(),
+}
+
+
+class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the catalogue, from a module's METADATA."""
+
+    id: str
+    title: str
+    description: str
+    file: str
+    phase: Phase
+    mode: Mode
+    severity: str
+    scope: Scope
+    codes: tuple[str, ...]
+    contributes: tuple[str, ...]
+    reads: tuple[str, ...]
+    memoised: bool
+
+
+def load(path: Path | None, pack: str | None = None) -> EmbeddedPolicy:
+    """Load a folder, a shipped pack, or a folder over a pack. Side-effect free.
+
+    ``ConfigError`` names file, line and remedy of every problem. May be called on any thread: engines are
+    made on the thread of the first question.
+    """
+    return EmbeddedPolicy(read_bundle(path, pack))
+
+
+class EmbeddedPolicy:
+    """Implements ``ports.Policy`` with the embedded engine. All questions come from one thread."""
+
+    def __init__(self, bundle: Bundle, *, memoise: bool = True) -> None:
+        self.bundle = bundle
+        self.revision = bundle.revision
+        self._engine = EmbeddedEngine(bundle, memoise)
+        self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
+        self._seen: dict[tuple[Principal, int], tuple[Tool, Mapping[str, Json], bool]] = {}
+        self._lists: dict[
+            tuple[Principal, int], tuple[Sequence[Tool], Mapping[str, Json], Sequence[Tool]]
+        ] = {}
+
+    async def call(self, call: Call, facts: Facts) -> Decision:
+        started = time.perf_counter_ns()
+        group = self._phases["call"].of(call.tool)
+        combined, memoised = self._ask("call", group, lambda sections: sections.encode(call, facts))
+        if combined.duties and combined.verdict != "deny":
+            combined = _checked(call, combined)
+        return self._decision("call", group, combined, memoised, started)
+
+    def wants_result(self, call: Call) -> bool:
+        return bool(self._phases["result"].of(call.tool).modules)
+
+    async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
+        started = time.perf_counter_ns()
+        group = self._phases["result"].of(call.tool)
+        combined, memoised = self._ask(
+            "result", group, lambda sections: sections.encode(call, facts, outcome)
+        )
+        result_json, error_json = outcome.result_json, outcome.error_json
+        if combined.verdict == "allow" and combined.duties:
+            try:
+                result_json, error_json = _redacted(call, outcome, combined)
+            except (CannotRedact, Refused):
+                combined = _unmet(combined)
+        decision = self._decision("result", group, combined, memoised, started)
+        if combined.verdict != "allow":
+            return ResultDecision(decision=decision)
+        return ResultDecision(decision=decision, result_json=result_json, error_json=error_json)
+
+    def visible(self, principal: Principal, tools: Sequence[Tool], facts: Facts) -> Sequence[Tool]:
+        key = (principal, id(tools))
+        kept = self._lists.get(key)
+        if kept is not None and kept[0] is tools and kept[1] == facts.slow:
+            return kept[2]
+        shown = tuple(tool for tool in tools if self.sees(principal, tool, facts))
+        if isinstance(tools, tuple):  # a list could change under its id
+            _bound(self._lists, _KEPT_LISTS)
+            self._lists[key] = (tools, facts.slow, shown)
+        return shown
+
+    def sees(self, principal: Principal, tool: Tool, facts: Facts) -> bool:
+        key = (principal, id(tool))
+        kept = self._seen.get(key)
+        if kept is not None and kept[0] is tool and kept[1] == facts.slow:
+            return kept[2]
+        group = self._phases["list"].of(tool)
+        combined, _ = self._ask(
+            "list", group, lambda sections: sections.encode_listed(principal, tool, facts)
+        )
+        _bound(self._seen, _KEPT_SEEN)
+        self._seen[key] = (tool, facts.slow, combined.verdict == "allow")
+        return combined.verdict == "allow"
+
+    def modify(self, call: Call, decision: Decision) -> Mapping[str, object] | None:
+        """New arguments where obligations change them. They can be met: ``call`` refused what cannot."""
+        return obligations.modified(call.args, decision.obligations) if decision.obligations else None
+
+    def catalogue(self) -> tuple[ModuleInfo, ...]:
+        """What is loaded, for ``policy inspect`` and the docs."""
+        return tuple(
+            ModuleInfo(
+                id=rule.id,
+                title=rule.meta.title if rule.meta else "",
+                description=" ".join((rule.meta.description if rule.meta else "").split()),
+                file=rule.file,
+                phase=rule.phase,
+                mode=rule.mode,
+                severity=rule.custom.severity,
+                scope=rule.scope,
+                codes=rule.custom.codes,
+                contributes=rule.sets,
+                reads=tuple(sorted(".".join(("input", *path)) for path in rule.reads)),
+                memoised=rule.memoisable,
+            )
+            for rule in self.bundle.rules
+        )
+
+    def _ask(self, phase: Phase, group: Group, encode: Encode) -> tuple[Combined, int]:
+        contributions, memoised = self._engine.ask(group, encode)
+        return combine(contributions, _OTHERWISE[phase], _DUTIES[phase]), memoised
+
+    def _decision(
+        self, phase: Phase, group: Group, combined: Combined, memoised: int, started: int
+    ) -> Decision:
+        return Decision(
+            verdict=combined.verdict,
+            findings=combined.findings,
+            obligations=combined.duties,
+            notes=combined.notes,
+            observed=combined.observed,
+            labels=obligations.labels(combined.duties),
+            engine=NAME,
+            revision=self.revision,
+            entry=phase,
+            rules=group.rules,
+            memoised=memoised,
+            elapsed_ns=time.perf_counter_ns() - started,
+        )
+
+
+class _Groups:
+    """Groups of one phase by the modules in scope; many tools share one."""
+
+    def __init__(self, bundle: Bundle, phase: Phase) -> None:
+        self._modules = bundle.phase(phase)
+        self._index = ScopeIndex(self._modules)
+        self._groups: dict[tuple[int, ...], Group] = {}
+
+    def of(self, tool: Tool) -> Group:
+        numbers = self._index.numbers(tool)
+        group = self._groups.get(numbers)
+        if group is None:
+            group = self._groups[numbers] = Group([self._modules[number] for number in numbers])
+        return group
+
+
+def _checked(call: Call, combined: Combined) -> Combined:
+    """A cap on text, or a redaction of a number, cannot be met: refuse rather than send it as it is."""
+    try:
+        obligations.modified(call.args, combined.duties)
+    except CannotRedact:
+        return _unmet(combined)
+    return combined
+
+
+def _unmet(combined: Combined) -> Combined:
+    reason = REASONS["obligation_conflict"]
+    rule = ",".join(sorted({item.rule for item in combined.duties}))
+    finding = Finding(code=reason.code, message=reason.message, remedy=reason.remedy, rule=rule)
+    return msgspec.structs.replace(combined, verdict="deny", findings=(finding,), duties=())
+
+
+def _redacted(call: Call, outcome: Outcome, combined: Combined) -> tuple[bytes, bytes]:
+    """The result that may be shown: the same bytes when nothing had to go.
+
+    The result is read strictly: where two readers could see different text (a key given twice), what is
+    shown might not be what was searched.
+    """
+    wanted = obligations.redaction(combined.duties)
+    if wanted is None:
+        return outcome.result_json, outcome.error_json
+    if outcome.error_json:
+        error = strictjson.parse(outcome.error_json)
+        cleaned = redact(error, wanted)
+        return b"", outcome.error_json if cleaned is error else orjson.dumps(cleaned)
+    value = strictjson.parse(outcome.result_json)
+    schema = _output_schema(call.tool)
+    cleaned = redact(value, wanted, {"properties": {"structuredContent": schema}}, schema)
+    return outcome.result_json if cleaned is value else orjson.dumps(cleaned), b""
+
+
+def _output_schema(tool: Tool) -> Json:
+    definition = orjson.loads(tool.definition_json) if tool.definition_json else None
+    return definition.get("outputSchema") if isinstance(definition, dict) else None
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _bound(kept: dict[K, V], size: int) -> None:
+    if len(kept) >= size:
+        kept.clear()

@@ -1,0 +1,184 @@
+"""Taking secrets out of JSON without changing its shape.
+
+Only text inside strings is replaced, so numbers stay numbers and lists keep their length. A value is
+returned as the same object when nothing had to change, which is how callers know to relay the original bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.model import Json
+from gateway.policy.regex import compiled
+
+MARK: Final = "[redacted]"
+_CONSTRAINTS: Final = ("enum", "const", "pattern", "format", "minLength", "maxLength")
+_MAX_REFS: Final = 32
+
+
+class CannotRedact(ValueError):
+    """What must not be shown cannot be taken out without making the value invalid."""
+
+
+class Redaction(msgspec.Struct, frozen=True):
+    """What to take out: values at pointers, values of keys (any case), matches of patterns."""
+
+    pointers: tuple[str, ...]
+    keys: frozenset[str]
+    patterns: tuple[tuple[str, Any], ...]  # name and compiled expression
+    any_pattern: Any  # all of them as one, to pass clean strings quickly
+
+    @classmethod
+    def of(cls, pointers: Sequence[str], keys: Sequence[str], patterns: Mapping[str, str]) -> Redaction:
+        try:
+            parts = tuple((name, compiled(pattern)) for name, pattern in sorted(patterns.items()))
+            union = (
+                compiled("|".join(f"(?:{pattern})" for _, pattern in sorted(patterns.items())))
+                if parts
+                else None
+            )
+        except ValueError as error:
+            raise CannotRedact(str(error)) from error
+        return cls(tuple(pointers), frozenset(key.lower() for key in keys), parts, union)
+
+
+def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None) -> Json:
+    """The value without what is wanted out; the same object when there was nothing.
+
+    ``schema`` is the JSON Schema the value must go on to satisfy, ``root`` the document its references are
+    relative to. A string that is constrained there (``enum``, ``format`` …) cannot be replaced by the search
+    for keys and patterns: ``CannotRedact``. Pointers name exact places and are taken at their word.
+    """
+    for pointer in wanted.pointers:
+        value = replace_at(value, pointer, _blank)
+    if wanted.keys or wanted.patterns:
+        value = _clean(value, wanted, schema, root)
+    return value
+
+
+def replace_at(value: Json, pointer: str, by: Callable[[Json], Json]) -> Json:
+    """RFC 6901 pointer; ``*`` stands for every element. What is not there is left alone."""
+    return _replace(
+        value, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]], by
+    )
+
+
+def _replace(value: Json, parts: list[str], by: Callable[[Json], Json]) -> Json:
+    if not parts:
+        return by(value)
+    head, rest = parts[0], parts[1:]
+    if isinstance(value, Mapping):
+        keys = list(value) if head == "*" else [head] if head in value else []
+        done = {key: _replace(value[key], rest, by) for key in keys}
+        changed = any(done[key] is not value[key] for key in keys)
+        return {**value, **done} if changed else value
+    if isinstance(value, list):
+        places = range(len(value)) if head == "*" else [int(head)] if re.fullmatch(r"\d{1,9}", head) else []
+        items = list(value)
+        for place in places:
+            if place < len(items):
+                items[place] = _replace(items[place], rest, by)
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def _blank(value: Json) -> Json:
+    """Everything below, blanked. A number or a boolean has no blank of its own type."""
+    if isinstance(value, str):
+        return value if value == MARK else MARK
+    if value is None:
+        return value
+    if isinstance(value, Mapping):
+        return _rebuilt(value, {key: _blank(item) for key, item in value.items()})
+    if isinstance(value, list):
+        items = [_blank(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    raise CannotRedact(f"a {type(value).__name__} cannot be redacted without changing its type")
+
+
+def _clean(value: Json, wanted: Redaction, schema: Any, root: Any) -> Json:
+    if isinstance(value, str):
+        cleaned = _text(value, wanted)
+        if cleaned is not value:
+            _must_be_free(schema, root)
+        return cleaned
+    if isinstance(value, Mapping):
+        done = {}
+        for key, item in value.items():
+            if wanted.any_pattern is not None and wanted.any_pattern.search(key) is not None:
+                raise CannotRedact("the name of a field holds what must not be shown")
+            below = _below(schema, key, root)
+            if key.lower() in wanted.keys:
+                done[key] = _blank(item)
+                if done[key] is not item:
+                    _must_be_free(below, root)
+            else:
+                done[key] = _clean(item, wanted, below, root)
+        return _rebuilt(value, done)
+    if isinstance(value, list):
+        items = [_clean(item, wanted, _below(schema, None, root), root) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def _rebuilt(old: Mapping[str, Json], new: dict[str, Json]) -> Mapping[str, Json]:
+    return new if any(new[key] is not old[key] for key in new) else old
+
+
+def _text(value: str, wanted: Redaction) -> str:
+    if wanted.any_pattern is None or wanted.any_pattern.search(value) is None:
+        return value
+    cleaned = value
+    for name, pattern in wanted.patterns:
+        cleaned = pattern.sub(lambda _, name=name: f"[redacted:{name}]", cleaned)
+    return value if cleaned == value else cleaned
+
+
+def _must_be_free(schema: Any, root: Any) -> None:
+    if any(name in part for part in _parts(schema, root) for name in _CONSTRAINTS):
+        raise CannotRedact("the output schema of the tool does not let this string be replaced")
+
+
+def _below(schema: Any, key: str | None, root: Any) -> Any:
+    """Everything a schema says of a member (or of elements, for ``None``), as one ``allOf``."""
+    if schema is None:
+        return None
+    found = []
+    for part in _parts(schema, root):
+        if key is None:
+            found += [part.get("items"), *part.get("prefixItems", ())]
+        elif key in part.get("properties", {}):
+            found.append(part["properties"][key])
+        else:
+            found += [part.get("additionalProperties"), *part.get("patternProperties", {}).values()]
+    return {"allOf": [item for item in found if isinstance(item, Mapping)]}
+
+
+def _parts(schema: Any, root: Any) -> list[Mapping[str, Any]]:
+    """A schema with the schemas it refers to and combines; local references only."""
+    found: list[Mapping[str, Any]] = []
+    todo = [schema]
+    while todo and len(found) < _MAX_REFS:
+        part = todo.pop()
+        if not isinstance(part, Mapping) or part in found:
+            continue
+        found.append(part)
+        for name in ("allOf", "anyOf", "oneOf"):
+            todo.extend(part.get(name, ()))
+        todo.extend(part.get(name) for name in ("then", "else") if name in part)
+        if isinstance(part.get("$ref"), str):
+            todo.append(_resolve(part["$ref"], root))
+    return found
+
+
+def _resolve(reference: str, root: Any) -> Any:
+    if not reference.startswith("#"):
+        return {"const": None}  # an outside reference may constrain anything
+    node = root
+    for part in reference[1:].split("/")[1:]:
+        node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
+    return node

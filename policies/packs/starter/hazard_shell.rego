@@ -1,0 +1,26 @@
+# METADATA
+# title: No destructive shell commands
+# description: >-
+#   Stops commands that delete trees, overwrite devices or run what they download, in any argument that by
+#   its name holds a command. A net for accidents, not a sandbox: a determined writer can spell things otherwise.
+# custom:
+#   id: starter.hazard_shell
+#   severity: critical
+#   codes: [hazardous_command]
+#   scope: {kinds: [tool]}
+package wardgate.rules.hazard_shell
+
+import data.wardgate.lib.args
+import rego.v1
+
+deny contains {
+	"code": "hazardous_command",
+	"message": sprintf("the command looks destructive (%s)", [name]),
+	"remedy": "name the exact files, without recursion, and do not pipe downloads into a shell",
+} if {
+	command := concat(" ", args.named(names))
+	some name, pattern in data.hazards.shell.patterns
+	regex.match(pattern, command)
+}
+
+names := {name | some name in data.hazards.shell.arguments}

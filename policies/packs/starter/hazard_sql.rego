@@ -1,0 +1,39 @@
+# METADATA
+# title: No destructive SQL
+# description: Stops dropping tables, and deleting or updating without a WHERE, in arguments that hold SQL by name.
+# custom:
+#   id: starter.hazard_sql
+#   severity: critical
+#   codes: [hazardous_sql]
+#   scope: {kinds: [tool]}
+package wardgate.rules.hazard_sql
+
+import data.wardgate.lib.args
+import rego.v1
+
+deny contains {
+	"code": "hazardous_sql",
+	"message": "the statement drops or truncates a whole object",
+	"remedy": "ask the owner of the database to do this",
+} if {
+	some statement in statements
+	regex.match(data.hazards.sql.drop.pattern, statement)
+}
+
+deny contains {
+	"code": "hazardous_sql",
+	"message": "the statement changes every row: it has no WHERE",
+	"remedy": "add a WHERE that names the rows",
+} if {
+	some statement in statements
+	regex.match(data.hazards.sql.unbounded.pattern, statement)
+	not regex.match(data.hazards.sql.bound.pattern, statement)
+}
+
+# One text may hold several statements; a WHERE in one does not bound the others.
+statements contains statement if {
+	some text in args.named(names)
+	some statement in split(text, ";")
+}
+
+names := {name | some name in data.hazards.sql.arguments}

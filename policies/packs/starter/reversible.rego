@@ -1,0 +1,15 @@
+# METADATA
+# title: Reversible writes are allowed
+# description: What can be undone without loss needs nobody's leave.
+# custom:
+#   id: starter.reversible
+#   severity: low
+#   codes: [reversible_allowed]
+#   scope: {risks: [reversible]}
+package wardgate.rules.reversible
+
+import rego.v1
+
+allow contains {"code": "reversible_allowed", "message": "reversible changes are allowed"} if {
+	input.tool.risk == "reversible"
+}
