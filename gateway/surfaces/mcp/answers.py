@@ -19,7 +19,7 @@ from gateway.reasons import REASONS
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.envelope import Headers, Reply
 
-Said = Literal["deny", "pending", "unavailable", "in_doubt", "withheld"]
+Said = Literal["deny", "pending", "unavailable", "in_doubt", "withheld", "failed"]
 
 _LEAD: Final[dict[Said, str]] = {
     "deny": "Refused",
@@ -27,6 +27,7 @@ _LEAD: Final[dict[Said, str]] = {
     "unavailable": "Not done",
     "in_doubt": "Outcome unknown",
     "withheld": "Result withheld",
+    "failed": "Failed",
 }
 _APP_CODE: Final[dict[Said, int]] = {
     "deny": protocol.APP_DENIED,
@@ -34,17 +35,21 @@ _APP_CODE: Final[dict[Said, int]] = {
     "unavailable": protocol.APP_UNAVAILABLE,
     "in_doubt": protocol.APP_IN_DOUBT,
     "withheld": protocol.APP_WITHHELD,
+    "failed": protocol.APP_FAILED,
 }
 _ANSWERED: Final = ("ok", "tool_error", "rpc_error")
 _COMPLETE: Final = b'"resultType":"complete"'
 _UNCACHED: Final = b'"ttlMs":0,"cacheScope":"private"'
 
 
+_ABSENT: Final = msgspec.Raw(b"")
+
+
 class _Peek(msgspec.Struct):
     """The members of a result that this front looks at; everything else stays bytes."""
 
-    resultType: msgspec.Raw | None = None  # noqa: N815  # the protocol's name
-    ttlMs: msgspec.Raw | None = None  # noqa: N815
+    resultType: msgspec.Raw = _ABSENT  # noqa: N815  # the protocol's name
+    ttlMs: msgspec.Raw = _ABSENT  # noqa: N815
     meta: dict[str, msgspec.Raw] | None = msgspec.field(name="_meta", default=None)
 
 
@@ -82,14 +87,14 @@ def relay(raw: bytes, method: str, *, modern: bool, mark: dict[str, Any] | None 
         except msgspec.MsgspecError:
             raise BadResult from None
         # The gateway promised the upstream no input round and no task, so neither can be followed up.
-        if seen.resultType is not None and orjson.loads(seen.resultType) != "complete":
+        if seen.resultType and orjson.loads(bytes(seen.resultType)) != "complete":
             raise BadResult
         if seen.meta is not None and any(key.startswith(protocol.VENDOR_PREFIX) for key in seen.meta):
             # Only the gateway speaks in its own name: a forged decision could send people anywhere.
             mark = mark or {}
-        if seen.resultType is None and modern:
+        if modern and not seen.resultType:
             add = _COMPLETE
-        cached = seen.ttlMs is not None
+        cached = bool(seen.ttlMs)
     else:
         add = _COMPLETE if modern else b""
         cached = b"ttlMs" in raw
@@ -180,10 +185,8 @@ def _said(answer: Answer, refusal: Refusal) -> tuple[Said, Refusal]:
     """One word for what happened, and the refusal with words that fit it."""
     outcome = answer.outcome
     if outcome is not None:
-        if outcome.status == "in_doubt":
-            return "in_doubt", refusal
-        if outcome.status == "withheld":
-            return "withheld", refusal
+        if outcome.status in ("in_doubt", "withheld", "failed"):
+            return outcome.status, refusal
         if outcome.status in _ANSWERED:
             # The call was made and answered, so no word here may invite to make it again.
             made = "The call was made, but its result cannot be shown."

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, Literal
 
-import orjson
-
 from gateway import pipeline
 from gateway.model import Kind, Principal, Tool
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
-from gateway.surfaces.mcp.view import View
+from gateway.surfaces.mcp.view import View, is_template
 
 PAGE: Final = 500
 """Entries a page; the specification leaves the size to the server."""
@@ -58,13 +56,6 @@ def listing(
     tail = _MODERN_TAIL if modern else b"}"
     body = b"".join((b'{"', key.encode(), b'":[', items, b"]", following, tail))
     return Reply(envelope.result(id_json, body))
-
-
-def is_template(tool: Tool) -> bool:
-    """Whether a resource entry is a URI template rather than one resource."""
-    if b'"uriTemplate"' not in tool.definition_json:
-        return False
-    return "uriTemplate" in orjson.loads(tool.definition_json)
 
 
 def _unambiguous(tools: Sequence[Tool]) -> list[Tool]:

@@ -38,7 +38,7 @@ async def tools_call(request: Request) -> Reply:
                 headers.check_params(expected, request.headers, arguments)
             except Rejected:
                 # The complaint would tell of a tool this principal is not shown.
-                if not request.view.sees(request.parts, request.principal, "tool", upstream, name):
+                if request.view.find(request.parts, request.principal, "tool", upstream, name) is None:
                     return _unknown(request, "tool", exposed)
                 raise
     return await _call(request, "tool", upstream, name, arguments, exposed)

@@ -48,24 +48,31 @@ class View:
         return renamed
 
     def readers(self, parts: Parts, principal: Principal, uri: str) -> list[str]:
-        """The upstreams at which this principal can see a resource of that URI, listed or by template."""
+        """The upstreams that offer this principal a resource of that URI.
+
+        One that lists the URI comes before any that has a template for it, so that a greedy template
+        cannot draw another upstream's resources to itself.
+        """
         if self._resource_upstreams is None:
             self._resource_upstreams = tuple(
                 dict.fromkeys(tool.upstream for tool in self.catalog.tools("resource"))
             )
-        return [
-            upstream
-            for upstream in self._resource_upstreams
-            if self.sees(parts, principal, "resource", upstream, uri)
-        ]
+        listed: list[str] = []
+        by_template: list[str] = []
+        for upstream in self._resource_upstreams:
+            tool = self.find(parts, principal, "resource", upstream, uri)
+            # An entry without a definition is a URI its upstream may know, but never offered to anybody.
+            if tool is not None and tool.definition_json:
+                (by_template if is_template(tool) else listed).append(upstream)
+        return listed or by_template
 
-    def sees(self, parts: Parts, principal: Principal, kind: Kind, upstream: str, name: str) -> bool:
-        """Whether there is such a thing for this principal."""
+    def find(self, parts: Parts, principal: Principal, kind: Kind, upstream: str, name: str) -> Tool | None:
+        """What a name stands for, if there is such a thing for this principal."""
         try:
             tool = self.catalog.resolve(kind, upstream, name)
         except Refused:
-            return False
-        return parts.policy.sees(principal, tool, parts.state.slow(principal))
+            return None
+        return tool if parts.policy.sees(principal, tool, parts.state.slow(principal)) else None
 
 
 class Views:
@@ -79,3 +86,10 @@ class Views:
         if view is None or view.catalog is not catalog or view.revision != catalog.revision:
             view = self._view = View(catalog)
         return view
+
+
+def is_template(tool: Tool) -> bool:
+    """Whether a resource entry is a URI template rather than one resource."""
+    if b'"uriTemplate"' not in tool.definition_json:
+        return False
+    return "uriTemplate" in orjson.loads(tool.definition_json)
