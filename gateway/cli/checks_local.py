@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHARED_SUBJECTS: Final = 5
 _EXPIRES_SOON_NS: Final = 14 * 86_400 * 1_000_000_000
 _UNUSED_NS: Final = 30 * 86_400 * 1_000_000_000
+_LOOKED_AT: Final = 50_000
 _FUTURE_NS: Final = 60 * 1_000_000_000
 
 
@@ -130,13 +131,14 @@ def storage(config: Config) -> Iterator[Finding]:
 
 
 def _records(database: Database) -> Iterator[Finding]:
-    from sqlalchemy import func, select
+    from sqlalchemy import select
 
     from gateway.journal.recovery import live_effects
     from gateway.storage.tables import records
 
     with database.reading() as connection:
-        last: int | None = connection.execute(select(func.max(records.c.at_ns))).scalar()
+        newest = select(records.c.at_ns).order_by(records.c.seq.desc()).limit(1)
+        last: int | None = connection.execute(newest).scalar()
     if last is not None and last > time.time_ns() + _FUTURE_NS:
         ahead = (last - time.time_ns()) / 1e9
         yield problem(
@@ -156,27 +158,11 @@ def _records(database: Database) -> Iterator[Finding]:
 
 
 def _keys(config: Config, database: Database) -> Iterator[Finding]:
-    """Keys nobody uses, keys too many use, keys that end, agents without one."""
-    from sqlalchemy import func, select
-
+    """Keys that end, keys of nobody, agents without one, agents that are not used or used by too many."""
     from gateway.storage.credentials import Credentials
-    from gateway.storage.tables import records
 
     now = time.time_ns()
     active = Credentials(database).active()
-    with database.reading() as connection:
-        used = {
-            row.credential: (row.last, row.subjects)
-            for row in connection.execute(
-                select(
-                    records.c.credential,
-                    func.max(records.c.at_ns).label("last"),
-                    func.count(func.distinct(records.c.subject)).label("subjects"),
-                )
-                .where(records.c.credential.is_not(None))
-                .group_by(records.c.credential)
-            )
-        }
     holders = {key.name for key in active if key.kind == "agent"}
     for name in sorted(set(config.agents) - holders):
         yield warning(
@@ -187,7 +173,6 @@ def _keys(config: Config, database: Database) -> Iterator[Finding]:
         )
     for key in active:
         whose = f"Key {key.id} of {key.kind} '{key.name}'"
-        last, subjects = used.get(key.id, (None, 0))
         if key.kind == "agent" and key.name not in config.agents:
             yield warning(
                 "keys",
@@ -203,22 +188,43 @@ def _keys(config: Config, database: Database) -> Iterator[Finding]:
                 "Its holder will be refused.",
                 f"wardgate keys rotate {key.id} --overlap 7d",
             )
-        if key.kind == "agent" and now - max(last or 0, key.created_ns) > _UNUSED_NS:
+    yield from _use(database, {key.name: key.created_ns for key in active if key.kind == "agent"}, now)
+    if active:
+        yield ok("keys", f"{len(active)} valid key(s).")
+
+
+def _use(database: Database, created: dict[str, int], now_ns: int) -> Iterator[Finding]:
+    """How agents use their keys, judged by the newest records, so that a large journal costs no more."""
+    from sqlalchemy import func, select
+
+    from gateway.storage.tables import records
+
+    newest = select(records.c.agent, records.c.subject, records.c.at_ns)
+    newest = newest.order_by(records.c.seq.desc()).limit(_LOOKED_AT)
+    recent = newest.subquery()
+    query = select(
+        recent.c.agent,
+        func.max(recent.c.at_ns).label("last"),
+        func.count(func.distinct(recent.c.subject)).label("subjects"),
+    ).group_by(recent.c.agent)
+    with database.reading() as connection:
+        used = {row.agent: row for row in connection.execute(query)}
+    for name, created_ns in sorted(created.items()):
+        row = used.get(name)
+        if now_ns - max(created_ns, row.last if row else 0) > _UNUSED_NS:
             yield warning(
                 "keys",
-                f"{whose} has not been used for 30 days.",
+                f"Agent '{name}' has not called anything for 30 days.",
                 "A forgotten key is found by somebody else.",
-                f"wardgate keys revoke {key.id}",
+                f"Revoke it: wardgate keys list, then wardgate keys revoke ID (agent '{name}').",
             )
-        if subjects >= _SHARED_SUBJECTS:
+        if row is not None and row.subjects >= _SHARED_SUBJECTS:
             yield warning(
                 "keys",
-                f"{whose} is shared by {subjects} end users.",
+                f"The key of agent '{name}' is shared by {row.subjects} end users.",
                 "They share one budget and one trail, so one of them can stop all others.",
                 "Give each agent its own key.",
             )
-    if active:
-        yield ok("keys", f"{len(active)} valid key(s).")
 
 
 def _secret_name(key: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.cli.policy import folder_of
 from gateway.cli.findings import Finding, ok, problem, warning
 from gateway.errors import ConfigError, Refused, UpstreamError
 
@@ -19,11 +19,12 @@ _PATIENCE_S: Final = 20.0
 
 
 def policy(config: Config) -> Iterator[Finding]:
-    """Whether the policy loads; its tests are run by 'wardgate policy test'."""
+    """Whether the policy loads and passes its own tests."""
     from gateway.policy.bundle import read_bundle
+    from gateway.policy.testing import run_tests
 
     try:
-        bundle = read_bundle(_folder(config), config.policy.pack)
+        bundle = read_bundle(folder_of(config), config.policy.pack)
     except ConfigError as error:
         yield problem(
             "policy", f"{error}", "Without a policy every call is refused.", "Mend the lines named."
@@ -32,6 +33,14 @@ def policy(config: Config) -> Iterator[Finding]:
     yield ok(
         "policy", f"{len(bundle.rules)} rules in revision {bundle.revision[:12]}, from {_origin(config)}."
     )
+    failed = run_tests(bundle).failed
+    for result in failed[:_NAMED]:
+        yield problem(
+            "policy",
+            f"The policy's own test {result.name} fails ({result.file}:{result.line}).",
+            "The policy does not do what its authors say it does.",
+            "wardgate policy test",
+        )
     if not bundle.tests:
         yield warning(
             "policy",
@@ -133,12 +142,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _folder(config: Config) -> Path | None:
-    """The policy folder; a pack needs none."""
-    return config.policy.path if config.policy.pack is None or config.policy.path.is_dir() else None
-
-
 def _origin(config: Config) -> str:
-    folder = _folder(config)
+    folder = folder_of(config)
     parts = [f"pack '{config.policy.pack}'" if config.policy.pack else "", str(folder) if folder else ""]
     return " under ".join(part for part in parts if part)

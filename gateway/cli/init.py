@@ -167,7 +167,7 @@ def _tell(
         say(f"Read {found.path}: {len(servers)} tool server{'' if len(servers) == 1 else 's'}.")
         for server in servers:
             kept = "" if server.called == server.name else f" (called '{server.called}' by the client)"
-            say(f"  {server.name}: {server.url or ' '.join(server.command or [])}{kept}")
+            say(f"  {server.name}: {server.url or (server.command or [''])[0]}{kept}")
             for text in server.notes:
                 say(f"    ! {text}")
         for text in found.skipped:
