@@ -53,10 +53,10 @@ def build(
     problems: list[Problem] = []
     reported: set[str] = set()
     for definition in definitions:
-        name: Json = definition.get(key)
+        name = definition.get(key)
         fault = names.fault(name, max_chars)
         encoded = b"" if fault else orjson.dumps(definition)
-        if not fault and counted[name] > 1:
+        if not fault and counted[str(name)] > 1:
             # Which of them a call would reach is the upstream's secret, so none is offered.
             fault = "is listed more than once"
         if not fault and len(encoded) > MAX_DEFINITION_BYTES:
@@ -69,6 +69,7 @@ def build(
                     Problem(upstream=upstream, subject=subject, detail=f"{kind} {fault}; refused")
                 )
             continue
+        assert isinstance(name, str)  # or it had been at fault
         tools.append(
             Tool(
                 kind=tool_kind,

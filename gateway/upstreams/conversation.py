@@ -118,11 +118,7 @@ class Conversation:
         if message.method is None:
             self._answered(message)
         elif message.id is not None:
-            # ``ping`` is the one request a client must answer without declaring anything.
-            if message.method == "ping":
-                self._try_tell(orjson.dumps({"jsonrpc": "2.0", "id": message.id, "result": {}}))
-            else:
-                self._try_tell(jsonrpc.method_not_found(message.id))
+            self._try_tell(jsonrpc.refused(message))
         else:
             self._noted(message, line)
 
@@ -162,7 +158,7 @@ class Conversation:
 
     def _progress(self, message: Message) -> None:
         try:
-            params = orjson.loads(message.params)
+            params = orjson.loads(bytes(message.params))
             pending = self._pending.get(params["progressToken"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             self._count_garbage()

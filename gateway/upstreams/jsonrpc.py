@@ -119,10 +119,12 @@ def notification(method: str, params: dict[str, Json]) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def method_not_found(number: int | str | None) -> bytes:
-    """What a server-to-client request is told: no such capability was declared."""
+def refused(asked: Message) -> bytes:
+    """The answer to a server-to-client request: only ``ping`` needs no declared capability."""
+    if asked.method == "ping":
+        return orjson.dumps({"jsonrpc": "2.0", "id": asked.id, "result": {}})
     error = {"code": METHOD_NOT_FOUND, "message": "Method not found"}
-    return orjson.dumps({"jsonrpc": "2.0", "id": number, "error": error})
+    return orjson.dumps({"jsonrpc": "2.0", "id": asked.id, "error": error})
 
 
 def begins_as_answer(beginning: bytes) -> bool:

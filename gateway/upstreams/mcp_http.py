@@ -30,6 +30,7 @@ from gateway.upstreams.jsonrpc import (
     begins_as_answer,
     decode,
     nonsense,
+    refused,
 )
 from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, is_list_changed, joined, pass_on
 from gateway.upstreams.pool import Pool
@@ -39,6 +40,7 @@ from gateway.upstreams.wire import BodyTooLarge, Response, Stream
 logger = logging.getLogger("wardgate.upstreams")
 
 MAX_SESSIONS: Final = 1024  # legacy sessions held at once, one an owner
+MAX_REFUSING: Final = 16  # requests of upstreams being refused at once; more are left unanswered
 _CLOSE_S: Final = 2.0
 _ENVELOPE_BYTES: Final = 4096  # what an answer may add around its result
 
@@ -82,6 +84,7 @@ class HttpPeer:
         self._probing: asyncio.Task[Info] | None = None
         self._sessions: OrderedDict[Owner, Session] = OrderedDict()
         self._opening: dict[Owner, asyncio.Task[Session]] = {}
+        self._refusing: set[asyncio.Task[None]] = set()
         self._last_error = ""
 
     # ----------------------------------------------------------------------------------------- port
@@ -122,6 +125,8 @@ class HttpPeer:
         at = asyncio.get_running_loop().time() + _CLOSE_S
         ending = [self._end(session, at) for session in self._sessions.values() if session.id]
         self._sessions.clear()
+        for task in self._refusing:
+            task.cancel()
         await asyncio.gather(*ending)
         await self._pool.close()
 
@@ -242,7 +247,7 @@ class HttpPeer:
         self._number += 1
         number = self._number
         response = await self._send(b"", era.INITIALIZE.encode(number), at)
-        message = await self._answer(response, number, at, None)
+        message = await self._answer(response, number, None, at, None)
         if not message.result:
             raise nonsense("initialize was refused")
         info = era.initialized(message.result_json)
@@ -276,7 +281,7 @@ class HttpPeer:
         response = await self._send(headers, body, at)
         if 400 <= response.status < 500 and response.status != 408:
             return self._refused(response, number, session)
-        return await self._answer(response, number, at, emit)
+        return await self._answer(response, number, session, at, emit)
 
     def _refused(self, response: Response, number: int, session: Session | None) -> Message:
         """An HTTP 4xx: the JSON-RPC error in it when there is one, else ``Declined``."""
@@ -297,10 +302,12 @@ class HttpPeer:
             b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
         )
 
-    async def _answer(self, response: Response, number: int, at: float, emit: Emit | None) -> Message:
+    async def _answer(
+        self, response: Response, number: int, session: Session | None, at: float, emit: Emit | None
+    ) -> Message:
         """The one message that answers request ``number``."""
         if response.stream is not None:
-            return await self._answer_in(response.stream, number, at, emit)
+            return await self._answer_in(response.stream, number, session, at, emit)
         if response.status == 200 and response.media_type == b"application/json":
             message = decode(response.body)
             if message.method is not None or message.id != number:
@@ -310,7 +317,9 @@ class HttpPeer:
             raise Declined(response.status)
         raise nonsense(f"HTTP {response.status} {response.media_type.decode('latin-1')!r}")
 
-    async def _answer_in(self, stream: Stream, number: int, at: float, emit: Emit | None) -> Message:
+    async def _answer_in(
+        self, stream: Stream, number: int, session: Session | None, at: float, emit: Emit | None
+    ) -> Message:
         """Read events up to the answer; notifications before it go to ``emit``, in order."""
         reader = EventReader(self._max_bytes)
         try:
@@ -323,8 +332,7 @@ class HttpPeer:
                         stream.leave()
                         return message
                     if message.id is not None:
-                        # A request to the client: no capability was declared that would permit one.
-                        logger.debug("upstream %s: refused %s", self._name, message.method)
+                        self._asked(message, session, at)
                     elif is_list_changed(message):
                         self._list_changed(self._name)
                     elif emit is not None:
@@ -336,6 +344,23 @@ class HttpPeer:
         finally:
             stream.abort()
         raise InDoubt("upstream_lost", "the stream ended without an answer")
+
+    def _asked(self, message: Message, session: Session | None, at: float) -> None:
+        """A request to the client: no capability was declared that would permit one, so it is refused."""
+        if session is None or len(self._refusing) >= MAX_REFUSING:
+            return
+        task = asyncio.create_task(self._refuse(refused(message), session, at))
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
+
+    async def _refuse(self, answer: bytes, session: Session, at: float) -> None:
+        try:
+            accepted = await self._send(session.headers, answer, at)
+        except UpstreamError as error:
+            logger.debug("upstream %s: refusal not delivered: %s", self._name, error)
+        else:
+            if accepted.stream is not None:
+                accepted.stream.abort()
 
 
 def _error_in(response: Response, number: int) -> Message | None:
