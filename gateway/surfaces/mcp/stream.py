@@ -34,7 +34,7 @@ class _Params(msgspec.Struct):
 class _Notification(msgspec.Struct):
     method: str
     params: _Params = msgspec.field(default_factory=_Params)
-    id: msgspec.Raw | None = None
+    id: msgspec.Raw = msgspec.Raw(b"")
 
 
 _peek: Final = msgspec.json.Decoder(_Notification)
@@ -90,7 +90,7 @@ class Exchange:
         except msgspec.MsgspecError:
             return False
         # A message with an id is a request to the client; those carry no policy decision yet.
-        if seen.id is not None:
+        if seen.id:
             return False
         if seen.method == "notifications/progress":
             # A token that is not this request's belongs to somebody else's call on a shared upstream.

@@ -47,8 +47,8 @@ async def test_two_credentials_in_one_request_are_refused():
 
 async def test_hosts_that_are_this_gateway_come_in_and_no_others():
     async with open_house(allowed_hosts=("gw.example", "tls.example:8443")) as house:
-        for host in ("localhost", f"localhost:{house.port}", "[::1]:9", "LOCALHOST", "gw.example", "gw.example:1",
-                     "Gw.Example:443", "tls.example:8443"):  # fmt: skip
+        for host in ("localhost", f"localhost:{house.port}", "[::1]:9", "LOCALHOST", "gw.example",
+                     "gw.example:1", "Gw.Example:443", "tls.example:8443"):  # fmt: skip
             assert await status(house, headers={"Host": host}) == 200, host
         for host in ("evil.example", "localhost.evil.example", "gw.example.", "tls.example", "tls.example:1",
                      "127.0.0.1@evil", "evil:80:127.0.0.1", "localhost:", "::1"):  # fmt: skip
