@@ -279,7 +279,7 @@ class HttpPeer:
         number = self._number
         body = request.encode(number, era.STAMP if session is None else b"")
         response = await self._send(headers, body, at)
-        if 400 <= response.status < 500 and response.status != 408:
+        if _declines(response.status):
             return self._refused(response, number, session)
         return await self._answer(response, number, session, at, emit)
 
@@ -313,7 +313,7 @@ class HttpPeer:
             if message.method is not None or message.id != number:
                 raise nonsense("an answer to a request that was not asked")
             return message
-        if 400 <= response.status < 500:
+        if _declines(response.status):
             raise Declined(response.status)
         raise nonsense(f"HTTP {response.status} {response.media_type.decode('latin-1')!r}")
 
@@ -361,6 +361,11 @@ class HttpPeer:
         else:
             if accepted.stream is not None:
                 accepted.stream.abort()
+
+
+def _declines(status: int) -> bool:
+    """A 4xx says that the request was not carried out; 408 only that the server lost patience with it."""
+    return 400 <= status < 500 and status != 408
 
 
 def _error_in(response: Response, number: int) -> Message | None:

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config import UpstreamConfig
 from gateway.upstreams import child as children
 from gateway.upstreams import mcp_stdio
 
@@ -23,8 +25,7 @@ def text(outcome: Any) -> str:
 def running(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -161,8 +162,6 @@ async def test_a_crashing_server_is_tried_ever_more_seldom_and_costs_nobody_a_wa
 
 
 async def test_a_command_that_does_not_exist_was_not_sent(registry: Any, call: Any) -> None:
-    from gateway.config import UpstreamConfig
-
     up = registry(up=UpstreamConfig(command=("/nonexistent/server",)))
     outcome = await up.execute(call(), None)
     assert (outcome.status, outcome.code) == ("not_sent", "upstream_unavailable")
@@ -323,8 +322,9 @@ async def test_stderr_is_kept_and_logged_without_escape_sequences(
 
 def test_a_line_split_anywhere_and_without_end_is_bounded() -> None:
     class Listener:
-        lines: list[bytes] = []
-        large: list[bytes] = []
+        def __init__(self) -> None:
+            self.lines: list[bytes] = []
+            self.large: list[bytes] = []
 
         def line(self, line: bytes) -> None:
             self.lines.append(line)

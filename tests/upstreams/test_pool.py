@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +133,6 @@ async def test_a_kept_connection_the_server_closed_is_passed_over_before_anythin
 
 async def test_a_close_the_event_loop_has_not_seen_yet_is_seen_by_asking_the_kernel(serve: Any) -> None:
     """The server closes while our loop is busy: the FIN waits in the socket and no callback has run."""
-    import socket
-    import threading
-
     listening = socket.create_server(("127.0.0.1", 0))
     accepted: list[int] = []
 
@@ -231,7 +230,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+         "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import socket
 from typing import Any
 
@@ -97,7 +98,8 @@ LOST = {
     "inside a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",),
     "before the last chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",),
     "inside an event stream": (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        b"\r\n2\r\nab\r\n",
     ),
 }
 
@@ -286,7 +288,7 @@ def test_where_the_network_cuts_an_answer_never_changes_its_meaning(
         task = asyncio.create_task(connection.exchange(REQUEST, at(5)))
         await asyncio.sleep(0)
         edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             connection.data_received(raw[start:end])
         response = await task
         for each in transport.pair:
