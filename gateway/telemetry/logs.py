@@ -23,8 +23,13 @@ import orjson
 from gateway.errors import ConfigError, WardgateError
 
 FIELDS: Final = (
-    "call_id", "trace_id", "agent", "tenant", "operator", "surface", "upstream", "target", "code", "action",
-    "revision", "status", "count", "seconds", "pid",
+    # who and what
+    "call_id", "trace_id", "agent", "tenant", "operator", "surface", "upstream", "target",
+    "code", "action", "status",
+    # what is in force
+    "config", "keys", "policy", "catalog", "revision",
+    # the process
+    "agents", "admin", "in_flight", "calls", "what", "error", "count", "seconds", "pid",
 )  # fmt: skip
 """What ``extra={…}`` may carry; anything else is left out."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+from pathlib import Path
 
 import orjson
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError, JournalError
+from gateway.model import Revisions
 from gateway.telemetry import logs
 
 
@@ -151,3 +154,13 @@ def test_urls_of_requests_are_not_logged(written):
     logging.getLogger("uvicorn.access").info('"GET /?token=CANARY"')
     logging.getLogger("httpx").info("HTTP Request: GET https://x/?q=CANARY")
     assert lines() == []
+
+
+def test_every_field_the_gateway_logs_is_an_allowed_one():
+    """What is not allowed is left out silently, so a typo would lose it."""
+    used = set(Revisions.__struct_fields__)
+    for path in Path(logs.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
+                used |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+    assert used <= set(logs.FIELDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from gateway.surfaces.admin import models
 from gateway.surfaces.admin.deps import Deps
@@ -40,5 +41,6 @@ async def readyz(deps: Deps) -> Response:
 )
 async def metrics(request: Request, deps: Deps) -> Response:
     """Text format, or OpenMetrics with exemplars when the Accept header asks for it."""
-    content_type, body = deps.metrics(request.headers.get("accept", ""))
+    # In a thread: writing out thousands of series takes longer than a call may wait.
+    content_type, body = await run_in_threadpool(deps.metrics, request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})

@@ -8,6 +8,7 @@ in Host cannot be rebound, and probes and scrapers inside a cluster send one.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.errors import Refused
 from gateway.surfaces.admin.problems import problem
 
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]@/]+))(?::[0-9]{1,5})?")
 _LOOPBACK: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -56,15 +58,10 @@ class Hosts:
 
     def accepts(self, host: str) -> bool:
         """Whether a Host header value, with or without port, names this gateway."""
-        name = host.lower()
-        if name.startswith("["):
-            name, _, port = name[1:].partition("]")
-            if port and not port.removeprefix(":").isdigit():
-                return False
-        else:
-            name, colon, port = name.partition(":")
-            if colon and not port.isdigit():
-                return False
+        match = _HOST.fullmatch(host.lower())
+        if match is None:
+            return False
+        name = match.group(1) or match.group(2)
         if name.rstrip(".") in self.allowed:
             return True
         try:

@@ -1,0 +1,388 @@
+"""The admin port: who may see what, how it says no, and that it answers only to its own name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterator
+
+import httpx
+import msgspec
+import pytest
+
+from gateway.errors import ConfigError, JournalError
+from gateway.identity import keys
+from gateway.identity.directory import Directory
+from gateway.model import Manifest, Tool
+from gateway.reasons import REASONS
+from gateway.storage.credentials import Credentials
+from gateway.storage.database import Database
+from gateway.surfaces.admin import (
+    AdminDeps,
+    DecisionFilter,
+    DecisionPage,
+    InForce,
+    PartState,
+    UpstreamState,
+    create_admin,
+)
+
+CALL = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
+ROLES = ("viewer", "approver", "policy-admin", "operator")
+
+
+class Records:
+    """Ten calls of tenant "default" and one of another; pages like the journal's."""
+
+    def __init__(self) -> None:
+        self.asked: list[DecisionFilter] = []
+        self.broken = False
+
+    def list(self, which, limit, cursor):
+        if self.broken:
+            raise JournalError("journal_unavailable", "disk gone: /secret/path")
+        self.asked.append(which)
+        start = int(cursor or 0)  # ValueError for a foreign cursor
+        mine = [n for n in range(10) if which.tenant == "default"]
+        items = [_item(n) for n in mine[start : start + limit]]
+        return DecisionPage(items=items, cursor=str(start + limit) if start + limit < len(mine) else None)
+
+    def show(self, tenant, call_id):
+        return _item(1) | {"tenant": tenant} if (tenant, call_id) == ("default", CALL) else None
+
+
+def _item(n):
+    return {
+        "call_id": CALL,
+        "received": "2026-11-23T10:00:00Z",
+        "agent": f"bot{n}",
+        "verdict": "deny",
+        "action": "block",
+        "code": "no_rule_allows",
+        "args_hmac": "not shown: not declared",
+    }
+
+
+class Office:
+    """An admin app over real keys, and what can be changed about it."""
+
+    def __init__(self, directory: Directory, tokens: dict[str, str]) -> None:
+        self.tokens = tokens
+        self.refused: list[tuple[str, str]] = []
+        self.records = Records()
+        self.parts = {
+            "policy": PartState(state="ok", essential=True),
+            "journal": PartState(state="ok", essential=True),
+            "upstream:git": PartState(state="degraded", detail="restarting: secret detail"),
+        }
+        self.reload_error: Exception | None = None
+        self.reloads = 0
+        tools = [
+            Tool(
+                kind="tool",
+                upstream=upstream,
+                name=name,
+                target=f"{upstream}/{name}",
+                manifest=Manifest(risk="read", effects=("egress",)),
+                schema_hash="h",
+            )
+            for upstream, name in (("git", "log"), ("git", "push"), ("bank", "pay"))
+        ]
+        self.app = create_admin(
+            AdminDeps(
+                version="0.1.0",
+                allowed_hosts=("gate.example",),
+                authenticate=directory.operator,
+                refused=lambda code, surface: self.refused.append((code, surface)),
+                ready=lambda: self.parts,
+                metrics=lambda accept: ("text/plain; version=0.0.4; charset=utf-8", f"# {accept}\n".encode()),
+                status=lambda: InForce(
+                    revisions={"catalog": "c1", "policy": "p1"},
+                    started_ns=time.time_ns() - 5_000_000_000,
+                    in_flight=2,
+                    mode="observe",
+                    controls=("breakers:absent",),
+                ),
+                tools=lambda: tools,
+                upstreams=lambda: [
+                    UpstreamState(name="git", transport="stdio", state="ok", mode="enforce", tools=2)
+                ],
+                decisions=self.records,
+                reload=self.reload,
+            )
+        )
+
+    async def reload(self):
+        if self.reload_error is not None:
+            raise self.reload_error
+        self.reloads += 1
+        return {"policy": "p2"}
+
+    async def ask(self, path, role="viewer", method="GET", headers=None):
+        sent = dict(headers or {})
+        if role is not None:
+            sent.setdefault("authorization", f"Bearer {self.tokens[role]}")
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8701") as client:
+            return await client.request(method, path, headers=sent)
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str]]]:
+    with Database(tmp_path_factory.mktemp("admin") / "keys.db").open() as database:
+        store = Credentials(database)
+        minted = {
+            role: keys.mint(store, kind="operator", tenant="default", name=role, role=role) for role in ROLES
+        }
+        minted["stranger"] = keys.mint(store, kind="operator", tenant="other", name="eve", role="operator")
+        minted["agent"] = keys.mint(store, kind="agent", tenant="default", name="bot")
+        minted["revoked"] = keys.mint(store, kind="operator", tenant="default", name="gone", role="operator")
+        directory = Directory(time.time_ns)
+        stored = [
+            msgspec.structs.replace(key.credential, revoked_ns=1) if who == "revoked" else key.credential
+            for who, key in minted.items()
+        ]
+        directory.load(stored, {}, "enforce")
+        yield directory, {who: key.token for who, key in minted.items()}
+
+
+@pytest.fixture
+def office(credentials) -> Office:
+    return Office(*credentials)
+
+
+def operations(office):
+    return [
+        (method.upper(), path.replace("{call_id}", CALL))
+        for path, item in office.app.openapi()["paths"].items()
+        for method in item
+    ]
+
+
+# -- probes and metrics -----------------------------------------------------------------------------------
+
+
+async def test_probes_need_no_credential(office):
+    assert (await office.ask("/livez", role=None)).json() == {"status": "ok"}
+    answer = await office.ask("/readyz", role=None)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "ready": True,
+        "parts": {"policy": "ok", "journal": "ok", "upstream:git": "degraded"},
+    }
+    assert "secret detail" not in answer.text
+
+
+@pytest.mark.parametrize(("part", "status"), [("policy", 503), ("journal", 503), ("upstream:git", 200)])
+async def test_only_policy_and_journal_make_it_not_ready(office, part, status):
+    essential = office.parts[part].essential
+    office.parts[part] = PartState(state="down", essential=essential)
+    answer = await office.ask("/readyz", role=None)
+    assert answer.status_code == status and answer.json()["parts"][part] == "down"
+    assert (await office.ask("/livez", role=None)).status_code == 200
+
+
+async def test_metrics_are_negotiated_and_not_redirected(office):
+    answer = await office.ask("/metrics", role=None, headers={"accept": "application/openmetrics-text"})
+    assert answer.status_code == 200 and answer.text == "# application/openmetrics-text\n"
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+# -- who --------------------------------------------------------------------------------------------------
+
+
+async def test_everything_else_needs_an_operator(office):
+    for method, path in operations(office):
+        if path in ("/livez", "/readyz", "/metrics"):
+            continue
+        answer = await office.ask(path, role=None, method=method)
+        assert (answer.status_code, answer.json()["code"]) == (401, "no_credential"), path
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert office.reloads == 0 and ("no_credential", "admin") in office.refused
+
+
+@pytest.mark.parametrize(("who", "code"), [("agent", "bad_credential"), ("revoked", "revoked_credential")])
+async def test_the_keys_of_agents_and_the_revoked_open_nothing(office, who, code):
+    answer = await office.ask("/v1/status", role=who)
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+    assert (code, "admin") in office.refused
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_role_reads(office, role):
+    for method, path in operations(office):
+        if method == "GET":
+            assert (await office.ask(path, role=role)).status_code == 200, path
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_only_an_operator_reloads(office, role):
+    answer = await office.ask("/v1/reload", role=role, method="POST")
+    if role == "operator":
+        assert answer.json() == {"revisions": {"policy": "p2"}} and office.reloads == 1
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (403, "wrong_role")
+        assert office.reloads == 0
+
+
+async def test_an_operator_sees_only_the_calls_of_his_tenant(office):
+    assert (await office.ask("/v1/decisions", role="stranger")).json()["items"] == []
+    assert (await office.ask(f"/v1/decisions/{CALL}", role="stranger")).status_code == 404
+    assert {which.tenant for which in office.records.asked} == {"other"}
+
+
+# -- names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8701", "localhost", "LOCALHOST:8701", "[::1]:8701", "10.2.3.4:8701", "gate.example"]
+)
+async def test_it_answers_to_its_own_names_and_to_addresses(office, host):
+    assert (await office.ask("/livez", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8701",
+        "127.0.0.1.evil.example",
+        "localhost@evil",
+        "",
+        "127.0.0.1:x",
+        "[::1",
+    ],
+)
+async def test_a_page_that_rebinds_its_name_is_refused(office, host):
+    for path in ("/livez", "/metrics", "/v1/status"):
+        answer = await office.ask(path, headers={"host": host})
+        assert (answer.status_code, answer.json()["code"]) == (421, "origin_refused")
+
+
+async def test_a_foreign_origin_is_refused_and_nobody_is_invited(office):
+    answer = await office.ask("/v1/reload", role="operator", method="POST", headers={"origin": "http://evil"})
+    assert answer.status_code == 421 and office.reloads == 0
+    answer = await office.ask("/v1/status", headers={"origin": "http://127.0.0.1:8701"})
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# -- what it says -----------------------------------------------------------------------------------------
+
+
+async def test_decisions_come_in_pages_newest_first(office):
+    first = (await office.ask("/v1/decisions?limit=4")).json()
+    second = (await office.ask(f"/v1/decisions?limit=4&cursor={first['cursor']}")).json()
+    last = (await office.ask(f"/v1/decisions?limit=4&cursor={second['cursor']}")).json()
+    agents = [item["agent"] for page in (first, second, last) for item in page["items"]]
+    assert agents == [f"bot{n}" for n in range(10)] and last["cursor"] is None
+
+
+async def test_filters_reach_the_journal(office):
+    query = "agent=bot&target=git/log&verdict=deny&action=block&code=x&status=ok&session=s"
+    await office.ask(f"/v1/decisions?{query}&since=2026-11-23T10:00:00Z&until=2026-11-23T12:00:00%2B02:00")
+    [asked] = office.records.asked
+    assert (asked.agent, asked.target, asked.verdict, asked.action) == ("bot", "git/log", "deny", "block")
+    assert (asked.code, asked.status, asked.session) == ("x", "ok", "s")
+    assert asked.since_ns == asked.until_ns == 1_795_428_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=501", "verdict=maybe", "since=yesterday", "cursor=CANARY", "agent=" + "x" * 501],
+)
+async def test_a_bad_question_is_a_clear_answer(office, query):
+    answer = await office.ask(f"/v1/decisions?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "CANARY" not in answer.text and "x" * 20 not in answer.text
+
+
+async def test_only_declared_fields_of_a_record_are_shown(office):
+    answer = await office.ask(f"/v1/decisions/{CALL}")
+    assert answer.json()["code"] == "no_rule_allows" and "not shown" not in answer.text
+
+
+async def test_a_journal_that_cannot_be_read_is_said_so_without_its_path(office):
+    office.records.broken = True
+    answer = await office.ask("/v1/decisions")
+    assert (answer.status_code, answer.json()["code"]) == (503, "journal_unavailable")
+    assert "/secret/path" not in answer.text
+
+
+async def test_tools_can_be_filtered_and_paged(office):
+    page = (await office.ask("/v1/tools?limit=2")).json()
+    assert [tool["target"] for tool in page["items"]] == ["bank/pay", "git/log"]
+    assert page["revision"] == "c1"
+    rest = (await office.ask("/v1/tools", headers={})).json()["items"]
+    assert len(rest) == 3
+    after = (await office.ask(f"/v1/tools?limit=2&cursor={page['cursor']}")).json()
+    assert [tool["target"] for tool in after["items"]] == ["git/push"] and after["cursor"] is None
+    git = (await office.ask("/v1/tools?upstream=git")).json()["items"]
+    assert [tool["name"] for tool in git] == ["log", "push"] and git[0]["effects"] == ["egress"]
+
+
+async def test_status_says_what_is_in_force_and_what_is_not_there(office):
+    status = (await office.ask("/v1/status")).json()
+    assert status["revisions"] == {"catalog": "c1", "policy": "p1"}
+    assert status["controls"] == ["breakers:absent"] and status["in_flight"] == 2 and status["uptime_s"] >= 5
+    assert status["parts"]["upstream:git"]["detail"].startswith("restarting")
+
+
+async def test_every_reason_code_can_be_looked_up(office):
+    items = (await office.ask("/v1/reasons")).json()["items"]
+    assert {item["code"] for item in items} == set(REASONS)
+
+
+async def test_a_configuration_that_is_not_valid_is_refused_with_its_reason(office):
+    office.reload_error = ConfigError("server.port: not a number")
+    answer = await office.ask("/v1/reload", role="operator", method="POST")
+    assert (answer.status_code, answer.json()["code"]) == (409, "reload_refused")
+    assert answer.json()["detail"] == "server.port: not a number"
+
+
+async def test_a_bug_shows_nothing_of_itself(office):
+    office.reload_error = RuntimeError("CANARY")
+    answer = await office.ask("/v1/reload", role="operator", method="POST")
+    assert (answer.status_code, answer.json()["code"]) == (500, "gateway_error")
+    assert "CANARY" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("DELETE", "/livez", 405), ("GET", "/livez/", 404)],
+)
+async def test_what_is_not_there_is_a_problem_too(office, method, path, status):
+    answer = await office.ask(path, method=method)
+    assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_description_is_a_page_that_loads_nothing(office):
+    page = await office.ask("/docs", role=None)
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    for forbidden in ("<script", "<link", "<img", "src=", "http://", "https://", "@import", "url("):
+        assert forbidden not in page.text
+    for _, path in operations(office):
+        assert path.replace(CALL, "{call_id}") in page.text
+
+
+async def test_the_style_of_the_page_is_the_one_its_policy_allows(office):
+    page = await office.ask("/docs", role=None)
+    style = page.text.split("<style>")[1].split("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+
+
+async def test_every_answer_says_that_it_is_not_to_be_kept_or_guessed(office):
+    for path in ("/livez", "/v1/status", "/nothing", "/docs"):
+        headers = (await office.ask(path)).headers
+        assert headers["cache-control"] == "no-store" and headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_description_is_published_with_examples_and_problems(office):
+    document = (await office.ask("/openapi.json", role=None)).json()
+    status = document["paths"]["/v1/status"]["get"]
+    assert status["security"] and "401" in status["responses"]
+    assert document["components"]["schemas"]["Decision"]["properties"]["agent"]["examples"] == ["release-bot"]
