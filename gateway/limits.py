@@ -6,6 +6,8 @@ bounded apart from the total. The counts live on the event loop's thread and nee
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway import strictjson
 from gateway.config import LimitsConfig
 from gateway.errors import Overloaded
@@ -24,6 +26,7 @@ class InFlight:
         self._nodes_max = config.policy_input_nodes
         self._agents: dict[tuple[str, str], int] = {}
         self.total = 0
+        self.idle = asyncio.Event()  # set while nothing is in flight after ``close``
         self.closing = False
 
     def enter(self, principal: Principal) -> None:
@@ -44,6 +47,14 @@ class InFlight:
         else:
             del self._agents[key]
         self.total -= 1
+        if self.closing and not self.total:
+            self.idle.set()
+
+    def close(self) -> None:
+        """Refuse all that comes; ``idle`` tells when the last call in flight has left."""
+        self.closing = True
+        if not self.total:
+            self.idle.set()
 
     def decidable(self, args_json: bytes) -> bool:
         return len(args_json) <= self._bytes_max and strictjson.nodes(args_json) <= self._nodes_max

@@ -67,7 +67,7 @@ async def _serve(path: Path, config: ServerConfig, ready: Callable[[Addresses], 
         loop.add_signal_handler(signal.SIGHUP, gateway.reload_soon)
 
         servers = [
-            _Server(_settings(gateway.agents_app, config)),
+            _Server(_settings(gateway.mcp, config)),
             _Server(_settings(gateway.admin_app, config)),
         ]
         running = [

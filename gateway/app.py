@@ -1,0 +1,304 @@
+"""The composition root: the only place where implementations are named, and how they fit together.
+
+``Gateway`` opens what lasts (storage, journal, telemetry, sessions) and builds what a reload may replace
+(keys, policy, upstreams with their catalog). ``parts`` is swapped in one assignment, so a request sees the
+old gateway or the new one and never half of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import msgspec
+
+from gateway import __version__, overview, policy, watch
+from gateway.approvals.absent import NoApprovals
+from gateway.catalog.catalog import ToolCatalog
+from gateway.catalog.refresher import Refresher
+from gateway.clock import SystemClock
+from gateway.config import Config, load
+from gateway.errors import ConfigError
+from gateway.identity.directory import Directory
+from gateway.journal.journal import Journal
+from gateway.journal.recovery import live_effects, recover
+from gateway.limits import InFlight
+from gateway.model import Revisions
+from gateway.policy.policy import EmbeddedPolicy
+from gateway.ports import Parts
+from gateway.state.memory import LiveEffect, MemoryState
+from gateway.storage import control
+from gateway.storage.credentials import Credentials
+from gateway.storage.crypto import load_key
+from gateway.storage.database import Database
+from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.mcp import McpSurface, ServerInfo
+from gateway.telemetry import telemetry
+from gateway.upstreams.registry import UpstreamRegistry
+
+logger = logging.getLogger("wardgate.app")
+
+CONTROLS: Final = (
+    "identity:keys",
+    "policy:embedded",
+    "journal:sqlite",
+    "effects:memory",
+    "approvals:absent",
+    "breakers:absent",
+    "trust:absent",
+    "mandates:absent",
+    "budgets:absent",
+    "provenance:absent",
+)
+"""What runs and what is not there, in every record, so that nobody reads protection into silence."""
+
+_LASTING: Final = ("server", "storage", "telemetry")
+"""Sections of the configuration that a reload cannot change."""
+
+
+class Outside(NamedTuple):
+    """Where calls go; replaced as one when the configuration of upstreams changes."""
+
+    registry: UpstreamRegistry
+    catalog: ToolCatalog
+    refresher: Refresher
+
+    async def close(self, drain_s: float) -> None:
+        await self.refresher.close()
+        await self.registry.close(drain_s)
+
+
+class Gateway:
+    """One running gateway. ``async with`` opens it; leaving it closes everything in reverse order."""
+
+    parts: Parts
+
+    def __init__(self, config_path: Path) -> None:
+        self.path = config_path
+        self.config = load(config_path)
+        self.started_ns = time.time_ns()
+        self.clock = SystemClock()
+        self.limits = InFlight(self.config.limits)
+        self.directory = Directory(self.clock.now_ns)
+        self._config_revision = _revision(self.config)
+        self._reloading = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        config = self.config
+        key = load_key(config.storage.key_file)
+        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.credentials = Credentials(self.database)
+        self.directory.load(self.credentials.list(), config.agents, config.mode)
+        recovered = await asyncio.to_thread(recover, self.database)
+        if recovered.in_doubt:
+            logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
+
+        self.policy = await asyncio.to_thread(_load_policy, config)
+        self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
+        stack.callback(self.telemetry.shutdown)
+        self.journal = Journal(
+            self.database,
+            key,
+            clock=self.clock,
+            settings=config.storage,
+            revisions=self.revisions,
+            controls=CONTROLS,
+        )
+        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.state = MemoryState(_live(self.database))
+        self.journal.start()
+        stack.push_async_callback(self.journal.stop)
+
+        self.outside = await self._reach_out(config)
+        stack.push_async_callback(self._close_outside)
+        self._put_in_force(config, self.policy, self.outside)
+
+        self.mcp = McpSurface(lambda: self.parts, self.directory.authenticate, config.server, self._info)
+        self.admin_app = create_admin(overview.admin_deps(self))
+        stack.push_async_callback(self._stop_tasks)
+        self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed))
+        self._spawn(watch.poll("configuration", lambda: watch.file_state(self.path), self._changed_on_disk))
+        self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
+        if config.policy.reload and config.policy.path.is_dir():
+            self._spawn(watch.watch_folder(config.policy.path, self._changed_on_disk))
+
+    # ----------------------------------------------------------------------------------- in force
+
+    def revisions(self) -> Revisions:
+        return Revisions(
+            config=self._config_revision,
+            keys=self.directory.revision,
+            policy=self.policy.revision,
+            catalog=self.outside.catalog.revision,
+        )
+
+    def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
+        """Swap everything a request sees, with nothing awaited in between."""
+        self.config, self.policy, self.outside = config, policy, outside
+        self._config_revision = _revision(config)
+        self.limits.resized(config.limits)
+        self.parts = Parts(
+            clock=self.clock,
+            catalog=outside.catalog,
+            state=self.state,
+            policy=policy,
+            approvals=NoApprovals(),
+            journal=self.journal,
+            upstreams=outside.registry,
+            telemetry=self.telemetry,
+            limits=self.limits,
+            controls=CONTROLS,
+        )
+        self._name_metrics()
+        self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
+
+    async def _reach_out(self, config: Config) -> Outside:
+        registry = UpstreamRegistry(
+            config.upstreams, clock=self.clock, result_bytes=config.limits.result_bytes
+        )
+        catalog = ToolCatalog(config.upstreams, mode=config.mode)
+        refresher = Refresher(catalog, registry.definitions)
+        registry.on_list_changed = refresher.changed
+        await registry.start()
+        await refresher.start()
+        return Outside(registry, catalog, refresher)
+
+    def _info(self, upstream: str) -> ServerInfo | None:
+        return self.outside.registry.info(upstream)
+
+    def _name_metrics(self) -> None:
+        modules = self.policy.catalogue()
+        self.telemetry.declare(
+            upstreams=self.outside.catalog.upstreams,
+            tools=self.outside.catalog.tools("tool"),
+            rules=[module.id for module in modules],
+            codes={code for module in modules for code in module.codes},
+        )
+
+    # ------------------------------------------------------------------------------------- reload
+
+    async def reload(self) -> Mapping[str, str]:
+        """Read configuration, keys and policy again and put them in force together.
+
+        Raises ``ConfigError`` and keeps what was in force when anything is wrong with the new.
+        """
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(load, self.path)
+                changed = [name for name in _LASTING if getattr(config, name) != getattr(self.config, name)]
+                if changed:
+                    raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                policy = await asyncio.to_thread(_load_policy, config)
+            except ConfigError:
+                self.telemetry.metrics.bundle_failed()
+                raise
+            before = self.outside
+            keep = _calls_go_to(config) == _calls_go_to(self.config)
+            outside = before if keep else await self._reach_out(config)
+            stored = await asyncio.to_thread(self.credentials.list)
+            self.directory.load(stored, config.agents, config.mode)
+            self._put_in_force(config, policy, outside)
+            if not keep:
+                self._spawn(before.close(config.server.drain_s))
+            in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
+            logger.info("reloaded", extra=in_force)
+            return in_force
+
+    def reload_soon(self) -> None:
+        """For signal handlers."""
+        self._spawn(self._changed_on_disk())
+
+    async def _changed_on_disk(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            logger.error("not reloaded, the last good configuration stays in force: %s", error)
+
+    def _epochs(self) -> Mapping[str, int]:
+        with self.database.reading() as connection:
+            epochs = control.epochs(connection)
+        return {name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.RESOLUTIONS)}
+
+    async def _credentials_changed(self) -> None:
+        """A key was issued or revoked, or a call in doubt was resolved, by the command line."""
+        stored, live = await asyncio.to_thread(lambda: (self.credentials.list(), _live(self.database)))
+        self.directory.load(stored, self.config.agents, self.config.mode)
+        self.state.restore(live)
+        logger.info("keys and resolutions read again", extra={"keys": self.directory.revision})
+
+    async def _declare(self) -> None:
+        self._name_metrics()
+
+    # ---------------------------------------------------------------------------------------- end
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls and wait for those in flight, at most ``seconds``."""
+        self.limits.close()
+        self.mcp.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.limits.idle.wait()
+        except TimeoutError:
+            logger.warning("calls cut off while draining", extra={"calls": self.limits.total})
+
+    async def _close_outside(self) -> None:
+        await self.outside.close(0)
+
+    def _spawn(self, work: watch.Work) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a background task ended", exc_info=error)
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _load_policy(config: Config) -> EmbeddedPolicy:
+    folder = config.policy.path
+    # A pack alone needs no folder; without a pack a folder that is missing must not mean an empty policy.
+    return policy.load(folder if folder.is_dir() or config.policy.pack is None else None, config.policy.pack)
+
+
+def _calls_go_to(config: Config) -> object:
+    return config.upstreams, config.mode, config.limits.result_bytes
+
+
+def _live(database: Database) -> list[LiveEffect]:
+    return [
+        LiveEffect(effect.tenant, effect.key, effect.digest, effect.state, effect.idempotent)
+        for effect in live_effects(database)
+    ]
+
+
+def _revision(config: Config) -> str:
+    return sha256(config.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _instance() -> str:
+    return f"{os.uname().nodename}:{os.getpid()}"

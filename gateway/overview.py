@@ -1,0 +1,113 @@
+"""What operators see of a running gateway: readiness part by part, what is in force, upstreams, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway import __version__
+from gateway.errors import JournalError
+from gateway.journal.journal import Journal
+from gateway.model import Tool
+from gateway.surfaces.admin.deps import (
+    AdminDeps,
+    DecisionFilter,
+    DecisionPage,
+    InForce,
+    PartState,
+    UpstreamState,
+)
+from gateway.telemetry.metrics import RecordStats
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+
+def admin_deps(gateway: Gateway) -> AdminDeps:
+    """Everything the admin API calls, looked up at each request so that a reload shows at once."""
+    return AdminDeps(
+        version=__version__,
+        allowed_hosts=gateway.config.server.allowed_hosts,
+        authenticate=gateway.directory.operator,
+        refused=gateway.telemetry.refused,
+        ready=lambda: ready(gateway),
+        metrics=gateway.telemetry.metrics.render,
+        status=lambda: _in_force(gateway),
+        tools=lambda: _tools(gateway),
+        upstreams=lambda: _upstreams(gateway),
+        decisions=_Decisions(),
+        reload=gateway.reload,
+    )
+
+
+class _Decisions:
+    def list(self, which: DecisionFilter, limit: int, cursor: str | None) -> DecisionPage:
+        raise JournalError("journal_unavailable", "no reader yet")
+
+    def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
+        raise JournalError("journal_unavailable", "no reader yet")
+
+
+def ready(gateway: Gateway) -> Mapping[str, PartState]:
+    """Ready means that calls can be decided and recorded; an upstream that is down only degrades."""
+    parts = {
+        "policy": PartState(state="ok", essential=True, detail=f"revision {gateway.policy.revision}"),
+        "journal": PartState(
+            state="ok" if gateway.journal.writable else "down",
+            essential=True,
+            detail=f"{gateway.journal.depth} records waiting",
+        ),
+        "intake": PartState(
+            state="down" if gateway.limits.closing else "ok",
+            essential=True,
+            detail="draining" if gateway.limits.closing else "",
+        ),
+    }
+    for upstream in _upstreams(gateway):
+        state = "ok" if upstream.state == "ok" else "degraded"
+        parts[f"upstream:{upstream.name}"] = PartState(
+            state="ok" if state == "ok" else "degraded", detail=upstream.detail
+        )
+    return parts
+
+
+def record_stats(journal: Journal) -> RecordStats:
+    return RecordStats(
+        written=journal.written,
+        dropped={"overflow": journal.dropped},
+        queue_length=journal.depth,
+        last_write_s=journal.last_write_ns / 1e9,
+    )
+
+
+def _in_force(gateway: Gateway) -> InForce:
+    return InForce(
+        revisions=msgspec.structs.asdict(gateway.revisions()),
+        started_ns=gateway.started_ns,
+        in_flight=gateway.limits.total,
+        mode=gateway.config.mode,
+        controls=gateway.parts.controls,
+    )
+
+
+def _tools(gateway: Gateway) -> Sequence[Tool]:
+    catalog = gateway.outside.catalog
+    return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+
+
+def _upstreams(gateway: Gateway) -> Sequence[UpstreamState]:
+    catalog, registry = gateway.outside.catalog, gateway.outside.registry
+    stale = set(catalog.stale)
+    return [
+        UpstreamState(
+            name=status.upstream,
+            transport=status.transport,
+            state="ok" if status.connected and status.upstream not in stale else "down",
+            mode=gateway.config.upstreams[status.upstream].mode,
+            tools=len(catalog.tools("tool", status.upstream)),
+            detail=status.last_error,
+        )
+        for status in registry.status()
+    ]
