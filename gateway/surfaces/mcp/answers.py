@@ -81,7 +81,7 @@ def relay(raw: bytes, method: str, *, modern: bool, mark: dict[str, Any] | None 
     add = b""
     # Names of members are ASCII, and an escaped ASCII letter is always written \\u00xx: without any of
     # these three the result has no member this front cares about, and need not be parsed.
-    if b"_meta" in raw or b"resultType" in raw or b"\\u00" in raw:
+    if b"_meta" in raw or b"resultType" in raw or (b"\\" in raw and b"\\u00" in raw):
         try:
             seen = _peek.decode(raw)
         except msgspec.MsgspecError:
@@ -107,6 +107,8 @@ def relay(raw: bytes, method: str, *, modern: bool, mark: dict[str, Any] | None 
 
 def _spliced(raw: bytes, add: bytes) -> bytes:
     """``raw`` with members added at the front of the object."""
+    if raw.startswith(b'{"'):
+        return b"".join((b"{", add, b",", raw[1:]))
     brace = raw.find(b"{")
     if brace < 0 or raw[:brace].strip():
         raise BadResult

@@ -39,7 +39,6 @@ from gateway.surfaces.mcp.view import Views
 
 logger = logging.getLogger("wardgate.mcp")
 
-PATH: Final = "/mcp"
 _ACCEPTED: Final = Reply(b"", 202)
 _NOTIFICATIONS: Final = frozenset({
     "notifications/initialized", "notifications/cancelled", "notifications/progress",
@@ -190,10 +189,10 @@ class McpSurface:
 
 def _endpoint(path: str) -> str | None:
     """The upstream a path names; ``None`` for the aggregate."""
-    if path == PATH or path == PATH + "/":
+    if path in ("/mcp", "/mcp/"):
         return None
-    prefix, _, upstream = path.partition("/mcp/")
-    if prefix or not upstream or "/" in upstream:
+    upstream = path[5:]
+    if not path.startswith("/mcp/") or "/" in upstream:
         raise Rejected("unknown_upstream")
     return upstream
 

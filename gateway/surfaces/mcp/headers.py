@@ -47,8 +47,15 @@ def check(heads: Heads, method: str, params: Mapping[str, Any], *, required: boo
     if said is None:
         if required and value is not None:
             raise Rejected("header_mismatch", "The Mcp-Name header is missing.")
-    elif decode(said) != value:
+    elif not _repeats(said, value):
         raise Rejected("header_mismatch", f"The Mcp-Name header does not match the body's '{key}'.")
+
+
+def _repeats(said: bytes, value: Any) -> bool:
+    # The common case first: a plain name, written as it is.
+    if isinstance(value, str) and value.isascii() and not said.startswith(_SENTINEL[0]):
+        return said == value.encode()
+    return bool(decode(said) == value)
 
 
 def decode(value: bytes) -> str | None:

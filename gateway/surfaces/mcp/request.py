@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway.model import Principal
@@ -18,46 +19,27 @@ from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_THREAD: Final = 128
+_RESERVED: Final = (protocol.PROTOCOL_PREFIX, protocol.VENDOR_PREFIX)
+_USUAL: Final = frozenset({protocol.META_VERSION, protocol.META_CAPABILITIES, protocol.META_CLIENT_INFO})
 
 
-class Request:
+class Request(msgspec.Struct, kw_only=True, eq=False):
     """A parsed, authenticated request. One per POST; nothing outlives its answer."""
 
-    __slots__ = (
-        "exchange", "headers", "heads", "id_json", "info", "meta", "method", "modern", "params", "parts",
-        "principal", "thread", "upstream", "view",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        *,
-        parts: Parts,
-        view: View,
-        info: UpstreamInfo,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        headers: Iterable[tuple[bytes, bytes]],
-        exchange: Exchange,
-        method: str,
-        params: dict[str, Any],
-        meta: dict[str, Any],
-        id_json: bytes,
-    ) -> None:
-        self.parts = parts  # taken once: a reload in between must not mix two configurations
-        self.view = view
-        self.info = info
-        self.principal = principal
-        self.upstream = upstream  # None on the aggregated endpoint
-        self.heads = heads
-        self.headers = headers
-        self.exchange = exchange
-        self.method = method
-        self.params = params
-        self.meta = meta
-        self.id_json = id_json
-        self.modern = True
-        self.thread = ""
+    parts: Parts  # taken once: a reload in between must not mix two configurations
+    view: View
+    info: UpstreamInfo
+    principal: Principal
+    upstream: str | None  # None on the aggregated endpoint
+    heads: Heads
+    headers: Iterable[tuple[bytes, bytes]]
+    exchange: Exchange
+    method: str
+    params: dict[str, Any]
+    meta: dict[str, Any]
+    id_json: bytes
+    modern: bool = True
+    thread: str = ""
 
     def traceparents(self) -> tuple[str, str]:
         """``(parent, HTTP parent)``: the body's context leads, and the header's is kept where they differ."""
@@ -73,6 +55,8 @@ class Request:
 
     def client_meta(self) -> bytes:
         """The caller's own ``_meta`` keys: not the protocol's, not the gateway's, not the trace's."""
+        if self.meta.keys() <= _USUAL:
+            return b""
         kept = {
             key: value
             for key, value in self.meta.items()
@@ -84,6 +68,3 @@ class Request:
         """The thread of work a modern client names itself; loop detection keys on it, limits never do."""
         value = self.meta.get(protocol.META_THREAD)
         return value if isinstance(value, str) and len(value) <= _MAX_THREAD else ""
-
-
-_RESERVED: Final = (protocol.PROTOCOL_PREFIX, protocol.VENDOR_PREFIX)

@@ -95,7 +95,7 @@ def check_content(heads: Heads, max_bytes: int) -> None:
     """The body must be plain JSON of a bounded size."""
     if not _is_json(heads.get(b"content-type", b"")):
         raise Rejected("invalid_request", "The Content-Type must be application/json.", status=415)
-    if heads.get(b"content-encoding", b"identity").lower() != b"identity":
+    if b"content-encoding" in heads and heads[b"content-encoding"].lower() != b"identity":
         # A few compressed bytes can unfold to gigabytes, and a second decoder is a second reader.
         raise Rejected("invalid_request", "Compressed request bodies are not accepted.", status=415)
     length = heads.get(b"content-length")
