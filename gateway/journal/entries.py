@@ -34,7 +34,7 @@ Phase = Literal["intent", "result", "in_doubt", "refused", "reconciled", "not_se
 MAX_DETAIL: Final = 1000  # characters
 
 
-class Intent(msgspec.Struct, frozen=True):
+class Intent(msgspec.Struct, frozen=True, gc=False):
     """A call that is about to happen, or one that was decided and refused."""
 
     at_ns: int
@@ -50,7 +50,7 @@ class Intent(msgspec.Struct, frozen=True):
         return self.action in ("allow", "modify")
 
 
-class End(msgspec.Struct, frozen=True):
+class End(msgspec.Struct, frozen=True, gc=False):
     """What became of a call."""
 
     at_ns: int
@@ -61,7 +61,7 @@ class End(msgspec.Struct, frozen=True):
     revisions: Revisions
 
 
-class Early(msgspec.Struct, frozen=True):
+class Early(msgspec.Struct, frozen=True, gc=False):
     """A request refused before it became a call."""
 
     at_ns: int
@@ -76,7 +76,7 @@ class Early(msgspec.Struct, frozen=True):
 Entry = Intent | End | Early
 
 
-class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True):
+class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a record of an intent or a refusal says besides its columns."""
 
     agent_ref: str  # snapshot of the principal
@@ -97,9 +97,10 @@ class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: tuple[str, ...] = ()
     memoised: int = 0
     elapsed_ns: int = 0
+    end: EndBody | None = None  # of a read that was answered before this was written
 
 
-class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True):
+class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the result policy said."""
 
     verdict: str
@@ -114,7 +115,9 @@ class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True):
     elapsed_ns: int = 0
 
 
-class EndBody(msgspec.Struct, frozen=True, omit_defaults=True):
+class EndBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a record of an outcome says besides its columns."""
+
     detail: str = ""
     started_ns: int = 0
     upstream_ns: int = 0
@@ -122,7 +125,9 @@ class EndBody(msgspec.Struct, frozen=True, omit_defaults=True):
     result: ResultSaid | None = None
 
 
-class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True):
+class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a record of a request says that never became a call."""
+
     surface: str
     in_force_ref: str
     agent_ref: str = ""
@@ -134,8 +139,10 @@ _INTENT: Final = (
     "target", "risk", "digest", "effect_key", "verdict", "action", "code", "args_mac", "payload", "body",
 )  # fmt: skip
 _END: Final = (
-    "call_id", "phase", "at_ns", "tenant", "effect_key", "code", "status", "result_mac", "payload", "body",
+    "call_id", "phase", "at_ns", "tenant", "effect_key", "status", "outcome_code", "result_mac", "payload",
+    "body",
 )  # fmt: skip
+_WHOLE: Final = (*_INTENT, "status", "outcome_code", "result_mac")
 _EARLY: Final = ("call_id", "phase", "at_ns", "tenant", "agent", "action", "code", "body")
 _PAYLOAD: Final = ("id", "key_id", "nonce", "ciphertext")
 
@@ -148,6 +155,7 @@ def _insert(table: Table, names: tuple[str, ...], verb: str = "INSERT") -> str:
 
 INSERT_INTENT: Final = _insert(records, _INTENT)
 INSERT_END: Final = _insert(records, _END)
+INSERT_WHOLE: Final = _insert(records, _WHOLE)
 INSERT_EARLY: Final = _insert(records, _EARLY)
 INSERT_PAYLOAD: Final = _insert(payloads, _PAYLOAD)
 INSERT_SNAPSHOT: Final = _insert(snapshots, ("ref", "json"), "INSERT OR IGNORE")
@@ -159,11 +167,12 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode  # equal con
 class Rows:
     """The rows of one batch, in the order in which they must be inserted."""
 
-    __slots__ = ("earlies", "ends", "intents", "payloads", "snapshots")
+    __slots__ = ("earlies", "ends", "intents", "payloads", "snapshots", "wholes")
 
     def __init__(self) -> None:
         self.snapshots: list[tuple[Any, ...]] = []
         self.intents: list[tuple[Any, ...]] = []
+        self.wholes: list[tuple[Any, ...]] = []
         self.ends: list[tuple[Any, ...]] = []
         self.earlies: list[tuple[Any, ...]] = []
         self.payloads: list[tuple[Any, ...]] = []
@@ -171,6 +180,7 @@ class Rows:
     def statements(self) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
         yield INSERT_SNAPSHOT, self.snapshots
         yield INSERT_INTENT, self.intents
+        yield INSERT_WHOLE, self.wholes
         yield INSERT_END, self.ends
         yield INSERT_EARLY, self.earlies
         yield INSERT_PAYLOAD, self.payloads
@@ -198,56 +208,88 @@ class Encoder:
         """Where the numbering of payloads goes on, should the clock have been set back."""
         self._last_payload = last
 
-    def add(self, entry: Entry, rows: Rows) -> None:
-        if type(entry) is Intent:
-            self._intent(entry, rows)
-        elif type(entry) is End:
-            self._end(entry, rows)
-        elif type(entry) is Early:
-            self._early(entry, rows)
+    def rows(self, entries: Iterable[Entry]) -> Rows:
+        """The rows of one batch."""
+        rows = Rows()
+        reads: dict[str, Intent] = {}  # whose answer may be in the same batch
+        for entry in entries:
+            if type(entry) is Intent:
+                if entry.happens and not entry.call.tool.writes:
+                    reads[entry.call.id] = entry
+                else:
+                    self._intent(entry, rows)
+            elif type(entry) is End:
+                intent = reads.pop(entry.call.id, None)
+                if intent is None:
+                    self._end(entry, rows)
+                else:
+                    self._whole(intent, entry, rows)
+            elif type(entry) is Early:
+                self._early(entry, rows)
+        for intent in reads.values():
+            self._intent(intent, rows)
+        return rows
 
     def _intent(self, entry: Intent, rows: Rows) -> None:
-        call, decision = entry.call, entry.decision
-        principal, tool, happens = call.principal, call.tool, entry.happens
         payload = None
         # The arguments of a read wait for its result: one sealed row instead of two.
-        if self._keep and (tool.writes or not happens):
-            payload = self._payload(entry.at_ns, call.id, "intent", b"{" + _arguments(call) + b"}", rows)
+        if self._keep and (entry.call.tool.writes or not entry.happens):
+            content = b"{" + _arguments(entry.call) + b"}"
+            payload = self._payload(entry.at_ns, entry.call.id, content, rows)
+        phase: Phase = "intent" if entry.happens else "refused"
+        rows.intents.append(self._decided(entry, phase, payload, None, rows))
+
+    def _end(self, entry: End, rows: Rows) -> None:
+        call = entry.call
+        status, outcome_code, mac, payload, body = self._became(entry, rows)
+        rows.ends.append((
+            call.id, phase_of(entry.outcome), entry.at_ns, call.principal.tenant, _effect_key(call),
+            status, outcome_code, mac, payload, _encode(body).decode(),
+        ))  # fmt: skip
+
+    def _whole(self, intent: Intent, end: End, rows: Rows) -> None:
+        status, outcome_code, mac, payload, body = self._became(end, rows)
+        decided = self._decided(intent, phase_of(end.outcome), payload, body, rows)
+        rows.wholes.append((*decided, status, outcome_code, mac))
+
+    def _decided(
+        self, entry: Intent, phase: Phase, payload: int | None, end: EndBody | None, rows: Rows
+    ) -> tuple[Any, ...]:
+        """The values of ``_INTENT``."""
+        call, decision = entry.call, entry.decision
+        principal, tool = call.principal, call.tool
         body = IntentBody(
             self._snapshot(principal, rows), self._snapshot(tool, rows),
             self._force(decision, entry.revisions, rows),
             call.surface, call.thread, call.received_ns, len(call.args_json), call.mode, call.traceparent,
             call.modified_from, entry.facts, decision.findings, decision.obligations, decision.notes,
-            decision.observed, decision.labels, decision.memoised, decision.elapsed_ns,
+            decision.observed, decision.labels, decision.memoised, decision.elapsed_ns, end,
         )  # fmt: skip
-        rows.intents.append((
-            call.id, "intent" if happens else "refused", entry.at_ns,
-            principal.tenant, principal.agent, principal.subject,
+        return (
+            call.id, phase, entry.at_ns, principal.tenant, principal.agent, principal.subject,
             _encode(principal.chain).decode() if principal.chain else None, call.session,
             tool.target, tool.manifest.risk, call.digest, _effect_key(call),
             decision.verdict, entry.action, entry.code or decision.code,
-            self._key.mac(call.id, "arguments", call.args_json), payload, _encode(body).decode(),
-        ))  # fmt: skip
+            self._key.mac(f"{call.id}/arguments", call.args_json), payload, _encode(body).decode(),
+        )  # fmt: skip
 
-    def _end(self, entry: End, rows: Rows) -> None:
-        call, outcome = entry.call, entry.outcome or _NOTHING_SENT
+    def _became(self, entry: End, rows: Rows) -> tuple[str, str | None, str | None, int | None, EndBody]:
+        """Status, outcome code, MAC of the result, payload and body of an outcome."""
+        call, outcome, result = entry.call, entry.outcome or _NOTHING_SENT, entry.result
         content = outcome.result_json or outcome.error_json
         which = "result" if outcome.result_json else "error"
+        members = [] if call.tool.writes else [_arguments(call)]
+        if content:
+            members.append(b'"%b":%b' % (which.encode(), content))
         payload = None
-        if self._keep and (content or not call.tool.writes):
-            members = [] if call.tool.writes else [_arguments(call)]
-            if content:
-                members.append(b'"%b":%b' % (which.encode(), content))
-            payload = self._payload(entry.at_ns, call.id, "end", b"{" + b",".join(members) + b"}", rows)
+        if self._keep and members:
+            payload = self._payload(entry.at_ns, call.id, b"{" + b",".join(members) + b"}", rows)
         body = EndBody(
             outcome.detail[:MAX_DETAIL], outcome.started_ns, outcome.upstream_ns, len(content),
-            self._said(entry.result, entry.revisions, rows) if entry.result else None,
+            self._said(result, entry.revisions, rows) if result else None,
         )  # fmt: skip
-        rows.ends.append((
-            call.id, phase_of(outcome), entry.at_ns, call.principal.tenant, _effect_key(call),
-            outcome.code or None, outcome.status,
-            self._key.mac(call.id, which, content) if content else None, payload, _encode(body).decode(),
-        ))  # fmt: skip
+        mac = self._key.mac(f"{call.id}/{which}", content) if content else None
+        return outcome.status, outcome.code or None, mac, payload, body
 
     def _said(self, result: Decision, revisions: Revisions, rows: Rows) -> ResultSaid:
         return ResultSaid(
@@ -269,10 +311,10 @@ class Encoder:
             principal.agent if principal else None, "block", entry.code, _encode(body).decode(),
         ))  # fmt: skip
 
-    def _payload(self, at_ns: int, call_id: str, which: str, content: bytes, rows: Rows) -> int:
-        self._last_payload = max(self._last_payload + 1, at_ns)
-        rows.payloads.append((self._last_payload, *self._key.seal(call_id, which, content)))
-        return self._last_payload
+    def _payload(self, at_ns: int, call_id: str, content: bytes, rows: Rows) -> int:
+        number = self._last_payload = max(self._last_payload + 1, at_ns)
+        rows.payloads.append((number, *self._key.seal(payload_name(call_id, number), content)))
+        return number
 
     def _snapshot(self, value: object, rows: Rows) -> str:
         known = self._objects.get(id(value))
@@ -306,8 +348,15 @@ class Encoder:
         return ref
 
 
-def phase_of(outcome: Outcome) -> Phase:
-    """A proven non-send has no effect; ``failed`` and every answer ends the call; the rest is in doubt."""
+def payload_name(call_id: str, number: int) -> str:
+    """What a payload is sealed to: it opens only in the place it was written for."""
+    return f"{call_id}/{number}"
+
+
+def phase_of(outcome: Outcome | None) -> Phase:
+    """How a record of this outcome is called; no outcome means that nothing was sent."""
+    if outcome is None:
+        return "not_sent"
     if outcome.status in ("in_doubt", "not_sent"):
         return outcome.status
     return "result"

@@ -115,7 +115,7 @@ def _mark_in_doubt(connection: Connection) -> int:
                     "phase": "in_doubt",
                     "at_ns": now,
                     "status": "in_doubt",
-                    "code": "in_doubt",
+                    "outcome_code": "in_doubt",
                     "body": '{"detail":"the gateway ended before the outcome was recorded"}',
                 }
                 for orphan in orphans

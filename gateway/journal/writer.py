@@ -13,26 +13,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy import Connection
 
 from gateway.errors import JournalError
-from gateway.journal.entries import Encoder, End, Entry, Rows
-from gateway.storage import control
+from gateway.journal.entries import Encoder, End, Entry
 from gateway.storage.database import Database
-from gateway.storage.tables import payloads
 
 logger = logging.getLogger(__name__)
 
 Waiting = tuple[Entry, "asyncio.Future[None] | None", int]
 """An entry, who waits for it to be on disk, and its size in bytes."""
 
-_LAST_PAYLOAD: Final = select(func.max(payloads.c.id))
+_LAST_PAYLOAD: Final = "SELECT coalesce(max(id), 0) FROM payloads"
+_PROBE: Final = "INSERT OR REPLACE INTO control (name, epoch) VALUES ('probe', unixepoch())"
 RETRY_S: Final = 0.5
 CHORES_S: Final = 60.0
 _MORE_CHORES_S: Final = 0.05
@@ -57,6 +56,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="wardgate-journal", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         # Written by the thread only, read anywhere.
         self.failing = False
         self.finished = 0
@@ -135,19 +135,20 @@ class Writer:
         return []
 
     def _commit(self, batch: Sequence[Waiting]) -> None:
-        rows = Rows()
-        connection = self._connected()
+        cursor = self._connected()
         try:
-            for entry, _, _ in batch:
-                self._encoder.add(entry, rows)
-            with connection.begin():
-                for statement, values in rows.statements():
-                    if values:
-                        connection.exec_driver_sql(statement, values)
-                if not batch:  # a probe must write: a full disk still reads
-                    control.bump(connection, control.PROBES)
-        except BaseException:  # the encoder believes its snapshots stored
-            self._encoder.forget()
+            rows = self._encoder.rows(entry for entry, _, _ in batch)
+            cursor.execute("BEGIN IMMEDIATE")
+            for statement, values in rows.statements():
+                if values:
+                    cursor.executemany(statement, values)
+            if not batch:  # a probe must write: a full disk still reads
+                cursor.execute(_PROBE)
+            cursor.execute("COMMIT")
+        except BaseException:  # whatever it was, nothing of this batch is stored
+            self._encoder.forget()  # … nor are the snapshots it believes stored
+            if cursor.connection.in_transaction:
+                cursor.execute("ROLLBACK")
             raise
 
     def _failed(self, batch: list[Waiting], error: Exception) -> list[Waiting]:
@@ -189,18 +190,19 @@ class Writer:
             logger.warning("journal housekeeping failed: %s", error)
             return False
 
-    def _connected(self) -> Connection:
-        if self._connection is None:
+    def _connected(self) -> sqlite3.Cursor:
+        """The driver's own cursor: SQLAlchemy's execution costs 150 µs more for a batch of one."""
+        if self._cursor is None:
             self._connection = self._database.connect_writing()
-            last = self._connection.execute(_LAST_PAYLOAD).scalar() or 0
-            self._connection.rollback()
-            self._encoder.payloads_after(last)
-        return self._connection
+            cursor: sqlite3.Cursor = self._connection.connection.cursor()  # type: ignore[assignment]  # SQLite
+            self._encoder.payloads_after(cursor.execute(_LAST_PAYLOAD).fetchone()[0])
+            self._cursor = cursor
+        return self._cursor
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._cursor = None
 
 
 def _resolve(waiters: list[asyncio.Future[None]], error: JournalError | None) -> None:
@@ -215,6 +217,6 @@ def _resolve(waiters: list[asyncio.Future[None]], error: JournalError | None) ->
 
 def _is_the_database(error: Exception) -> bool:
     """Whether the disk or the file is at fault rather than one record."""
-    return isinstance(error, DatabaseError) and not isinstance(
-        error, IntegrityError | ProgrammingError | DataError
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
     )
