@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from gateway.cli.policy import folder_of
 from gateway.cli.findings import Finding, ok, problem, warning
+from gateway.cli.policy import folder_of
 from gateway.errors import ConfigError, Refused, UpstreamError
 
 if TYPE_CHECKING:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.output import DEFAULT_CONFIG, FOUND_SOMETHING, AsJson, ConfigPath, print_json, print_table, say
+from gateway.cli.output import (
+    DEFAULT_CONFIG,
+    FOUND_SOMETHING,
+    AsJson,
+    ConfigPath,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from gateway.config import Config

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcp import Client
 
 DECISION: Final = "dev.wardgate/decision"
+REDACTED: Final = "[redacted"  # what the gateway puts in place of a value
 _ESCALATED: Final = ("approval_needed", "approvals_not_configured")
 
 
@@ -88,7 +89,7 @@ async def _played(client: Client, step: Step) -> Played:
     text = "\n".join(getattr(block, "text", "") for block in result.content)
     said: dict[str, Any] = (result.meta or {}).get(DECISION) or {}
     if not result.is_error:
-        outcome = "redacted" if step.outcome == "redacted" else "allowed"
+        outcome = "redacted" if REDACTED in text else "allowed"
         return Played(step=step, outcome=outcome, code="", reason="", remedy="", text=text)
     if not said:
         return Played(step=step, outcome="failed", code="", reason=text, remedy="", text=text)
@@ -97,7 +98,7 @@ async def _played(client: Client, step: Step) -> Played:
         step=step,
         outcome="escalated" if code in _ESCALATED else "denied",
         code=code,
-        reason=text.partition("\n")[0],
+        reason=text.partition("\n")[0].removesuffix(said.get("remedy") or "").strip(),
         remedy=said.get("remedy") or "",
         text=text,
     )

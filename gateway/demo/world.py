@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,17 +21,18 @@ from gateway.demo import gitserver
 from gateway.demo.gitserver import Unavailable
 
 AGENTS: Final = {
-    "finance-bot": "finance-team@example.com",
-    "support-bot": "support-team@example.com",
-    "dev-bot": "platform-team@example.com",
+    "finance-bot": {"owner": "finance-team@example.com", "labels": ["accounting"]},
+    "support-bot": {"owner": "support-team@example.com", "labels": ["support"]},
+    "dev-bot": {"owner": "platform-team@example.com", "labels": ["developer"]},
 }
 
 CONFIG: Final = """\
-# The demo's gateway: the strict pack, enforced, in front of a small office and a git repository.
+# The demo's gateway: the strict pack and the company's own policies over it, enforced, in front of a small
+# office and a git repository.
 mode: enforce
 server: {{port: 0, admin_port: 0}}
 storage: {{path: wardgate.db, key_file: wardgate.key}}
-policy: {{path: policies}}
+policy: {{pack: strict, path: policies}}
 telemetry: {{log_level: warning}}
 
 upstreams:
@@ -42,7 +44,7 @@ upstreams:
       get_customer: {{risk: read, domain: customers, confidentiality: 2}}
       update_customer: {{risk: reversible, effects: [write], domain: customers}}
       delete_customer: {{risk: irreversible, effects: [write, delete], domain: customers}}
-      export_customers: {{risk: irreversible, effects: [export], domain: customers, confidentiality: 3}}
+      export_customers: {{risk: irreversible, effects: [bulk], domain: customers, confidentiality: 3}}
       send_mail: {{risk: irreversible, effects: [egress], domain: mail, sensitive: [/body]}}
       pay_invoice:
         risk: irreversible
@@ -110,25 +112,33 @@ class World:
         )
         self.office_url = office["url"]
         self._configure(python)
-        for agent in AGENTS:
-            self.keys[agent] = json.loads(self.wardgate("keys", "new", "--agent", agent, "--json"))["key"]
-        operator = self.wardgate("keys", "new", "--operator", "you", "--role", "operator", "--json")
-        self.operator_key = json.loads(operator)["key"]
+        self._issue_keys()
         gateway = self._start("gateway", "-m", "gateway.cli", "serve", "--config", str(self.config), "--json")
         self.agents_url, self.admin_url = gateway["agents"], gateway["admin"]
 
     def _configure(self, git_python: Path) -> None:
-        import shutil
-
-        from gateway.policy.library import library_path
         from gateway.storage.crypto import new_key
 
         git = [str(git_python), "-m", "mcp_server_git", "--repository", str(self.repository)]
-        agents = "".join(f"  {name}: {{owner: {owner}}}\n" for name, owner in AGENTS.items())
+        agents = "".join(f"  {name}: {json.dumps(about)}\n" for name, about in AGENTS.items())
         self.config.write_text(CONFIG.format(office=self.office_url, git=json.dumps(git), agents=agents))
-        shutil.copytree(library_path() / "packs" / "strict", self.folder / "policies")
+        shutil.copytree(Path(__file__).with_name("policies"), self.folder / "policies")
         with os.fdopen(os.open(self.folder / "wardgate.key", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write(new_key())
+
+    def _issue_keys(self) -> None:
+        """What 'wardgate keys new' does, for all at once."""
+        from gateway.identity import keys
+        from gateway.storage.credentials import Credentials
+        from gateway.storage.database import Database
+
+        with Database(self.folder / "wardgate.db").open() as database:
+            store = Credentials(database)
+            for agent in AGENTS:
+                minted = keys.mint(store, kind="agent", tenant="default", name=agent)
+                self.keys[agent] = minted.token
+            you = keys.mint(store, kind="operator", tenant="default", name="you", role="operator")
+            self.operator_key = you.token
 
     def _start(self, name: str, *arguments: str, timeout: float = 30.0) -> dict[str, Any]:
         """Start a part and wait for the one line of JSON with which it says where it listens."""
