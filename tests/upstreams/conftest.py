@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
 from gateway import strictjson
 from gateway.config import UpstreamConfig
@@ -21,6 +22,8 @@ from gateway.model import Call, Kind, Manifest, Principal, Tool
 from gateway.upstreams.registry import UpstreamRegistry
 
 SERVERS = Path(__file__).parent / "servers"
+
+DONE = b'{"content":[{"type":"text","text":"done"}]}'
 
 Answer = Callable[["Exchange"], Awaitable[None]]
 
@@ -56,7 +59,22 @@ class Exchange:
         )
 
     async def result(self, result: bytes, extra: bytes = b"") -> None:
-        await self.json(b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (self.id, result), extra=extra)
+        await self.json(self.answered(result), extra=extra)
+
+    def answered(self, result: bytes = DONE) -> bytes:
+        """The message that answers this request."""
+        return b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (self.id, result)
+
+    async def stream(self, *messages: bytes, end: bool = True) -> None:
+        """Answer with an event stream; without ``end`` it is left open."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+        await self.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        await self.events(*messages, end=end)
+
+    async def events(self, *messages: bytes, end: bool = True) -> None:
+        """More of a stream that was left open."""
+        body = b"".join(b"event: message\r\ndata: %b\r\n\r\n" % each for each in messages)
+        await self.send(b"%x\r\n%b\r\n%b" % (len(body), body, b"0\r\n\r\n" if end else b""))
 
     async def discover(self) -> bool:
         """Answer ``server/discover`` as a modern server; true when that is what was asked."""
@@ -120,6 +138,12 @@ class RawServer:
                 writer.close()
 
 
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The loop the gateway runs on; its transports differ from those of the standard library."""
+    return uvloop.EventLoopPolicy()
+
+
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Awaitable[RawServer]]]:
     """``await serve(answer)``: a raw server that calls ``answer(exchange)`` for each request."""
@@ -134,6 +158,26 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[RawServer]]]:
     yield start
     for server in running:
         await server.stop()
+
+
+@pytest.fixture
+def modern() -> Callable[[Answer], Answer]:
+    """``modern(answer)``: a modern server that answers discovery itself and leaves calls to ``answer``."""
+
+    def server(answer: Answer) -> Answer:
+        async def serve(exchange: Exchange) -> None:
+            if not await exchange.discover():
+                await answer(exchange)
+
+        return serve
+
+    return server
+
+
+@pytest.fixture
+def at_url() -> Callable[..., UpstreamConfig]:
+    """``at_url(server)``: the configuration of a running server."""
+    return lambda server, **more: UpstreamConfig(url=server.url, **more)
 
 
 @pytest.fixture

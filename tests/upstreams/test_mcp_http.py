@@ -5,51 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import gateway.upstreams as package
 from gateway.config import UpstreamConfig
-from gateway.errors import UpstreamError
 
 DONE = b'{"content":[{"type":"text","text":"done"}]}'
-
-
-def up_of(server: Any, **more: Any) -> UpstreamConfig:
-    return UpstreamConfig(url=server.url, **more)
-
-
-def modern(answer: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-    """A modern server that answers discovery and leaves calls to ``answer``."""
-
-    async def serve(exchange: Any) -> None:
-        if not await exchange.discover():
-            await answer(exchange)
-
-    return serve
-
-
-def events(*data: bytes) -> bytes:
-    return b"".join(b"event: message\r\ndata: %b\r\n\r\n" % each for each in data)
-
-
-async def stream(exchange: Any, *data: bytes, end: bool = True) -> None:
-    body = events(*data)
-    await exchange.send(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n%b" % (len(body), body, b"0\r\n\r\n" if end else b"")
-    )
-
-
-def answered(exchange: Any, result: bytes = DONE) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (exchange.id, result)
-
-
-# ------------------------------------------------------------------------------------------- modern
 
 
 async def test_a_modern_server_of_the_official_sdk_answers(
@@ -81,14 +44,16 @@ async def test_a_modern_server_of_the_official_sdk_answers(
     assert [each["uri"] for each in await up.definitions("up", "resource")] == ["test://static"]
 
 
-async def test_arguments_and_result_pass_byte_for_byte(registry: Any, serve: Any, call: Any) -> None:
+async def test_arguments_and_result_pass_byte_for_byte(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
+) -> None:
     odd = b'{"content":[], "x":1.0, "big":12345678901234567890,"\\u00e9":"\\/" ,"unknown":{"a":[null]}}'
 
     async def answer(exchange: Any) -> None:
         await exchange.result(odd)
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     asked = call(args={"b": [1, 2.5, None], "a": "é", "id": 9007199254740993})
     outcome = await up.execute(asked, None)
     assert outcome.result_json == odd
@@ -96,13 +61,13 @@ async def test_arguments_and_result_pass_byte_for_byte(registry: Any, serve: Any
 
 
 async def test_a_request_says_its_version_method_and_name_in_headers_and_meta(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
     async def answer(exchange: Any) -> None:
         await exchange.result(DONE)
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server, headers={"Authorization": "Bearer for-the-upstream"}))
+    up = registry(up=at_url(server, headers={"Authorization": "Bearer for-the-upstream"}))
     schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
     definition = json.dumps({"name": "evil", "inputSchema": schema}).encode()
     evil = 'a\r\nTransfer-Encoding: chunked\r\n\r\n{"'
@@ -155,13 +120,22 @@ async def test_a_request_says_its_version_method_and_name_in_headers_and_meta(
     ],
 )
 async def test_each_kind_becomes_its_own_method(
-    registry: Any, serve: Any, call: Any, kind: Any, name: str, args: Any, method: str, params: Any
+    registry: Any,
+    serve: Any,
+    call: Any,
+    kind: Any,
+    name: str,
+    args: Any,
+    method: str,
+    params: Any,
+    modern: Any,
+    at_url: Any,
 ) -> None:
     async def answer(exchange: Any) -> None:
         await exchange.result(b"{}")
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     assert (await up.execute(call(kind=kind, name=name, args=args), None)).status == "ok"
     sent = json.loads(server.exchanges[-1].body)
     assert sent["params"].pop("_meta").keys() == {
@@ -171,7 +145,7 @@ async def test_each_kind_becomes_its_own_method(
 
 
 async def test_notifications_come_in_order_and_before_the_answer(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
     async def answer(exchange: Any) -> None:
         notes = [
@@ -180,10 +154,10 @@ async def test_notifications_come_in_order_and_before_the_answer(
             for n in range(50)
         ]
         changed = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
-        await stream(exchange, *notes, changed, answered(exchange))
+        await exchange.stream(*notes, changed, exchange.answered())
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     seen: list[int] = []
     changed: list[str] = []
     up.on_list_changed = changed.append
@@ -200,15 +174,15 @@ async def test_notifications_come_in_order_and_before_the_answer(
 
 
 async def test_a_stream_that_goes_on_after_the_answer_costs_its_connection_only(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
     async def answer(exchange: Any) -> None:
-        await stream(exchange, answered(exchange), end=False)
+        await exchange.stream(exchange.answered(), end=False)
         for _ in range(10_000):
             await exchange.send(b"400\r\n" + b":" * 0x400 + b"\r\n")
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     for _ in range(3):
         assert (await up.execute(call(), None)).status == "ok"
     await asyncio.sleep(0.1)
@@ -218,7 +192,7 @@ async def test_a_stream_that_goes_on_after_the_answer_costs_its_connection_only(
 BAD_ANSWERS: dict[str, Callable[[Any], Awaitable[None]]] = {
     "no JSON": lambda x: x.json(b"<html>"),
     "no JSON-RPC": lambda x: x.json(b'{"result":{}}'),
-    "a batch": lambda x: x.json(b"[%b]" % answered(x)),
+    "a batch": lambda x: x.json(b"[%b]" % x.answered()),
     "another id": lambda x: x.json(b'{"jsonrpc":"2.0","id":%d,"result":{}}' % (x.id + 1)),
     "the id as text": lambda x: x.json(b'{"jsonrpc":"2.0","id":"%d","result":{}}' % x.id),
     "no id": lambda x: x.json(b'{"jsonrpc":"2.0","result":{}}'),
@@ -231,7 +205,7 @@ BAD_ANSWERS: dict[str, Callable[[Any], Awaitable[None]]] = {
     "NaN": lambda x: x.result(b'{"a":NaN}'),
     "bytes that are not UTF-8": lambda x: x.result(b'{"a":"\xff"}'),
     "nesting without end": lambda x: x.result(b'{"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}"),
-    "cut JSON": lambda x: x.json(answered(x)[:-1]),
+    "cut JSON": lambda x: x.json(x.answered()[:-1]),
     "another media type": lambda x: x.send(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n"
     ),
@@ -239,24 +213,24 @@ BAD_ANSWERS: dict[str, Callable[[Any], Awaitable[None]]] = {
     "a redirect": lambda x: x.send(b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"),
     "a server error": lambda x: x.json(b"{}", status="500 Oops"),
     "request time-out": lambda x: x.json(b"{}", status="408 Request Timeout"),
-    "an event that is no message": lambda x: stream(x, b"hello"),
-    "an answer to another request in a stream": lambda x: stream(
-        x, b'{"jsonrpc":"2.0","id":%d,"result":{}}' % (x.id + 5)
+    "an event that is no message": lambda x: x.stream(b"hello"),
+    "an answer to another request in a stream": lambda x: x.stream(
+        b'{"jsonrpc":"2.0","id":%d,"result":{}}' % (x.id + 5)
     ),
-    "a huge notification": lambda x: stream(
-        x, b'{"jsonrpc":"2.0","method":"notifications/message","params":"%b"}' % (b"x" * 100_000)
+    "a huge notification": lambda x: x.stream(
+        b'{"jsonrpc":"2.0","method":"notifications/message","params":"%b"}' % (b"x" * 100_000)
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 async def test_an_answer_that_is_none_leaves_the_call_in_doubt(
-    registry: Any, serve: Any, call: Any, name: str
+    registry: Any, serve: Any, call: Any, name: str, modern: Any, at_url: Any
 ) -> None:
     server = await serve(modern(BAD_ANSWERS[name]))
-    up = registry(up=up_of(server), result_bytes=50_000)
+    up = registry(up=at_url(server), result_bytes=50_000)
     if name == "nesting without end":
-        up = registry(up=up_of(server), result_bytes=500_000)
+        up = registry(up=at_url(server), result_bytes=500_000)
     outcome = await up.execute(call(), None)
     assert (outcome.status, outcome.code) == ("in_doubt", "upstream_bad_answer"), outcome
     assert outcome.result_json == outcome.error_json == b""
@@ -264,22 +238,24 @@ async def test_an_answer_that_is_none_leaves_the_call_in_doubt(
 
 
 async def test_a_stream_that_ends_without_an_answer_leaves_doubt(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
-    server = await serve(modern(lambda x: stream(x, b'{"jsonrpc":"2.0","method":"n"}')))
-    outcome = await registry(up=up_of(server)).execute(call(), None)
+    server = await serve(modern(lambda x: x.stream(b'{"jsonrpc":"2.0","method":"n"}')))
+    outcome = await registry(up=at_url(server)).execute(call(), None)
     assert (outcome.status, outcome.code) == ("in_doubt", "upstream_lost")
 
 
-async def test_a_call_never_waits_beyond_its_deadline(registry: Any, serve: Any, call: Any) -> None:
+async def test_a_call_never_waits_beyond_its_deadline(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
+) -> None:
     async def drip(exchange: Any) -> None:
-        await stream(exchange, b'{"jsonrpc":"2.0","method":"n"}', end=False)
+        await exchange.stream(b'{"jsonrpc":"2.0","method":"n"}', end=False)
         while True:
             await asyncio.sleep(0.02)
             await exchange.send(b"3\r\n: \n\r\n")
 
     server = await serve(modern(drip))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     await up.start()
     outcome = await up.execute(call(deadline_s=0.3), None)
     assert (outcome.status, outcome.code) == ("in_doubt", "upstream_timeout")
@@ -288,14 +264,14 @@ async def test_a_call_never_waits_beyond_its_deadline(registry: Any, serve: Any,
 
 @pytest.mark.parametrize("how", ["json", "stream"])
 async def test_a_result_beyond_the_limit_is_withheld_and_not_in_doubt(
-    registry: Any, serve: Any, call: Any, how: str
+    registry: Any, serve: Any, call: Any, how: str, modern: Any, at_url: Any
 ) -> None:
     async def answer(exchange: Any) -> None:
         result = b'{"content":"%b"}' % (b"x" * int(json.loads(exchange.body)["params"]["arguments"]["size"]))
-        await (exchange.result(result) if how == "json" else stream(exchange, answered(exchange, result)))
+        await (exchange.result(result) if how == "json" else exchange.stream(exchange.answered(result)))
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server), result_bytes=50_000)
+    up = registry(up=at_url(server), result_bytes=50_000)
     assert (await up.execute(call(args={"size": 49_000}), None)).status == "ok"
     for size in (50_000, 500_000):
         outcome = await up.execute(call(args={"size": size}), None)
@@ -304,10 +280,10 @@ async def test_a_result_beyond_the_limit_is_withheld_and_not_in_doubt(
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "429 Too Many", "413 Too Large"])
 async def test_a_refusal_over_http_says_that_nothing_was_done(
-    registry: Any, serve: Any, call: Any, status: str
+    registry: Any, serve: Any, call: Any, status: str, modern: Any, at_url: Any
 ) -> None:
     server = await serve(modern(lambda x: x.json(b"{}", status=status)))
-    outcome = await registry(up=up_of(server)).execute(call(), None)
+    outcome = await registry(up=at_url(server)).execute(call(), None)
     assert (outcome.status, outcome.code, outcome.detail) == (
         "failed",
         "upstream_error",
@@ -315,7 +291,9 @@ async def test_a_refusal_over_http_says_that_nothing_was_done(
     )
 
 
-async def test_an_error_of_the_upstream_is_relayed_as_it_is(registry: Any, serve: Any, call: Any) -> None:
+async def test_an_error_of_the_upstream_is_relayed_as_it_is(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
+) -> None:
     error = b'{"code":-32602,"message":"Unknown tool","data":{"a":[1]}}'
 
     async def answer(exchange: Any) -> None:
@@ -323,7 +301,7 @@ async def test_an_error_of_the_upstream_is_relayed_as_it_is(registry: Any, serve
         await exchange.json(b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (exchange.id, error), status=status)
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server))
+    up = registry(up=at_url(server))
     for name in ("echo", "bad"):
         outcome = await up.execute(call(name=name), None)
         assert (outcome.status, outcome.error_json) == ("rpc_error", error)
@@ -333,10 +311,10 @@ async def test_an_error_of_the_upstream_is_relayed_as_it_is(registry: Any, serve
 
 
 async def test_a_question_back_is_a_refusal_while_no_capability_is_declared(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
     server = await serve(modern(lambda x: x.result(b'{"resultType":"input_required","inputRequests":{}}')))
-    outcome = await registry(up=up_of(server)).execute(call(), None)
+    outcome = await registry(up=at_url(server)).execute(call(), None)
     assert (outcome.status, outcome.code) == ("failed", "upstream_error")
     assert "input_required" in outcome.detail
 
@@ -349,291 +327,29 @@ async def test_an_upstream_that_is_down_was_not_sent_anything(registry: Any, cal
     assert not up.status()[0].connected and up.status()[0].last_error
 
 
-async def test_a_hanging_discovery_is_not_sent_and_not_in_doubt(registry: Any, serve: Any, call: Any) -> None:
+async def test_a_hanging_discovery_is_not_sent_and_not_in_doubt(
+    registry: Any, serve: Any, call: Any, at_url: Any
+) -> None:
     async def hang(exchange: Any) -> None:
         await asyncio.sleep(5)
 
     server = await serve(hang)
-    outcome = await registry(up=up_of(server)).execute(call(deadline_s=0.2), None)
+    outcome = await registry(up=at_url(server)).execute(call(deadline_s=0.2), None)
     assert (outcome.status, outcome.code) == ("not_sent", "upstream_unavailable")
     assert "tools/call" not in server.methods()
 
 
 async def test_200_calls_at_once_are_each_answered_with_their_own_result(
-    registry: Any, serve: Any, call: Any
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any
 ) -> None:
     async def answer(exchange: Any) -> None:
         number = json.loads(exchange.body)["params"]["arguments"]["n"]
         await asyncio.sleep(number % 7 / 1000)
         result = b'{"n":%d}' % number
-        await (stream(exchange, answered(exchange, result)) if number % 2 else exchange.result(result))
+        await (exchange.stream(exchange.answered(result)) if number % 2 else exchange.result(result))
 
     server = await serve(modern(answer))
-    up = registry(up=up_of(server, connections=16))
+    up = registry(up=at_url(server, connections=16))
     outcomes = await asyncio.gather(*(up.execute(call(args={"n": n}), None) for n in range(200)))
     assert [json.loads(each.result_json)["n"] for each in outcomes] == list(range(200))
     assert server.peak <= 16
-
-
-# ------------------------------------------------------------------------------------------- legacy
-
-
-class Legacy:
-    """A server of 2025-11-25 with sessions."""
-
-    def __init__(self, calls: Callable[[Any], Awaitable[None]] | None = None) -> None:
-        self.sessions: set[str] = set()
-        self.ended: list[str] = []
-        self.calls = calls
-
-    async def __call__(self, exchange: Any) -> None:
-        session = exchange.header("mcp-session-id")
-        if exchange.head.startswith(b"DELETE"):
-            self.ended.append(session)
-            self.sessions.discard(session)
-            await exchange.json(b"")
-        elif exchange.method == "initialize":
-            name = f"s{len(self.sessions) + len(self.ended)}-{exchange.id}"
-            self.sessions.add(name)
-            await exchange.result(
-                b'{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},'
-                b'"serverInfo":{"name":"legacy","version":"1"}}',
-                extra=b"mcp-session-id: %b\r\n" % name.encode(),
-            )
-        elif session is None:
-            await exchange.json(
-                b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Missing session ID"}}',
-                status="400 Bad Request",
-            )
-        elif session not in self.sessions:
-            await exchange.json(
-                b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found"}}',
-                status="404 Not Found",
-            )
-        elif exchange.id == 0 or not exchange.method:
-            await exchange.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        elif self.calls is not None:
-            await self.calls(exchange)
-        else:
-            await exchange.result(b'{"session":"%b"}' % session.encode())
-
-
-async def test_each_principal_has_a_legacy_session_of_its_own(
-    registry: Any, serve: Any, call: Any, principal: Any
-) -> None:
-    legacy = Legacy()
-    server = await serve(legacy)
-    up = registry(up=up_of(server))
-    who = [principal("a"), principal("b"), principal("a"), principal("a", subject="user")]
-    outcomes = await asyncio.gather(*(up.execute(call(who=each), None) for each in who))
-    sessions = [json.loads(each.result_json)["session"] for each in outcomes]
-    assert sessions[0] == sessions[2]
-    assert len(set(sessions)) == 3
-    assert up.info("up").version == "2025-11-25"
-    sent = server.exchanges[-1]
-    assert sent.header("mcp-protocol-version") == "2025-11-25"
-    assert b"io.modelcontextprotocol" not in sent.body
-    assert server.methods().count("notifications/initialized") == server.methods().count("initialize")
-    await up.close()
-    assert not legacy.sessions, "every session was ended with DELETE"
-
-
-async def test_a_lost_session_is_opened_again_and_the_call_made_once(
-    registry: Any, serve: Any, call: Any
-) -> None:
-    legacy = Legacy()
-    server = await serve(legacy)
-    up = registry(up=up_of(server))
-    first = await up.execute(call(), None)
-    legacy.sessions.clear()
-    second = await up.execute(call(), None)
-    assert second.status == "ok"
-    assert first.result_json != second.result_json
-    assert server.methods().count("tools/call") == 3, "one of them was refused before it was looked at"
-
-
-async def test_a_server_that_loses_every_session_is_not_tried_for_ever(
-    registry: Any, serve: Any, call: Any
-) -> None:
-    class Forgetful(Legacy):
-        async def __call__(self, exchange: Any) -> None:
-            if exchange.method == "tools/call":
-                self.sessions.clear()
-            await super().__call__(exchange)
-
-    server = await serve(Forgetful())
-    outcome = await registry(up=up_of(server)).execute(call(), None)
-    assert (outcome.status, outcome.code) == ("failed", "upstream_error")
-    assert server.methods().count("tools/call") == 2
-
-
-async def test_what_a_legacy_server_asks_of_the_client_is_refused(
-    registry: Any, serve: Any, call: Any
-) -> None:
-    replies: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def ask(exchange: Any) -> None:
-        if b'"error"' in exchange.body:
-            await replies.put(exchange.body)
-            await exchange.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-            return
-        body = events(b'{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}')
-        await exchange.send(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"%x\r\n%b\r\n" % (len(body), body)
-        )
-        refused = await replies.get()
-        body = events(answered(exchange, b'{"refused":%b}' % refused))
-        await exchange.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
-
-    class Asking(Legacy):
-        async def __call__(self, exchange: Any) -> None:
-            if b'"error"' in exchange.body:
-                await ask(exchange)
-            else:
-                await super().__call__(exchange)
-
-    server = await serve(Asking(ask))
-    outcome = await registry(up=up_of(server)).execute(call(), None)
-    refused = json.loads(outcome.result_json)["refused"]
-    assert (refused["id"], refused["error"]["code"]) == ("q", -32601)
-
-
-async def test_a_server_that_changes_its_era_is_asked_again(registry: Any, serve: Any, call: Any) -> None:
-    legacy = Legacy()
-
-    async def done(exchange: Any) -> None:
-        await exchange.result(DONE)
-
-    now: list[Callable[[Any], Awaitable[None]]] = [legacy]
-
-    async def changing(exchange: Any) -> None:
-        await now[0](exchange)
-
-    server = await serve(changing)
-    up = registry(up=up_of(server))
-    assert (await up.execute(call(), None)).status == "ok"
-    assert up.info("up").era == "legacy"
-
-    async def modern_only(exchange: Any) -> None:
-        if exchange.header("mcp-protocol-version") != "2026-07-28":
-            await exchange.json(
-                b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32022,"message":"Unsupported",'
-                b'"data":{"supported":["2026-07-28"]}}}' % exchange.id,
-                status="400 Bad Request",
-            )
-        elif not await exchange.discover():
-            await done(exchange)
-
-    now[0] = modern_only
-    assert (await up.execute(call(), None)).status == "rpc_error"
-    assert (await up.execute(call(), None)).status == "ok"
-    assert up.info("up").era == "modern"
-
-    now[0] = legacy
-    legacy.sessions.clear()
-    assert (await up.execute(call(), None)).status == "rpc_error"
-    assert (await up.execute(call(), None)).status == "ok"
-    assert up.info("up").era == "legacy"
-
-
-async def test_one_agents_bad_request_ends_nobodys_session(
-    registry: Any, serve: Any, call: Any, principal: Any
-) -> None:
-    async def calls(exchange: Any) -> None:
-        if exchange.header("mcp-session-id") and b'"bad"' in exchange.body:
-            await exchange.json(b"{}", status="400 Bad Request")
-        else:
-            await exchange.result(b'{"session":"%b"}' % exchange.header("mcp-session-id").encode())
-
-    server = await serve(Legacy(calls))
-    up = registry(up=up_of(server))
-    before = await up.execute(call(who=principal("a")), None)
-    assert (await up.execute(call(name="bad", who=principal("b")), None)).status == "failed"
-    after = await up.execute(call(who=principal("a")), None)
-    assert before.result_json == after.result_json
-
-
-@pytest.mark.parametrize("version", ["2024-11-05", "2099-01-01"])
-async def test_a_version_that_is_not_spoken_here_is_not_called(
-    registry: Any, serve: Any, call: Any, version: str
-) -> None:
-    async def answer(exchange: Any) -> None:
-        await exchange.result(b'{"protocolVersion":"%b","capabilities":{}}' % version.encode())
-
-    server = await serve(answer)
-    outcome = await registry(up=up_of(server)).execute(call(), None)
-    assert (outcome.status, outcome.code) == ("not_sent", "upstream_unavailable")
-    assert "tools/call" not in server.methods()
-
-
-async def test_a_session_id_that_would_break_a_header_is_refused(
-    registry: Any, serve: Any, call: Any
-) -> None:
-    async def answer(exchange: Any) -> None:
-        await exchange.result(
-            b'{"protocolVersion":"2025-11-25","capabilities":{}}', extra=b"mcp-session-id: a\x80b\r\n"
-        )
-
-    server = await serve(answer)
-    outcome = await registry(up=up_of(server)).execute(call(), None)
-    assert outcome.status == "not_sent"
-
-
-# ---------------------------------------------------------------------------------- lists, life
-
-
-async def test_pages_are_put_together(registry: Any, serve: Any) -> None:
-    async def answer(exchange: Any) -> None:
-        page = int(json.loads(exchange.body)["params"].get("cursor", "0"))
-        more = b',"nextCursor":"%d"' % (page + 1) if page < 4 else b""
-        await exchange.result(b'{"tools":[{"name":"t%d"}]%b}' % (page, more))
-
-    server = await serve(modern(answer))
-    found = await registry(up=up_of(server)).definitions("up", "tool")
-    assert [each["name"] for each in found] == [f"t{n}" for n in range(5)]
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        b'{"tools":[],"nextCursor":"same"}',
-        b'{"tools":{}}',
-        b'{"tools":[1]}',
-        b'{"tools":[],"nextCursor":5}',
-        b'{"tools":[%b]}' % b",".join([b'{"name":"t"}'] * 20_001),
-    ],
-)
-async def test_a_list_that_does_not_end_or_is_none_is_refused(registry: Any, serve: Any, page: bytes) -> None:
-    server = await serve(modern(lambda x: x.result(page)))
-    with pytest.raises(UpstreamError) as caught:
-        await registry(up=up_of(server)).definitions("up", "tool")
-    assert caught.value.code == "upstream_bad_answer"
-    assert len(server.exchanges) <= 3
-
-
-async def test_closing_lets_calls_finish_and_takes_no_new_ones(registry: Any, serve: Any, call: Any) -> None:
-    async def slow(exchange: Any) -> None:
-        await asyncio.sleep(0.3)
-        await exchange.result(DONE)
-
-    server = await serve(modern(slow))
-    up = registry(up=up_of(server))
-    under_way = asyncio.create_task(up.execute(call(), None))
-    await asyncio.sleep(0.1)
-    closing = asyncio.create_task(up.close(drain_s=5))
-    await asyncio.sleep(0.05)
-    refused = await up.execute(call(), None)
-    assert (refused.status, refused.code) == ("not_sent", "shutting_down")
-    assert (await under_way).status == "ok"
-    await closing
-
-
-def test_no_call_leaves_by_another_way() -> None:
-    """Every socket and process of the package is opened in one of two files."""
-    opening = re.compile(
-        r"create_connection|open_connection|subprocess_exec|httpx|aiohttp|urlopen|socket\.socket"
-    )
-    folder = Path(package.__file__).parent
-    found = {path.name for path in folder.glob("*.py") if opening.search(path.read_text())}
-    assert found == {"pool.py", "child.py"}
