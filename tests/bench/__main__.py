@@ -25,7 +25,7 @@ def main() -> int:
     )
     options.add_argument("--output", type=Path, default=TARGET, help="where the figures go, as JSON")
     chosen = options.parse_args()
-    console, progress = Console(width=160), Console(stderr=True)
+    console, progress = Console(width=160, emoji=False), Console(stderr=True)
     size = plan.QUICK if chosen.quick else plan.FULL
     if chosen.rounds:
         size = msgspec.structs.replace(size, rounds=chosen.rounds)

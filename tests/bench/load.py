@@ -35,6 +35,7 @@ class Job(msgspec.Struct, kw_only=True):
     tools: tuple[str, ...]
     path: str = "/mcp"
     connections: int = 1
+    first: int = 0  # number of the first call; calls of a number are equal
     calls: int = 1000
     warmup: int = 200
     rate: float = 0.0  # calls per second; 0: as fast as answers come
@@ -150,9 +151,9 @@ async def drive(job: Job) -> Load:
     ]
     warm = msgspec.structs.replace(job, rate=0.0)
     if job.warmup:
-        await _carry_out(_Run(warm, 0, job.warmup), connections)
+        await _carry_out(_Run(warm, job.first, job.warmup), connections)
     await asyncio.sleep(_TRAILING_S)
-    run = _Run(job, job.warmup, job.calls)
+    run = _Run(job, job.first + job.warmup, job.calls)
     cpu, own, started = cpu_s(job.pid), time.process_time(), time.perf_counter()
     await _carry_out(run, connections, job.rate)
     elapsed, own = time.perf_counter() - started, time.process_time() - own

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +13,26 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from gateway.config import load
+from gateway.identity import keys
+from gateway.storage.credentials import Credentials
+from gateway.storage.database import Database
 from tests.bench import servers
 from tests.bench.servers import Server
 
 AGENT = "bench"
 UPSTREAM = "bench"
+LABEL = "benchmark"  # by which the strict pack gives the agent its tools
 _WARDGATE = [str(Path(sys.executable).with_name("wardgate"))]
 
 # In the scope of no tool of the benchmark: what is measured is whether it costs anything to have it loaded.
 _ELSEWHERE = """# METADATA
 # title: Rule {n} of a team whose tools are not called here
-# custom: {{id: elsewhere.r{n}, severity: low, mode: enforce, scope: {{tools: ["elsewhere-{n}/*"]}}}}
+# custom:
+#   id: elsewhere.r{n}
+#   severity: low
+#   codes: [amount_over_limit]
+#   scope: {{tools: ["elsewhere-{n}/*"]}}
 package wardgate.rules.elsewhere_r{n}
 import rego.v1
 
@@ -47,6 +55,7 @@ def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
     folder = work / setup.name
     policies = folder / "policies"
     policies.mkdir(parents=True)
+    (policies / "data.yaml").write_text(yaml.safe_dump({"tools": {"allowed": {LABEL: [f"{UPSTREAM}/*"]}}}))
     for n in range(setup.modules):
         (policies / f"elsewhere_{n}.rego").write_text(_ELSEWHERE.format(n=n))
     key_file = folder / "storage.key"
@@ -66,7 +75,7 @@ def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
                 },
             }
         },
-        "agents": {AGENT: {"owner": "performance"}},
+        "agents": {AGENT: {"owner": "performance", "labels": [LABEL]}},
     }
     path = folder / "wardgate.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -74,13 +83,10 @@ def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
 
 
 def mint(config: Path) -> str:
-    """A key for the benchmark's agent, made as an operator makes it."""
-    command = [*_WARDGATE, "keys", "new", "--agent", AGENT, "--config", str(config), "--json"]
-    made = subprocess.run(command, cwd=servers.ROOT, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise servers.DidNotStart(f"{command}: {made.stdout}{made.stderr}")
-    token: str = msgspec.json.decode(made.stdout)["key"]
-    return token
+    """A key for the benchmark's agent, as ``wardgate keys new`` makes it."""
+    with Database(load(config).storage.path).open() as database:
+        minted = keys.mint(Credentials(database), kind="agent", tenant="default", name=AGENT)
+    return minted.token
 
 
 @contextmanager
