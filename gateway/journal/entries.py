@@ -243,13 +243,13 @@ class Encoder:
         call = entry.call
         status, outcome_code, mac, payload, body = self._became(entry, rows)
         rows.ends.append((
-            call.id, phase_of(entry.outcome), entry.at_ns, call.principal.tenant, _effect_key(call),
+            call.id, phase_of(call, entry.outcome), entry.at_ns, call.principal.tenant, _effect_key(call),
             status, outcome_code, mac, payload, _encode(body).decode(),
         ))  # fmt: skip
 
     def _whole(self, intent: Intent, end: End, rows: Rows) -> None:
         status, outcome_code, mac, payload, body = self._became(end, rows)
-        decided = self._decided(intent, phase_of(end.outcome), payload, body, rows)
+        decided = self._decided(intent, phase_of(end.call, end.outcome), payload, body, rows)
         rows.wholes.append((*decided, status, outcome_code, mac))
 
     def _decided(
@@ -353,12 +353,13 @@ def payload_name(call_id: str, number: int) -> str:
     return f"{call_id}/{number}"
 
 
-def phase_of(outcome: Outcome | None) -> Phase:
+def phase_of(call: Call, outcome: Outcome | None) -> Phase:
     """How a record of this outcome is called; no outcome means that nothing was sent."""
-    if outcome is None:
+    if outcome is None or outcome.status == "not_sent":
         return "not_sent"
-    if outcome.status in ("in_doubt", "not_sent"):
-        return outcome.status
+    # A read without an answer changed nothing, so there is nothing for a person to find out.
+    if outcome.status == "in_doubt" and call.tool.writes:
+        return "in_doubt"
     return "result"
 
 

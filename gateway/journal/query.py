@@ -24,7 +24,7 @@ from gateway.storage.tables import payloads, records, snapshots
 Record = dict[str, Any]
 
 _LOT: Final = 500
-_JSON: Final = ("chain",)
+_COLUMNS: Final = tuple(f"{column.name}" for column in records.columns)  # plain str, for orjson
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,11 +179,10 @@ def _first_id(at_ns: int) -> str:
 
 
 def _record(row: Row[Any]) -> Record:
-    record = {name: value for name, value in row._mapping.items() if value is not None}
+    record = {name: value for name, value in zip(_COLUMNS, row, strict=True) if value is not None}
     body = record.pop("body", None)
-    for name in _JSON:
-        if name in record:
-            record[name] = orjson.loads(record[name])
+    if "chain" in record:
+        record["chain"] = orjson.loads(record["chain"])
     return record | orjson.loads(body) if body else record
 
 
