@@ -75,14 +75,16 @@ class Group:
         )
 
     def entry(self) -> str:
-        """The generated module: per module one object of its sets, per part one list of those."""
+        """The generated module: per part one list of its modules' sets, and each module alone.
+
+        The lists repeat the objects instead of naming them because each rule evaluated costs 8 µs.
+        """
+        said = {f"m{number}": _sets(module) for number, module in enumerate(self.modules)}
         lines = ["package wardgate.entry", "import rego.v1"]
-        for number, module in enumerate(self.modules):
-            sets = ", ".join(f'"{name}": data.{module.package}.{name}' for name in module.sets)
-            lines.append(f"m{number} := {{{sets}}}")
+        lines += [f"{name} := {sets}" for name, sets in said.items()]
         for part in (*self.parts, *self.apart):
-            names = ", ".join(name for name, _ in part.modules)
-            lines.append(f"{part.entry.removeprefix(_ENTRY + '.')} := [{names}]")
+            lists = ", ".join(said[name] for name, _ in part.modules)
+            lines.append(f"{part.entry.removeprefix(_ENTRY + '.')} := [{lists}]")
         return "\n".join(lines)
 
 
@@ -210,6 +212,10 @@ class EmbeddedEngine:
         if len(self._logged) < _LOGGED and (rule, detail) not in self._logged:
             self._logged.add((rule, detail))
             logger.warning("policy module %s gave no usable answer: %s", rule, detail)
+
+
+def _sets(module: Module) -> str:
+    return "{" + ", ".join(f'"{name}": data.{module.package}.{name}' for name in module.sets) + "}"
 
 
 def _rule(module: Module) -> Rule:

@@ -228,7 +228,7 @@ def _data_problems(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterat
             and module.package.startswith("wardgate.")
             and not module.package.startswith("wardgate.lib.")
         ):
-            yield f"{module.file}:1: the package '{module.package}' is the gateway's; use wardgate.rules.<name>"
+            yield f"{module.file}:1: the package '{module.package}' is taken; use wardgate.rules.<name>"
         node: Any = data
         for part in module.package.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -34,16 +35,19 @@ class Redaction(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pointers: Sequence[str], keys: Sequence[str], patterns: Mapping[str, str]) -> Redaction:
-        try:
-            parts = tuple((name, compiled(pattern)) for name, pattern in sorted(patterns.items()))
-            union = (
-                compiled("|".join(f"(?:{pattern})" for _, pattern in sorted(patterns.items())))
-                if parts
-                else None
-            )
-        except ValueError as error:
-            raise CannotRedact(str(error)) from error
-        return cls(tuple(pointers), frozenset(key.lower() for key in keys), parts, union)
+        return _redaction(tuple(pointers), tuple(keys), tuple(sorted(patterns.items())))
+
+
+@lru_cache(maxsize=256)
+def _redaction(
+    pointers: tuple[str, ...], keys: tuple[str, ...], patterns: tuple[tuple[str, str], ...]
+) -> Redaction:
+    try:
+        parts = tuple((name, compiled(pattern)) for name, pattern in patterns)
+        union = compiled("|".join(f"(?:{pattern})" for _, pattern in patterns)) if parts else None
+    except ValueError as error:
+        raise CannotRedact(str(error)) from error
+    return Redaction(pointers, frozenset(key.lower() for key in keys), parts, union)
 
 
 def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None) -> Json:

@@ -1,7 +1,7 @@
 """Running ``test_*`` rules of ``*_test.rego`` files, as ``opa test`` does.
 
-A test passes when its rule is true. All modules and all data are loaded into one engine, because tests name
-rules of any package and replace ``input`` and ``data`` with ``with``.
+A test passes when its rule is true. All modules and all data are loaded beside each test file, because tests
+name rules of any package and replace ``input`` and ``data`` with ``with``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,14 @@ class TestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_tests(bundle: Bundle) -> TestReport:
     """Run every test of the bundle, in the order of files and lines."""
-    engine = new_engine(dict(bundle.data))
-    for module in (*bundle.libraries.values(), *bundle.rules, *bundle.tests):
-        engine.add_policy(module.file, module.text)
-    engine.set_input_json("{}")
+    base = new_engine(dict(bundle.data))
+    for module in (*bundle.libraries.values(), *bundle.rules):
+        base.add_policy(module.file, module.text)
+    base.set_input_json("{}")
     results = []
     for module in bundle.tests:
+        engine = base.clone()
+        engine.add_policy(module.file, module.text)
         lines: dict[str, int] = {}
         for rule in module.syntax.rules:
             if rule.name.startswith("test_"):

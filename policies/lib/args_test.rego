@@ -7,7 +7,8 @@ test_strings_are_found_at_any_depth if {
 	args.strings == {"a", "b", "x", "y", "z"} with input.call.args as {"x": "a", "y": [{"z": "b"}, 3]}
 }
 
-test_named_arguments_are_found_in_lists_and_whatever_their_case if {
-	got := args.named({"command"}) with input.call.args as {"Command": ["rm", "-rf"], "other": "x"}
-	got == {"rm", "-rf"}
+test_flat_arguments_have_no_composites if {
+	args.composites == set() with input.call.args as {"x": "a", "n": 1, "t": true, "e": null}
 }
+
+test_a_list_of_words_is_one_text if args.flat(["rm", "-rf", ["/"]]) == "rm -rf /"

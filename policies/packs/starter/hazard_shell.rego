@@ -10,7 +10,8 @@
 #   scope: {kinds: [tool]}
 package wardgate.rules.hazard_shell
 
-import data.wardgate.lib.args
+import data.wardgate.lib.args.composites
+import data.wardgate.lib.args.flat
 import rego.v1
 
 deny contains {
@@ -18,9 +19,18 @@ deny contains {
 	"message": sprintf("the command looks destructive (%s)", [name]),
 	"remedy": "name the exact files, without recursion, and do not pipe downloads into a shell",
 } if {
-	command := concat(" ", args.named(names))
+	some command in commands
 	some name, pattern in data.hazards.shell.patterns
 	regex.match(pattern, command)
 }
 
-names := {name | some name in data.hazards.shell.arguments}
+commands contains flat(value) if {
+	some name in data.hazards.shell.arguments
+	value := input.call.args[name]
+}
+
+commands contains flat(value) if {
+	some composite in composites
+	walk(composite, [path, value])
+	path[count(path) - 1] in data.hazards.shell.arguments
+}

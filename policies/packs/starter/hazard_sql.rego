@@ -8,7 +8,8 @@
 #   scope: {kinds: [tool]}
 package wardgate.rules.hazard_sql
 
-import data.wardgate.lib.args
+import data.wardgate.lib.args.composites
+import data.wardgate.lib.args.flat
 import rego.v1
 
 deny contains {
@@ -32,8 +33,17 @@ deny contains {
 
 # One text may hold several statements; a WHERE in one does not bound the others.
 statements contains statement if {
-	some text in args.named(names)
+	some text in texts
 	some statement in split(text, ";")
 }
 
-names := {name | some name in data.hazards.sql.arguments}
+texts contains flat(value) if {
+	some name in data.hazards.sql.arguments
+	value := input.call.args[name]
+}
+
+texts contains flat(value) if {
+	some composite in composites
+	walk(composite, [path, value])
+	path[count(path) - 1] in data.hazards.sql.arguments
+}

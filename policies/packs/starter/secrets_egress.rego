@@ -8,7 +8,7 @@
 #   scope: {effects: [egress]}
 package wardgate.rules.secrets_egress
 
-import data.wardgate.lib.args
+import data.wardgate.lib.args.joined
 import rego.v1
 
 deny contains {
@@ -17,5 +17,5 @@ deny contains {
 	"remedy": "send the message without the secret; refer to where it is kept",
 } if {
 	some name, pattern in data.secrets.patterns
-	regex.match(pattern, args.joined)
+	regex.match(pattern, joined)
 }

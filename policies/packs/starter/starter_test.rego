@@ -1,25 +1,32 @@
-package wardgate.rules.starter_test
+package wardgate.tests.starter
 
-import data.wardgate.rules
+import data.wardgate.rules.hazard_shell
+import data.wardgate.rules.hazard_sql
+import data.wardgate.rules.irreversible
+import data.wardgate.rules.reads
+import data.wardgate.rules.reversible
+import data.wardgate.rules.secrets_egress
+import data.wardgate.rules.secrets_redact
+import data.wardgate.rules.visibility
 import rego.v1
 
 codes(members) := {member.code | some member in members}
 
 read_tool := {"risk": "read", "effects": [], "target": "git/git_log"}
 
-test_reads_are_allowed if codes(rules.reads.allow) == {"read_allowed"} with input.tool as read_tool
+test_reads_are_allowed if codes(reads.allow) == {"read_allowed"} with input.tool as read_tool
 
 test_reversible_writes_are_allowed if {
-	codes(rules.reversible.allow) == {"reversible_allowed"} with input.tool as {"risk": "reversible"}
+	codes(reversible.allow) == {"reversible_allowed"} with input.tool as {"risk": "reversible"}
 }
 
 test_irreversible_asks_a_person if {
-	got := rules.irreversible.escalate with input.tool as {"risk": "irreversible", "effects": [], "target": "x/y"}
+	got := irreversible.escalate with input.tool as {"risk": "irreversible", "effects": [], "target": "x/y"}
 	codes(got) == {"irreversible_needs_person"}
 }
 
 test_irreversible_may_be_left_to_other_rules if {
-	got := rules.irreversible.escalate with input.tool as {"risk": "irreversible", "effects": ["money"], "target": "x/y"}
+	got := irreversible.escalate with input.tool as {"risk": "irreversible", "effects": ["money"], "target": "x/y"}
 		with data.irreversible.decided_elsewhere as ["money"]
 	got == set()
 }
@@ -32,7 +39,7 @@ hazardous_commands := [
 
 test_hazardous_commands_are_denied if {
 	every command in hazardous_commands {
-		codes(rules.hazard_shell.deny) == {"hazardous_command"} with input.call.args as {"command": command}
+		codes(hazard_shell.deny) == {"hazardous_command"} with input.call.args as {"command": command}
 	}
 }
 
@@ -40,53 +47,59 @@ harmless_commands := ["ls -la", "rm notes.txt", "git rm --cached a", "echo form"
 
 test_harmless_commands_pass if {
 	every command in harmless_commands {
-		rules.hazard_shell.deny == set() with input.call.args as {"command": command}
+		hazard_shell.deny == set() with input.call.args as {"command": command}
 	}
 }
 
 test_prose_about_commands_passes if {
-	rules.hazard_shell.deny == set() with input.call.args as {"message": "never run rm -rf /"}
+	hazard_shell.deny == set() with input.call.args as {"message": "never run rm -rf /"}
+}
+
+test_commands_are_found_below_the_top_and_in_lists if {
+	every given in [{"command": ["rm", "-rf", "/"]}, {"steps": [{"cmd": "rm -rf /"}]}, {"a": {"argv": ["rm", "-r", "x"]}}] {
+		codes(hazard_shell.deny) == {"hazardous_command"} with input.call.args as given
+	}
 }
 
 test_dropping_a_table_is_denied if {
-	codes(rules.hazard_sql.deny) == {"hazardous_sql"} with input.call.args as {"sql": "select 1; DROP\tTABLE users"}
+	codes(hazard_sql.deny) == {"hazardous_sql"} with input.call.args as {"sql": "select 1; DROP\tTABLE users"}
 }
 
 test_a_where_in_one_statement_does_not_bound_another if {
 	text := "delete from a; select * from b where c = 1"
-	codes(rules.hazard_sql.deny) == {"hazardous_sql"} with input.call.args as {"query": text}
+	codes(hazard_sql.deny) == {"hazardous_sql"} with input.call.args as {"query": text}
 }
 
 test_a_bounded_delete_passes if {
-	rules.hazard_sql.deny == set() with input.call.args as {"sql": "delete from a where id = 3"}
+	hazard_sql.deny == set() with input.call.args as {"sql": "delete from a where id = 3"}
 }
 
 test_a_secret_must_not_leave if {
 	args := {"to": "a@b.example", "body": "the key is AKIAABCDEFGHIJKLMNOP, thanks"}
-	codes(rules.secrets_egress.deny) == {"secret_in_arguments"} with input.call.args as args
+	codes(secrets_egress.deny) == {"secret_in_arguments"} with input.call.args as args
 }
 
 test_a_secret_is_found_in_the_name_of_a_field if {
 	args := {"headers": {"ghp_abcdefghijklmnopqrstuvwxyz0123456789": 1}}
-	codes(rules.secrets_egress.deny) == {"secret_in_arguments"} with input.call.args as args
+	codes(secrets_egress.deny) == {"secret_in_arguments"} with input.call.args as args
 }
 
 test_plain_mail_may_leave if {
-	rules.secrets_egress.deny == set() with input.call.args as {"to": "a@b.example", "body": "see you on Monday"}
+	secrets_egress.deny == set() with input.call.args as {"to": "a@b.example", "body": "see you on Monday"}
 }
 
 test_results_are_searched_for_secrets if {
-	some duty in rules.secrets_redact.obligation
+	some duty in secrets_redact.obligation
 	duty.kind == "redact"
 	count(duty.value.patterns) > 5
 }
 
 test_a_read_only_agent_is_shown_reads_only if {
-	rules.visibility.deny == set() with input as {"agent": {"labels": ["read-only"]}, "tool": read_tool}
-	got := rules.visibility.deny with input as {"agent": {"labels": ["read-only"]}, "tool": {"risk": "reversible"}}
+	visibility.deny == set() with input as {"agent": {"labels": ["read-only"]}, "tool": read_tool}
+	got := visibility.deny with input as {"agent": {"labels": ["read-only"]}, "tool": {"risk": "reversible"}}
 	codes(got) == {"hidden_by_label"}
 }
 
 test_other_agents_are_shown_everything if {
-	rules.visibility.deny == set() with input as {"agent": {"labels": ["x"]}, "tool": {"risk": "irreversible"}}
+	visibility.deny == set() with input as {"agent": {"labels": ["x"]}, "tool": {"risk": "irreversible"}}
 }
