@@ -53,6 +53,7 @@ class Conversation:
         self._pending: dict[int, _Pending] = {}
         self._number = 0
         self.child: Child | None = None
+        self.stamp = b""  # what the era of this child adds to ``_meta``
         self.garbage = 0
 
     @property
@@ -63,7 +64,7 @@ class Conversation:
     def in_flight(self) -> int:
         return len(self._pending)
 
-    async def ask(self, request: Request, stamp: bytes, at: float, emit: Emit | None) -> Message:
+    async def ask(self, request: Request, at: float, emit: Emit | None) -> Message:
         """Send ``request`` and wait until loop time ``at``; raises ``NotSent`` or ``InDoubt``."""
         assert self.child is not None
         self._number += 1
@@ -74,7 +75,7 @@ class Conversation:
         self._pending[number] = pending
         timer = asyncio.get_running_loop().call_at(at, self._expired, number)
         try:
-            self.child.write(request.encode(number, stamp))
+            self.child.write(request.encode(number, self.stamp))
             while True:
                 item = await pending.queue.get()
                 if isinstance(item, Message):

@@ -315,7 +315,7 @@ class HttpPeer:
             return message
         if _declines(response.status):
             raise Declined(response.status)
-        raise nonsense(f"HTTP {response.status} {response.media_type.decode('latin-1')!r}")
+        raise nonsense(f"HTTP {response.status} with {response.media_type[:80]!r}")
 
     async def _answer_in(
         self, stream: Stream, number: int, session: Session | None, at: float, emit: Emit | None

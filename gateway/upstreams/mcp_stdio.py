@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 from gateway.config import UpstreamConfig, expand
 from gateway.errors import NotSent, UpstreamError
@@ -19,7 +19,7 @@ from gateway.upstreams import era
 from gateway.upstreams.child import Child
 from gateway.upstreams.conversation import Conversation
 from gateway.upstreams.era import Info
-from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Message, Request, nonsense
+from gateway.upstreams.jsonrpc import Message, Request, nonsense
 from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, joined
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -30,6 +30,7 @@ HEALTHY_S: Final = 60.0  # a child that lived this long starts from the first pa
 PATIENCE_S: Final = 1.0  # a pause this short is waited for
 IDLE_S: Final = 600.0
 DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
+STDERR_SHOWN: Final = 20
 _LINE_SLACK: Final = 4096
 
 
@@ -61,28 +62,26 @@ class StdioPeer:
         self._max_line = result_bytes + _LINE_SLACK
         self._list_changed = list_changed
         self._slots: OrderedDict[Owner, _Slot] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._info: Info | None = None
-        self._skip_discover = False  # the last child died of the question
+        self._legacy = False  # the last child was: the next one is not asked about the modern era
         self._closed = False
         self._last_error = ""
         self._restarts = 0
+        self._stderr: tuple[str, ...] = ()  # the end of what the last child that died had to say
 
     # ----------------------------------------------------------------------------------------- port
 
     async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
         try:
             conversation = await self._conversation(owner, at)
-            stamp = era.STAMP if self._info is not None and self._info.era == "modern" else b""
-            message = await conversation.ask(request, stamp, at, emit)
+            message = await conversation.ask(request, at, emit)
         except UpstreamError as error:
             if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
                 self._last_error = str(error)
             raise
         self._last_error = ""
-        if message.error and message.error_code() == UNSUPPORTED_VERSION:
-            self._info = None  # asked again when the next child is started
         return message
 
     async def info(self, at: float) -> Info:
@@ -101,6 +100,7 @@ class StdioPeer:
             last_error=self._last_error,
             children=running,
             restarts=self._restarts,
+            stderr=self._stderr,
         )
 
     async def close(self) -> None:
@@ -111,12 +111,6 @@ class StdioPeer:
             self._retire(owner)
         while self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def stderr(self) -> list[str]:
-        """The last lines the gateway's own child wrote to stderr."""
-        slot = self._slots.get(GATEWAY)
-        child = slot.conversation.child if slot is not None and slot.conversation is not None else None
-        return list(child.stderr) if child is not None else []
 
     # -------------------------------------------------------------------------------------- children
 
@@ -178,30 +172,35 @@ class StdioPeer:
         return conversation
 
     async def _greet(self, conversation: Conversation, at: float) -> None:
-        """Find the era once; in the legacy era every child is initialized."""
-        if self._info is not None and self._info.era == "modern":
-            return
-        if self._info is None and not self._skip_discover:
-            soon = min(at, asyncio.get_running_loop().time() + DISCOVER_S)
-            try:
-                message = await conversation.ask(era.DISCOVER, era.STAMP, soon, None)
-            except UpstreamError as error:
-                if not conversation.alive:
-                    self._skip_discover = True
-                    raise
-                logger.debug("upstream %s: server/discover: %s", self._name, error)
-            else:
-                found = era.discovered(message.result_json) if message.result else None
-                if found is not None:
-                    self._info = found
-                    return
-        message = await conversation.ask(era.INITIALIZE, b"", at, None)
+        """Find the era of a new child, as the command may be another program than it was before."""
+        if not self._legacy:
+            found = await self._discover(conversation, at)
+            if found is not None:
+                self._info = found
+                return
+        message = await conversation.ask(era.INITIALIZE, at, None)
+        self._legacy = bool(message.result)
         if not message.result:
-            if message.error_code() == UNSUPPORTED_VERSION:
-                self._info, self._skip_discover = None, False
             raise nonsense("initialize was refused")
         self._info = era.initialized(message.result_json)
         conversation.tell(era.INITIALIZED)
+
+    async def _discover(self, conversation: Conversation, at: float) -> Info | None:
+        soon = min(at, asyncio.get_running_loop().time() + DISCOVER_S)
+        conversation.stamp = era.STAMP
+        try:
+            message = await conversation.ask(era.DISCOVER, soon, None)
+        except UpstreamError as error:
+            if not conversation.alive:
+                self._legacy = True  # it died of the question
+                raise
+            logger.debug("upstream %s: server/discover: %s", self._name, error)
+        else:
+            found = era.discovered(message.result_json) if message.result else None
+            if found is not None:
+                return found
+        conversation.stamp = b""
+        return None
 
     def _started(self, slot: _Slot, task: asyncio.Task[Conversation]) -> None:
         slot.starting = None
@@ -211,6 +210,8 @@ class StdioPeer:
     def _ended(self, slot: _Slot, conversation: Conversation) -> None:
         """A child is gone; unless it was retired, that is a failure."""
         if slot.conversation is conversation:
+            if conversation.child is not None:
+                self._stderr = tuple(conversation.child.stderr)[-STDERR_SHOWN:]
             self._failed(slot)
 
     def _failed(self, slot: _Slot) -> None:
@@ -237,6 +238,8 @@ class StdioPeer:
         slot = self._slots.pop(owner)
         if slot.starting is not None:
             slot.starting.cancel()
+            self._closing.add(slot.starting)
+            slot.starting.add_done_callback(self._closing.discard)
         conversation, slot.conversation = slot.conversation, None
         if conversation is not None and conversation.child is not None:
             self._end(conversation.child)

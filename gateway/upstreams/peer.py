@@ -53,6 +53,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0  # open now
     children: int = 0  # running now
     restarts: int = 0  # of children, since the start
+    stderr: tuple[str, ...] = ()  # the last lines of the last child that died
 
     @property
     def era(self) -> Era | None:
@@ -83,6 +84,10 @@ async def joined(task: asyncio.Task[T], at: float) -> T:
             return await asyncio.shield(task)
     except TimeoutError:
         raise NotSent("upstream_unavailable", "not ready in time") from None
+    except asyncio.CancelledError:
+        if task.cancelled():  # the work was given up, not the caller
+            raise NotSent("shutting_down") from None
+        raise
 
 
 async def pass_on(emit: Emit, data: bytes, at: float) -> None:

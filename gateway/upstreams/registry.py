@@ -165,7 +165,7 @@ class UpstreamRegistry:
             raise nonsense(f"not a result: {error}") from None
         if head.result_type != "complete":
             # No capability was declared that would permit asking back; there is nobody to answer.
-            return "failed", "upstream_error", f"the upstream asks for {head.result_type!r}"
+            return "failed", "upstream_error", f"the upstream asks for {head.result_type[:40]!r}"
         if head.is_error:
             return "tool_error", "upstream_error", ""
         return "ok", "", ""

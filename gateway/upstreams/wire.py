@@ -72,7 +72,7 @@ class Stream:
             await self._reader
         chunk = self._chunks.popleft()
         self._size -= len(chunk)
-        if self._size < STREAM_LOW:
+        if self._size < STREAM_LOW and not self._ended:
             self._connection.resume()
         return chunk
 
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._fail(InDoubt("upstream_lost", "closed by the gateway"))
 
     def resume(self) -> None:
-        if self._paused and self.transport is not None:
+        if self._paused and self.transport is not None and not self.transport.is_closing():
             self._paused = False
             self.transport.resume_reading()
 

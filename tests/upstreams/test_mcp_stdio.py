@@ -159,6 +159,20 @@ async def test_a_crashing_server_is_tried_ever_more_seldom_and_costs_nobody_a_wa
     assert {(each.status, each.code) for each in outcomes} == {("not_sent", "upstream_unavailable")}
     assert 2 <= up.status()[0].restarts <= 5, "0.2 + 0.4 + 0.8 + 1.6 s of pauses fit into 4 s"
     assert "restarting in" in outcomes[-1].detail
+    assert up.status()[0].stderr == ("no licence found",)
+
+
+async def test_closing_while_a_child_starts_leaves_no_process_behind(
+    registry: Any, child: Any, call: Any, tmp_path: Path
+) -> None:
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 300"
+    up = registry(up=UpstreamConfig(command=("/bin/sh", "-c", script)))
+    starting = asyncio.create_task(up.execute(call(), None))
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        await asyncio.sleep(0.01)
+    await up.close()
+    assert (await starting).status == "not_sent"
+    assert await gone(int((tmp_path / "pid").read_text()), 1.0)
 
 
 async def test_a_command_that_does_not_exist_was_not_sent(registry: Any, call: Any) -> None:

@@ -89,6 +89,7 @@ cancelled: list = []
 
 def main() -> None:
     if "crash" in sys.argv:
+        print("no licence found", file=sys.stderr)
         sys.exit(1)
     for line in sys.stdin:
         message = json.loads(line)
