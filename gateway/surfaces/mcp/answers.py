@@ -66,7 +66,7 @@ def reply(answer: Answer, id_json: bytes, method: str, *, modern: bool) -> Reply
     if answer.refusal is not None:
         return refused(answer, answer.refusal, id_json, method, modern=modern)
     if answer.error_json:
-        return Reply(envelope.error(id_json, answer.error_json))
+        return Reply(envelope.error(id_json, answer.error_json), _status(answer.error_json, modern=modern))
     try:
         relayed = relay(answer.result_json, method, modern=modern, mark=_mark(answer))
     except BadResult:
@@ -74,6 +74,13 @@ def reply(answer: Answer, id_json: bytes, method: str, *, modern: bool) -> Reply
         bad = Refusal(code=reason.code, message=reason.message, remedy=reason.remedy)
         return refused(answer, bad, id_json, method, modern=modern)
     return Reply(envelope.result(id_json, relayed))
+
+
+def _status(error_json: bytes, *, modern: bool) -> int:
+    """The HTTP status of an upstream's own error: 400 where the modern revision demands it, else 200."""
+    if not modern or b"%d" % protocol.MISSING_CAPABILITY not in error_json:
+        return 200
+    return 400 if orjson.loads(error_json).get("code") == protocol.MISSING_CAPABILITY else 200
 
 
 def relay(raw: bytes, method: str, *, modern: bool, mark: dict[str, Any] | None = None) -> bytes:

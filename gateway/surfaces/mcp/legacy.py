@@ -60,7 +60,7 @@ def initialize(request: Request, sessions: Sessions, owner: Owner, now: float) -
     }
     if text := instructions(request):
         result["instructions"] = text
-    key = sessions.open(owner, version, now)
+    key = sessions.open(owner, now)
     body = envelope.result(request.id_json, orjson.dumps(result))
     return Reply(body, headers=((protocol.H_SESSION, key),))
 

@@ -30,11 +30,10 @@ class Owner(NamedTuple):
 class Session:
     """One handshake. ``thread`` names it in records without giving the id away."""
 
-    __slots__ = ("listening", "live", "log_level", "owner", "seen", "thread", "version")
+    __slots__ = ("listening", "live", "log_level", "owner", "seen", "thread")
 
-    def __init__(self, owner: Owner, version: str, thread: str, seen: float) -> None:
+    def __init__(self, owner: Owner, thread: str, seen: float) -> None:
         self.owner = owner
-        self.version = version
         self.thread = thread
         self.seen = seen
         self.log_level = 0  # rank in ``protocol.LOG_LEVELS``; the server's default is all
@@ -55,7 +54,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._held)
 
-    def open(self, owner: Owner, version: str, now: float) -> bytes:
+    def open(self, owner: Owner, now: float) -> bytes:
         """Start a session and return its id; raises ``Rejected`` when others hold all places."""
         self._expire(now)
         mine = self._counts.get(owner, 0)
@@ -65,7 +64,7 @@ class Sessions:
             # Pushing out somebody else's session would let one agent disturb all others.
             raise Rejected("overloaded", headers=((b"retry-after", b"5"),))
         key = secrets.token_urlsafe(32).encode()
-        self._held[key] = Session(owner, version, sha256(key).hexdigest()[:32], now)
+        self._held[key] = Session(owner, sha256(key).hexdigest()[:32], now)
         self._counts[owner] = self._counts.get(owner, 0) + 1
         return key
 

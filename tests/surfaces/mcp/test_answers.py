@@ -186,6 +186,17 @@ async def test_an_upstreams_own_error_is_relayed_as_it_was():
     )
 
 
+async def test_a_missing_client_capability_is_an_http_error_for_modern_clients_only():
+    desk = Desk()
+    desk.answer = Outcome(status="rpc_error", error_json=b'{"code":-32021,"message":"needs sampling"}')
+    async with open_house(desk) as house:
+        session = (await house.initialize()).headers["mcp-session-id"]
+        assert (await house.modern("tools/call", {"name": "read"})).error == (400, -32021)
+        assert (await house.legacy(session, "tools/call", {"name": "read"})).error == (200, -32021)
+        desk.answer = Outcome(status="rpc_error", error_json=b'{"code":7,"message":"not -32021"}')
+        assert (await house.modern("tools/call", {"name": "read"})).error == (200, 7)
+
+
 async def test_prompts_resources_and_completions_are_refused_with_an_error_and_its_facts():
     desk = Desk([entry("prompt", "files", "ask"), entry("resource", "files", "file:///a")])
     for target in ("files/ask", "files/file:///a"):

@@ -146,9 +146,9 @@ async def test_an_idle_session_ends():
 def test_an_agent_that_opens_sessions_without_end_pushes_out_its_own():
     sessions = Sessions(limit=8, idle_s=100)
     bob = owner_of(BOB, None)
-    bobs = sessions.open(bob, "v", 0)
+    bobs = sessions.open(bob, 0)
     alice = owner_of(ALICE, None)
-    keys = [sessions.open(alice, "v", i) for i in range(50)]
+    keys = [sessions.open(alice, i) for i in range(50)]
     assert len(sessions) <= 8 and sessions.find(bobs, bob, 50)
     assert sessions.find(keys[-1], alice, 50)
     with pytest.raises(Rejected):
@@ -158,11 +158,11 @@ def test_an_agent_that_opens_sessions_without_end_pushes_out_its_own():
 def test_a_full_table_turns_newcomers_away_instead_of_taking_a_place_from_others():
     sessions = Sessions(limit=2, idle_s=100)
     for upstream in ("a", "b"):
-        sessions.open(owner_of(ALICE, upstream), "v", 0)
+        sessions.open(owner_of(ALICE, upstream), 0)
     with pytest.raises(Rejected) as full:
-        sessions.open(owner_of(BOB, None), "v", 1)
+        sessions.open(owner_of(BOB, None), 1)
     assert full.value.status == 503
-    assert sessions.open(owner_of(BOB, None), "v", 102)  # the idle ones are gone by then
+    assert sessions.open(owner_of(BOB, None), 102)  # the idle ones are gone by then
 
 
 async def test_a_stream_can_be_listened_to_and_ends_with_its_session(monkeypatch):
