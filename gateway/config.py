@@ -40,7 +40,9 @@ class ServerConfig(Section):
     allowed_origins: tuple[str, ...] = Field(
         (), description="Origin header values accepted from browsers; none by default."
     )
-    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest request body."
+    )
     max_depth: int = Field(64, ge=4, le=100, description="Nesting of a request body.")
     body_timeout_s: Seconds = Field(10.0, description="Time a client has to send a request body.")
     drain_s: Seconds = Field(30.0, description="Time calls in flight get to finish on SIGTERM.")
@@ -73,25 +75,29 @@ class StorageConfig(Section):
 class PolicyConfig(Section):
     path: Path = Field(Path("policies"), description="Folder of Rego modules, data and tests.")
     pack: str | None = Field(None, description="A shipped pack to load instead of, or under, the folder.")
-    engine: Literal["embedded"] = "embedded"
+    engine: Literal["embedded"] = Field("embedded", description="What evaluates Rego.")
     reload: bool = Field(True, description="Reload when a file of the folder changes.")
 
 
 class ToolConfig(Section):
     """The operator's manifest of a tool; ``match`` keys are exact names or ``*`` globs of the upstream."""
 
-    risk: RiskName | None = None
-    effects: tuple[str, ...] = ()
-    domain: str = "general"
-    idempotent: bool = False
+    risk: RiskName | None = Field(None, description="What a call can do; irreversible when nobody says.")
+    effects: tuple[str, ...] = Field(
+        (), description="Words for policy, such as write, egress, money, delete."
+    )
+    domain: str = Field("general", description="Field of work that trust is earned in.")
+    idempotent: bool = Field(False, description="The same call twice has one effect.")
     effect_key: str | None = Field(None, description="Template over arguments, such as refund:{payment_id}.")
-    cost_micro_usd: int = Field(0, ge=0)
-    deadline_s: Seconds | None = None
-    integrity: Literal["trusted", "untrusted"] = "untrusted"
-    confidentiality: int = Field(0, ge=0, le=3)
+    cost_micro_usd: int = Field(0, ge=0, description="What one call costs, in millionths of a US dollar.")
+    deadline_s: Seconds | None = Field(None, description="Time for an answer; the upstream's when not set.")
+    integrity: Literal["trusted", "untrusted"] = Field(
+        "untrusted", description="Whether its results may steer an agent."
+    )
+    confidentiality: int = Field(0, ge=0, le=3, description="How secret its results are.")
     sensitive: tuple[str, ...] = Field((), description="JSON pointers into arguments that are redacted.")
-    polling: bool = False
-    extra: dict[str, Any] = Field(default_factory=dict)
+    polling: bool = Field(False, description="Repeating it is normal.")
+    extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
 
     @field_validator("sensitive")
     @classmethod
@@ -108,12 +114,12 @@ class UpstreamConfig(Section):
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the command; ${NAME} expands."
     )
-    cwd: Path | None = None
+    cwd: Path | None = Field(None, description="Folder the command runs in.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
     shared: bool = Field(False, description="One stdio child for all principals instead of one each.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this upstream.")
     trust_hints: bool = Field(False, description="Believe readOnlyHint of the server's annotations.")
-    deadline_s: Seconds = 60.0
+    deadline_s: Seconds = Field(60.0, description="Time for an answer, where a tool has none of its own.")
     connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
     children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
     tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
@@ -131,9 +137,9 @@ class UpstreamConfig(Section):
 
 class AgentConfig(Section):
     owner: str = Field(description="The human or team behind the agent.")
-    tenant: Name = "default"
-    labels: tuple[str, ...] = ()
-    environment: str = "default"
+    tenant: Name = Field("default", description="Whose it is; operators see their own tenant only.")
+    labels: tuple[str, ...] = Field((), description="Words for policy.")
+    environment: str = Field("default", description="Where it works, for policy: such as test or production.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
 
 
@@ -142,16 +148,17 @@ class TelemetryConfig(Section):
     sample: float = Field(
         0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important message that is logged."
+    )
+    log_format: Literal["json", "text"] = Field("json", description="JSON for machines, text for people.")
     max_tool_labels: int = Field(200, ge=1, description="Tools named in metrics before '_other'.")
 
 
 class Config(Section):
     mode: ModeName = Field(
         "enforce",
-        description="The gateway's own mode; the strictest of the three applies"
-        " nowhere: the most lenient of gateway, upstream and agent does.",
+        description="The gateway's own mode; the most lenient of gateway, upstream and agent holds.",
     )
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()

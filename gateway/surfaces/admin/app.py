@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from gateway.surfaces.admin import health, page, problems, v1
 from gateway.surfaces.admin.deps import AdminDeps
@@ -36,17 +37,17 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(health.routes)
     app.include_router(v1.routes)
 
+    @cache  # describing takes a tenth of a second, so not before somebody asks
+    def described() -> dict[str, Any]:
+        return problems.described(app.openapi())
+
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(app.openapi())
-
-    rendered: dict[str, Any] = {}
+        return JSONResponse(described())
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        if "page" not in rendered:
-            rendered["page"] = page.render(app.openapi())
-        return HTMLResponse(rendered["page"], headers={"content-security-policy": page.CSP})
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page.render(described()), headers={"content-security-policy": page.CSP})
 
     app.add_middleware(Hosts, allowed=deps.allowed_hosts)
     return app

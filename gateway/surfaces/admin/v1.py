@@ -26,6 +26,7 @@ Name = Annotated[str | None, Query(max_length=500)]
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": models.Problem, "description": "No operator."},
     421: {"model": models.Problem, "description": "The Host header names somebody else."},
+    422: {"model": models.Problem, "description": "A parameter is not valid."},
 }
 
 
