@@ -24,6 +24,7 @@ Era = Literal["modern", "legacy"]
 
 MODERN: Final = "2026-07-28"
 LEGACY: Final = ("2025-11-25", "2025-06-18", "2025-03-26")
+LEGACY_STDIO: Final = (*LEGACY, "2024-11-05")  # only its HTTP transport was another one
 
 MODERN_CODES: Final = frozenset((-32601, -32602, *range(-32099, -32019)))
 """JSON-RPC errors that a modern server gives with an HTTP 4xx (2026-07-28, basic/transports)."""
@@ -74,11 +75,11 @@ def discovered(result_json: bytes) -> Info | None:
     return _info("modern", MODERN, result, server)
 
 
-def initialized(result_json: bytes) -> Info:
+def initialized(result_json: bytes, spoken: tuple[str, ...] = LEGACY) -> Info:
     """Read an answer to ``initialize``; raises ``InDoubt`` for a version that is not spoken here."""
     result = loads(result_json)
     version = result.get("protocolVersion") if isinstance(result, dict) else None
-    if version not in LEGACY:
+    if version not in spoken:
         raise nonsense("initialize was answered with a protocol version that is not spoken here")
     return _info("legacy", version, result, result.get("serverInfo"))
 

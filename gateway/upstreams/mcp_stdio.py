@@ -182,7 +182,7 @@ class StdioPeer:
         self._legacy = bool(message.result)
         if not message.result:
             raise nonsense("initialize was refused")
-        self._info = era.initialized(message.result_json)
+        self._info = era.initialized(message.result_json, era.LEGACY_STDIO)
         conversation.tell(era.INITIALIZED)
 
     async def _discover(self, conversation: Conversation, at: float) -> Info | None:

@@ -60,19 +60,19 @@ async def test_a_modern_server_of_the_official_sdk_answers(registry: Any, child:
     assert b"Hello Ada" in greeting.result_json
 
 
-@pytest.mark.parametrize("flag", ["", "die-on-discover"])
+@pytest.mark.parametrize("flag", ["", "die-on-discover", "oldest"])
 async def test_a_legacy_server_is_recognised_and_initialized(
     registry: Any, child: Any, call: Any, flag: str
 ) -> None:
     up = registry(up=child("legacy.py", flag))
     outcome = await up.execute(call(args={"text": "x"}), None)
-    if flag:  # it died of the first question and is not asked that again
+    if flag == "die-on-discover":  # it died of the first question and is not asked that again
         assert outcome.status == "not_sent"
         await asyncio.sleep(0.25)
         outcome = await up.execute(call(args={"text": "x"}), None)
     assert text(outcome) == "x"
     assert up.info("up").era == "legacy"
-    assert up.info("up").version == "2025-11-25"
+    assert up.info("up").version == ("2024-11-05" if flag == "oldest" else "2025-11-25")
     assert await up.definitions("up", "prompt") is None
 
 

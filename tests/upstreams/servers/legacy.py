@@ -1,6 +1,7 @@
 """A legacy MCP server (2025-11-25) on stdio, written by hand so that it can also misbehave.
 
-Flags: ``crash`` ends at once, ``mute-discover`` never answers what it does not know, ``die-on-discover``.
+Flags: ``crash`` ends at once, ``mute-discover`` never answers what it does not know, ``die-on-discover``,
+``oldest`` speaks 2024-11-05.
 """
 
 import json
@@ -97,7 +98,8 @@ def main() -> None:
         if method == "initialize":
             capabilities = {"tools": {"listChanged": True}}
             server = {"name": "legacy", "version": "0.9"}
-            result = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": server}
+            version = "2024-11-05" if "oldest" in sys.argv else "2025-11-25"
+            result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": server}
             send({"jsonrpc": "2.0", "id": number, "result": result})
         elif method == "tools/list":
             tool = {"name": "echo", "inputSchema": {"type": "object"}}
