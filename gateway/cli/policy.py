@@ -60,6 +60,7 @@ def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json:
             "tools": list(rule.scope.tools),
             "effects": list(rule.scope.effects),
             "risks": list(rule.scope.risks),
+            "arguments": list(rule.scope.arguments),
             "file": rule.file,
         }
         for rule in bundle.rules
@@ -72,7 +73,7 @@ def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json:
         ["rule", "title", "phase", "mode", "codes", "applies to"],
         [
             [rule.id, rule.meta.title if rule.meta else "", rule.phase, rule.mode,
-             ", ".join(rule.custom.codes), _scope(rule.scope.tools, rule.scope.effects, rule.scope.risks)]
+             ", ".join(rule.custom.codes), _scope(rule.scope.tools, rule.scope.effects, rule.scope.risks, rule.scope.arguments)]
             for rule in bundle.rules
         ],
     )  # fmt: skip

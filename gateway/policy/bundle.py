@@ -7,7 +7,7 @@ replaces the pack's, data is merged key by key. Loading changes nothing but what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 import yaml
+from msgspec.structs import replace
 
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
@@ -53,6 +54,8 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
     modules, problems = _parse(sources)
     if not problems:
         modules, problems = gate.check(modules, sources.data)
+    if not problems:
+        modules, problems = _named(modules, sources.data)
     if problems:
         raise ConfigError("the policy cannot be loaded:\n" + "\n".join(f"  {item}" for item in problems))
     rules = tuple(sorted((m for m in modules if m.role == "rule"), key=lambda m: m.id))
@@ -69,6 +72,36 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
         data=sources.data,
         codes=frozenset(code for rule in rules for code in rule.custom.codes),
     )
+
+
+def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
+    """Put the names that ``scope.arguments`` refers to in the data in place of the reference."""
+    done: list[Module] = []
+    problems: list[str] = []
+    for module in modules:
+        if module.meta is None or not module.scope.arguments:
+            done.append(module)
+            continue
+        names: list[str] = []
+        for item in module.scope.arguments:
+            found = _list_at(item, data) if item.startswith("data.") else [item]
+            if not found:
+                # An empty list would put the module out of every scope without a word.
+                problems.append(f"{module.file}:1: scope.arguments: {item} is no list of names in the data")
+            names += found
+        scope = replace(module.scope, arguments=tuple(name.lower() for name in names))
+        custom = replace(module.custom, scope=scope)
+        done.append(replace(module, meta=replace(module.meta, custom=custom)))
+    return done, problems
+
+
+def _list_at(path: str, data: Mapping[str, Any]) -> list[str]:
+    """The strings of a list in the data; nothing when there is no such list."""
+    value: Any = data
+    for part in path.split(".")[1:]:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    strings = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return value if strings else []
 
 
 def _pack_chain(pack: str) -> list[str]:

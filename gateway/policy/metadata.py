@@ -30,13 +30,15 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which targets a module looks at. Each given list must match; an absent one matches everything.
 
     ``tools`` are globs over ``upstream/name`` in which ``*`` stands for any run of characters; ``effects``
-    matches a tool that has any of them.
+    matches a tool that has any of them. ``arguments`` matches a call with an argument of one of these names,
+    at any depth and in any case; ``data.hazards.sql.arguments`` stands for that list in the data.
     """
 
     tools: tuple[_Glob, ...] = ()
     kinds: tuple[Literal["tool", "prompt", "resource", "completion"], ...] = ()
     effects: tuple[str, ...] = ()
     risks: tuple[Literal["read", "reversible", "compensable", "irreversible"], ...] = ()
+    arguments: tuple[_Glob, ...] = ()
 
 
 class Custom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

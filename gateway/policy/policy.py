@@ -25,7 +25,7 @@ from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, Phase, Scope
 from gateway.policy.module import Bundle
 from gateway.policy.redact import CannotRedact, redact
-from gateway.policy.scope import ScopeIndex
+from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
 
@@ -87,18 +87,18 @@ class EmbeddedPolicy:
 
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()
-        group = self._phases["call"].of(call.tool)
+        group = self._phases["call"].of_call(call)
         combined, memoised = self._ask("call", group, lambda sections: sections.encode(call, facts))
         if combined.duties and combined.verdict != "deny":
             combined = _checked(call, combined)
         return self._decision("call", group, combined, memoised, started)
 
     def wants_result(self, call: Call) -> bool:
-        return bool(self._phases["result"].of(call.tool).modules)
+        return bool(self._phases["result"].of_call(call).modules)
 
     async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
         started = time.perf_counter_ns()
-        group = self._phases["result"].of(call.tool)
+        group = self._phases["result"].of_call(call)
         combined, memoised = self._ask(
             "result", group, lambda sections: sections.encode(call, facts, outcome)
         )
@@ -191,9 +191,23 @@ class _Groups:
         self._modules = bundle.phase(phase)
         self._index = ScopeIndex(self._modules)
         self._groups: dict[tuple[int, ...], Group] = {}
+        self._named = frozenset(
+            number for number, module in enumerate(self._modules) if module.scope.arguments
+        )
 
     def of(self, tool: Tool) -> Group:
-        numbers = self._index.numbers(tool)
+        """All that look at the tool."""
+        return self._group(self._index.numbers(tool))
+
+    def of_call(self, call: Call) -> Group:
+        """All that look at the call: those about arguments it has not got would find nothing."""
+        numbers = self._index.numbers(call.tool)
+        if not self._named.isdisjoint(numbers):
+            names = argument_names(call.args)
+            numbers = tuple(number for number in numbers if touches(self._modules[number].scope, names))
+        return self._group(numbers)
+
+    def _group(self, numbers: tuple[int, ...]) -> Group:
         group = self._groups.get(numbers)
         if group is None:
             group = self._groups[numbers] = Group([self._modules[number] for number in numbers])

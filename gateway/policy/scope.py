@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from gateway.model import Tool
+from gateway.model import Json, Tool
 from gateway.policy.metadata import Scope
 
 
@@ -26,7 +26,7 @@ _KEPT: Final = 50_000
 
 
 def matches(scope: Scope, tool: Tool) -> bool:
-    """The meaning of a scope; the index must never answer otherwise."""
+    """The meaning of a scope, as far as it is about the tool; the index must never answer otherwise."""
     if scope.kinds and tool.kind not in scope.kinds:
         return False
     if scope.risks and tool.manifest.risk not in scope.risks:
@@ -34,6 +34,25 @@ def matches(scope: Scope, tool: Tool) -> bool:
     if scope.effects and not any(effect in scope.effects for effect in tool.manifest.effects):
         return False
     return not scope.tools or any(glob_matches(glob, tool.target) for glob in scope.tools)
+
+
+def touches(scope: Scope, names: frozenset[str]) -> bool:
+    """The meaning of a scope, as far as it is about the call; ``names`` as ``argument_names`` gives them."""
+    return not scope.arguments or not names.isdisjoint(scope.arguments)
+
+
+def argument_names(args: Json) -> frozenset[str]:
+    """Names of all fields of the arguments, however deep, in lower case."""
+    names: set[str] = set()
+    stack = [args]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            names.update(item)
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+    return frozenset(name.lower() for name in names)
 
 
 def glob_matches(glob: str, target: str) -> bool:

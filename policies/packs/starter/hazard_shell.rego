@@ -7,7 +7,7 @@
 #   id: starter.hazard_shell
 #   severity: critical
 #   codes: [hazardous_command]
-#   scope: {kinds: [tool]}
+#   scope: {kinds: [tool], arguments: [data.hazards.shell.arguments]}
 package wardgate.rules.hazard_shell
 
 import data.wardgate.lib.args.composites

@@ -5,7 +5,7 @@
 #   id: starter.hazard_sql
 #   severity: critical
 #   codes: [hazardous_sql]
-#   scope: {kinds: [tool]}
+#   scope: {kinds: [tool], arguments: [data.hazards.sql.arguments]}
 package wardgate.rules.hazard_sql
 
 import data.wardgate.lib.args.composites
