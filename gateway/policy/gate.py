@@ -122,15 +122,16 @@ def _shape(module: Module) -> Iterator[str]:
     """What the combiner relies on: partial sets, of the kinds the phase knows."""
     if module.package.count(".") != RULES.count("."):
         yield f"{module.file}:1: the package must be '{RULES}<name>', not '{module.package}'"
-    if not module.sets:
+    if not any(rule.name.split(".", 1)[0] in syntax.SETS for rule in module.syntax.rules):
         yield f"{module.file}:1: contributes nothing; define one of {', '.join(_SETS_OF[module.phase])}"
     for rule in module.syntax.rules:
-        if rule.name not in syntax.SETS:
+        name = rule.name.split(".", 1)[0]
+        if name not in syntax.SETS:
             continue
-        if rule.form != "set":
-            yield f"{module.file}:{rule.line}: '{rule.name}' must be a set: '{rule.name} contains {{…}} if'"
-        if rule.name not in _SETS_OF[module.phase]:
-            yield f"{module.file}:{rule.line}: '{rule.name}' does nothing in phase '{module.phase}'"
+        if rule.form != "set" or rule.name != name:
+            yield f"{module.file}:{rule.line}: '{name}' must be a set: '{name} contains {{…}} if'"
+        if name not in _SETS_OF[module.phase]:
+            yield f"{module.file}:{rule.line}: '{name}' does nothing in phase '{module.phase}'"
 
 
 def _inputs(module: Module, parts: Iterable[Module]) -> Iterator[str]:

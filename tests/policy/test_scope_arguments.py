@@ -21,7 +21,7 @@ TEXTS = st.sampled_from(["rm -rf /", "drop table users", "delete from a", "curl 
 ARGS = st.dictionaries(
     NAMES,
     st.recursive(
-        TEXTS | st.integers() | st.none(),
+        TEXTS | st.integers(-(2**63), 2**64 - 1) | st.none(),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
         max_leaves=6,
     ),
