@@ -19,6 +19,7 @@ from gateway.cli.output import (
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.policy.metadata import Scope
     from gateway.policy.module import Bundle
 
 app = typer.Typer(help="Look at the policy and run its tests.", no_args_is_help=True)
@@ -73,7 +74,7 @@ def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json:
         ["rule", "title", "phase", "mode", "codes", "applies to"],
         [
             [rule.id, rule.meta.title if rule.meta else "", rule.phase, rule.mode,
-             ", ".join(rule.custom.codes), _scope(rule.scope.tools, rule.scope.effects, rule.scope.risks, rule.scope.arguments)]
+             ", ".join(rule.custom.codes), _scope(rule.scope)]
             for rule in bundle.rules
         ],
     )  # fmt: skip
@@ -95,5 +96,6 @@ def _bundle(folder: Path | None, config: Path) -> Bundle:
     return read_bundle(folder_of(loaded), loaded.policy.pack)
 
 
-def _scope(*parts: tuple[str, ...]) -> str:
+def _scope(scope: Scope) -> str:
+    parts = (scope.tools, scope.kinds, scope.effects, scope.risks, scope.arguments)
     return " and ".join(", ".join(part) for part in parts if part) or "everything"
