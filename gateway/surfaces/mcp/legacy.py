@@ -101,7 +101,7 @@ class Listeners:
     ) -> None:
         """Hold one stream open until the client leaves, the session ends or its time is over."""
         owner = owner_of(principal, upstream)
-        key = heads.get(protocol.H_SESSION)
+        key = heads[protocol.H_SESSION]
         session = self._sessions.find(key, owner, parts.clock.monotonic())
         if session.listening:
             raise Rejected("invalid_request", "This session already has a stream.", status=409)
@@ -123,7 +123,7 @@ class Listeners:
                 )
                 if done:
                     break
-                session.seen = parts.clock.monotonic()
+                self._sessions.touch(key, session, parts.clock.monotonic())
                 await send({"type": "http.response.body", "body": b": alive\n\n", "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

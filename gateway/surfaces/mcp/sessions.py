@@ -79,9 +79,14 @@ class Sessions:
         if now - session.seen > self._idle_s:
             self._drop(key)
             raise Rejected("unknown_session")
-        session.seen = now
-        self._held.move_to_end(key)
+        self.touch(key, session, now)
         return session
+
+    def touch(self, key: bytes, session: Session, now: float) -> None:
+        """Keep a live session from going idle."""
+        if session.live:
+            session.seen = now
+            self._held.move_to_end(key)
 
     def close(self, key: bytes | None, owner: Owner, now: float) -> None:
         """End the caller's own session."""

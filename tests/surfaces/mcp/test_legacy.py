@@ -155,6 +155,15 @@ def test_an_agent_that_opens_sessions_without_end_pushes_out_its_own():
         sessions.find(keys[0], alice, 50)
 
 
+def test_sessions_kept_alive_by_a_stream_do_not_hide_idle_ones_behind_them():
+    sessions = Sessions(limit=2, idle_s=10)
+    alice = owner_of(ALICE, None)
+    key = sessions.open(alice, 0)
+    sessions.open(owner_of(ALICE, "files"), 0)
+    sessions.touch(key, sessions.find(key, alice, 1), 20)
+    assert sessions.open(owner_of(BOB, None), 20) and sessions.find(key, alice, 21)
+
+
 def test_a_full_table_turns_newcomers_away_instead_of_taking_a_place_from_others():
     sessions = Sessions(limit=2, idle_s=100)
     for upstream in ("a", "b"):

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog.catalog import ToolCatalog
-from gateway.config import ServerConfig, UpstreamConfig
+from gateway.config import LimitsConfig, ServerConfig, UpstreamConfig
+from gateway.limits import InFlight
+from gateway.model import Finding, Outcome
 from gateway.surfaces.mcp import McpSurface
-from tests.surfaces.mcp.support import META, Desk, authenticate, entry, ok, open_house
+from tests.surfaces.mcp.support import ALICE, META, Desk, authenticate, entry, ok, open_house
 
 ATOM = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=5)
 VALUE = st.recursive(
@@ -101,6 +103,81 @@ def test_every_request_gets_a_well_formed_answer_and_no_fault_of_ours(message, h
         assert start["status"] != 200 and desk.calls == []
     for call in desk.calls:
         assert call.tool.target == "files/read" and isinstance(call.args, dict)
+
+
+FATES = [
+    "denied", "escalated", "hidden", "overloaded", "too large", "no object", "header", "in_doubt", "not_sent",
+    "withheld", "failed", "broken", "duplicate", "deep", "legacy",
+]  # fmt: skip
+SECRET = st.text(alphabet=st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=3, max_size=12)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    secret=SECRET,
+    fate=st.sampled_from(FATES),
+    method=st.sampled_from(["tools/call", "prompts/get", "completion/complete"]),
+)
+def test_a_refusal_never_repeats_the_arguments_of_the_call(secret, fate, method):
+    kind = {"tools/call": "tool", "prompts/get": "prompt", "completion/complete": "completion"}[method]
+    desk = Desk([entry(kind, "files", "read")])
+    if fate in ("denied", "escalated"):
+        desk.verdict = "deny" if fate == "denied" else "escalate"
+        desk.denied["files/read"] = Finding(code="closed", message="Closed.")
+    elif fate == "hidden":
+        desk.hidden.add(("alice", "files/read"))
+    elif fate == "overloaded":
+        desk.limits = InFlight(LimitsConfig(in_flight=1))
+        desk.limits.enter(ALICE)
+    elif fate == "too large":
+        desk.limits = InFlight(LimitsConfig(policy_input_bytes=1024))
+    elif fate == "broken":
+        desk.answer = Outcome(status="ok", result_json=b'{"resultType":7,"echo":"%b"}' % secret.encode())
+    else:
+        code = "in_doubt" if fate == "in_doubt" else "upstream_error"
+        desk.answer = Outcome(status="failed", code=code, detail=secret)
+        if fate in ("in_doubt", "not_sent", "withheld"):
+            desk.answer = Outcome(status=fate, code="upstream_timeout", detail=secret)
+    values = {secret: secret, "x": [secret] * (300 if fate == "too large" else 1)}
+    params = {"name": "read", "arguments": [secret] if fate == "no object" else values, "_meta": META}
+    if method == "completion/complete":
+        params = {"ref": {"type": "ref/prompt", "name": "read"}, "argument": values, "_meta": META}
+    if fate == "legacy":
+        del params["_meta"]
+    body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    if fate == "duplicate":
+        body = body.replace(b'"x":', orjson.dumps(secret) + b':1,"x":')
+    elif fate == "deep":
+        body = body.replace(b'"x":', b'"x":' + b"[" * 70 + b"]" * 70 + b',"y":')
+    named = b"write" if fate == "header" and method != "completion/complete" else b"read"
+    headers = [(b"mcp-method", b"ping" if fate == "header" else method.encode()), (b"mcp-name", named)]
+    if fate != "legacy":
+        headers.append((b"mcp-protocol-version", b"2026-07-28"))
+    answer = posted(desk, body, headers)
+    text = answer.decode()
+    assert secret not in text and secret not in json.dumps(json.loads(text), ensure_ascii=False)
+    assert "error" in json.loads(text) or json.loads(text)["result"]["isError"]
+
+
+def posted(desk: Desk, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """What the front answers to one authenticated POST, without a socket in between."""
+    surface = McpSurface(desk.parts, authenticate, ServerConfig(), desk.info)
+    sent = []
+    usual = [
+        (b"host", b"localhost"),
+        (b"content-type", b"application/json"),
+        (b"authorization", b"Bearer alice"),
+    ]
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(event):
+        sent.append(event.get("body", b""))
+
+    scope = {"type": "http", "method": "POST", "path": "/mcp/files", "headers": usual + headers}
+    asyncio.run(surface(scope, receive, send))
+    return b"".join(sent)
 
 
 async def test_a_request_keeps_the_parts_it_began_with_when_a_reload_swaps_them():
