@@ -115,10 +115,22 @@ class Query:
         return last
 
     def tail(self, after_seq: int, *, limit: int = _LOT) -> list[Record]:
-        """The records that follow ``after_seq``, of every phase, oldest first."""
+        """The records that follow ``after_seq``, of every phase, oldest first.
+
+        What follows a decision gets its agent, session and target, so that it can be told whose it is.
+        """
         query = select(records).where(records.c.seq > after_seq).order_by(records.c.seq).limit(limit)
         with self._database.reading() as connection:
-            return [_record(row) for row in connection.execute(query)]
+            found = [_record(row) for row in connection.execute(query)]
+            later = [record["call_id"] for record in found if "action" not in record]
+            begun = select(records.c.call_id, records.c.agent, records.c.session, records.c.target).where(
+                records.c.call_id.in_(later), records.c.action.is_not(None)
+            )
+            known = {row.call_id: row for row in connection.execute(begun)}
+        for record in found:
+            if "action" not in record and (row := known.get(record["call_id"])):
+                record |= {"agent": row.agent, "session": row.session, "target": row.target}
+        return found
 
     def export(self, narrow: Filter | None = None) -> Iterator[bytes]:
         """Every matching record as a line of JSON with its snapshots, oldest first, in bounded memory.

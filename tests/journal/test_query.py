@@ -98,9 +98,9 @@ async def test_tail_follows_every_record(tmp_path: Path) -> None:
         start = query.last()
         made = call(PAY)
         await carry_out(journal, made)
-        assert [(each["call_id"], each["phase"]) for each in query.tail(start)] == [
-            (made.id, "intent"),
-            (made.id, "result"),
+        assert [(each["call_id"], each["phase"], each["target"]) for each in query.tail(start)] == [
+            (made.id, "intent", "bank/pay"),
+            (made.id, "result", "bank/pay"),
         ]
         assert query.tail(query.last()) == []
 
