@@ -133,7 +133,7 @@ def storage(config: Config) -> Iterator[Finding]:
 def _records(database: Database) -> Iterator[Finding]:
     from sqlalchemy import select
 
-    from gateway.journal.recovery import live_effects
+    from gateway.journal.query import Filter, Query
     from gateway.storage.tables import records
 
     with database.reading() as connection:
@@ -147,11 +147,12 @@ def _records(database: Database) -> Iterator[Finding]:
             "The clock was set back: keys live longer, and records are out of order.",
             "Set the clock right before starting the gateway.",
         )
-    doubtful = [effect for effect in live_effects(database) if effect.state == "in_doubt"]
+    doubtful = Query(database).list_decisions(Filter(in_doubt=True), limit=100).decisions
     if doubtful:
+        first = f"{doubtful[0]['call_id']} ({doubtful[0].get('target')})"
         yield warning(
             "storage",
-            f"{len(doubtful)} call(s) in doubt, such as {doubtful[0].call_id} ({doubtful[0].target}).",
+            f"{len(doubtful)} call(s) in doubt, such as {first}.",
             "Their effect may or may not have happened; identical calls are refused until somebody says.",
             "Look at 'wardgate decisions list --in-doubt', then 'wardgate decisions resolve ID'.",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.journal.query import Query
     from gateway.storage.database import Database
 
 
@@ -32,3 +33,12 @@ def database(config: Config, *, read_only: bool = False) -> Iterator[Database]:
         fail(f"There is no storage at {config.storage.path} yet.", "Start the gateway once.", NOT_FOUND)
     with Database(config.storage.path).open(read_only=read_only) as opened:
         yield opened
+
+
+@contextmanager
+def journal(path: Path) -> Iterator[Query]:
+    """The read side of the journal of a configuration."""
+    from gateway.journal.query import Query
+
+    with database(configuration(path), read_only=True) as opened:
+        yield Query(opened)

@@ -13,6 +13,7 @@ Exit codes, the same for every command:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,10 +71,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
+    width = int(os.environ.get("COLUMNS") or 200)
+    console = Console() if sys.stdout.isatty() else Console(width=width, no_color=True)
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "id")  # an id is there to be copied
     for row in rows:
         # Text, not str: what agents and tools call themselves must not be read as markup of ours.
         table.add_row(*(Text(printable(cell)) for cell in row))

@@ -10,6 +10,11 @@ def local(ns: int) -> str:
     return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().isoformat(timespec="seconds")
 
 
+def short(ns: int) -> str:
+    """``2026-11-23 14:05:09`` of nanoseconds since the epoch, in the time of this machine."""
+    return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def clock(ns: int) -> str:
     """``14:05:09.123`` of nanoseconds since the epoch, for lines that scroll by."""
     return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]

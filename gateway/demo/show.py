@@ -120,7 +120,8 @@ def _records(world: World, calls: int, console: Console) -> list[str]:
     console.print(
         "\nEach call is on record; the newest three, as 'wardgate decisions list' shows them:", style="bold"
     )
-    console.print(world.wardgate("decisions", "list", "--limit", "3").rstrip(), markup=False, highlight=False)
+    shown = world.wardgate("decisions", "list", "--limit", "3", width=console.width)
+    console.print(shown.rstrip(), markup=False, highlight=False, soft_wrap=True)
     found = len(listed["items"])
     return [] if found == calls else [f"{found} calls are on record, and {calls} were made"]
 

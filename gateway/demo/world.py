@@ -96,10 +96,11 @@ class World:
     ) -> None:
         self._stop()
 
-    def wardgate(self, *arguments: str) -> str:
+    def wardgate(self, *arguments: str, width: int = 200) -> str:
         """Output of a ``wardgate`` command on this world, as a user would run it."""
         command = [sys.executable, "-m", "gateway.cli", *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        env = {**os.environ, "COLUMNS": str(width)}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=env)
         if done.returncode != 0:
             raise Unavailable(f"'wardgate {' '.join(arguments)}' failed: {done.stderr.strip()}")
         return done.stdout

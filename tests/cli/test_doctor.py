@@ -1,0 +1,106 @@
+"""``wardgate doctor``: each finding says what, why and what to do."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import office, wardgate, wardgate_json
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder made by init in front of a running office server."""
+    folder = tmp_path_factory.mktemp("doctor")
+    with office(folder / "office.db") as where:
+        servers = {"mcpServers": {"office": {"type": "http", "url": where["url"]}}}
+        (folder / ".mcp.json").write_text(json.dumps(servers))
+        wardgate_json("init", "--dir", folder, "--port", free_port())
+        yield folder / "wardgate.yaml"
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return str(min(sock.getsockname()[1], 65_533))
+
+
+def examined(config: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    done = wardgate("doctor", "--config", config, "--json", *arguments)
+    return done.returncode, json.loads(done.stdout)
+
+
+def changed(config: Path, old: str, new: str) -> Path:
+    """A second configuration beside the first, with one thing different."""
+    text = config.read_text()
+    assert old in text
+    other = config.with_name("changed.yaml")
+    other.write_text(text.replace(old, new))
+    return other
+
+
+def test_after_init_there_are_no_problems_and_the_undescribed_tools_are_named(guarded: Path) -> None:
+    code, found = examined(guarded)
+    assert code == 0, found
+    assert [finding for finding in found if finding["level"] == "problem"] == []
+    [undescribed] = [finding for finding in found if "no manifest" in finding["what"]]
+    assert "8 tool(s)" in undescribed["what"]
+    assert "irreversible" in undescribed["why"]
+    assert "upstreams.office.tools" in undescribed["todo"]
+
+
+def test_strict_turns_warnings_into_an_exit_code(guarded: Path) -> None:
+    assert examined(guarded, "--strict")[0] == 1
+
+
+def test_every_finding_that_is_not_fine_says_why_and_what_to_do(guarded: Path) -> None:
+    for finding in examined(guarded)[1]:
+        if finding["level"] != "ok":
+            assert finding["why"] and finding["todo"], finding
+
+
+def test_a_tool_server_that_is_down_is_a_problem_with_its_name(guarded: Path) -> None:
+    url = next(line for line in guarded.read_text().splitlines() if "url:" in line)
+    code, found = examined(changed(guarded, url, '    url: "http://127.0.0.1:9/mcp"'))
+    assert code == 2
+    assert any(
+        "'office' cannot be used" in finding["what"] for finding in found if finding["level"] == "problem"
+    )
+
+
+def test_a_key_file_others_can_read_is_a_problem(guarded: Path) -> None:
+    key = guarded.with_name("wardgate.key")
+    key.chmod(0o644)
+    try:
+        code, found = examined(guarded)
+    finally:
+        key.chmod(0o600)
+    assert code == 2
+    assert any("0644" in finding["what"] for finding in found if finding["area"] == "secrets")
+
+
+def test_a_port_somebody_else_holds_is_a_problem(guarded: Path) -> None:
+    port = next(line for line in guarded.read_text().splitlines() if "  port:" in line).split()[1]
+    with socket.create_server(("127.0.0.1", int(port))):
+        code, found = examined(guarded)
+    assert code == 2
+    assert any(f":{port} cannot be used" in finding["what"] for finding in found)
+
+
+def test_a_misspelt_manifest_is_pointed_out(guarded: Path) -> None:
+    described = "    # tools:\n    tools: {delete_custmer: {risk: irreversible}}"
+    _, found = examined(changed(guarded, "    # tools:", described))
+    assert any("lists no tool called delete_custmer" in finding["what"] for finding in found)
+
+
+def test_a_configuration_that_is_none_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "wardgate.yaml"
+    path.write_text("modes: observe\n")
+    code, found = examined(path)
+    assert code == 2
+    assert [finding["area"] for finding in found] == ["config"]
+    assert "modes" in found[0]["what"]
