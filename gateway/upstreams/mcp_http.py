@@ -21,7 +21,7 @@ from gateway.ports import Emit
 from gateway.reasons import Party
 from gateway.upstreams import era
 from gateway.upstreams.era import Info
-from gateway.upstreams.headers import configured, encode_value
+from gateway.upstreams.headers import configured, mirrored
 from gateway.upstreams.jsonrpc import (
     UNSUPPORTED_VERSION,
     Declined,
@@ -201,11 +201,10 @@ class HttpPeer:
             self._last_error = str(error)
 
     async def _modern(self, request: Request, at: float, emit: Emit | None) -> Message:
-        headers = [f"mcp-protocol-version: {era.MODERN}\r\nmcp-method: {request.method}\r\n"]
-        if request.name:
-            headers.append(f"mcp-name: {encode_value(request.name)}\r\n")
-        headers += [f"{name}: {value}\r\n" for name, value in request.param_headers]
-        return await self._exchange(request, "".join(headers).encode("ascii"), None, at, emit)
+        headers = mirrored(era.MODERN, request.method, request.name)
+        for name, value in request.param_headers:
+            headers += f"{name}: {value}\r\n".encode("ascii")
+        return await self._exchange(request, headers, None, at, emit)
 
     async def _legacy(self, request: Request, session: Session, at: float, emit: Emit | None) -> Message:
         return await self._exchange(request, session.headers, session, at, emit)

@@ -113,8 +113,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_body_bytes", "_close_delimited", "_complete", "_discarded", "_fault", "_head", "_head_raw",
-        "_interim", "_interims", "_keep", "_kept", "_length_known", "_loop", "_lost", "_parser",
-        "_paused", "_poll", "_released", "_size", "_status", "_stream", "_timer", "_waiter",
+        "_interim", "_interims", "_keep", "_kept", "_length_known", "_loop", "_lost", "_media_type",
+        "_parser", "_paused", "_poll", "_released", "_size", "_status", "_stream", "_timer", "_waiter",
         "idle_since", "transport",
     )  # fmt: skip
 
@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self._head_raw = 0
         self._status = 0
+        self._media_type = b""
         self._interim = False
         self._interims = 0
         self._kept: dict[bytes, bytes] = {}
@@ -249,14 +250,11 @@ class Connection(asyncio.Protocol):
     def _response(self, stream: Stream | None) -> Response:
         return Response(
             self._status,
-            self._media_type(),
+            self._media_type,
             self._kept.get(b"mcp-session-id", b"").decode("latin-1"),
             b"" if stream else b"".join(self._body),
             stream,
         )
-
-    def _media_type(self) -> bytes:
-        return self._kept.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
     # ------------------------------------------------------------------------------ asyncio.Protocol
 
@@ -336,7 +334,8 @@ class Connection(asyncio.Protocol):
                 self._fault = _nonsense("too many interim answers")
             return
         self._status = status
-        streaming = status == 200 and self._media_type() == _EVENT_STREAM
+        self._media_type = self._kept.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        streaming = status == 200 and self._media_type == _EVENT_STREAM
         if not self._length_known and status not in (204, 304):
             # An end that cannot be told from a cut; events carry their own ends, other bodies do not.
             if not streaming:
