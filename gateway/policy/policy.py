@@ -31,6 +31,7 @@ from gateway.reasons import REASONS
 
 _KEPT_SEEN: Final = 50_000
 _KEPT_LISTS: Final = 256
+_KEPT_GROUPS: Final = 4096
 
 # A call needs somebody to allow it. A result belongs to a call that was allowed, and hiding a tool forbids
 # nothing by itself: there silence is consent.
@@ -210,6 +211,7 @@ class _Groups:
     def _group(self, numbers: tuple[int, ...]) -> Group:
         group = self._groups.get(numbers)
         if group is None:
+            _bound(self._groups, _KEPT_GROUPS)  # an agent chooses argument names, and so combinations
             group = self._groups[numbers] = Group([self._modules[number] for number in numbers])
         return group
 

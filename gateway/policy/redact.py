@@ -91,10 +91,10 @@ def _replace(value: Json, parts: list[str], by: Callable[[Json], Json]) -> Json:
 
 
 def _blank(value: Json) -> Json:
-    """Everything below, blanked. A number or a boolean has no blank of its own type."""
+    """Everything below, blanked. A number has no blank of its own type; true and false are no secrets."""
     if isinstance(value, str):
         return value if value == MARK else MARK
-    if value is None:
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
         return _rebuilt(value, {key: _blank(item) for key, item in value.items()})

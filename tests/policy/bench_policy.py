@@ -49,7 +49,10 @@ def main() -> int:
 def cases() -> dict[str, Call]:
     ann = principal(labels=("developer", "accounting"))
     return {
-        "read git_log": call({"repo_path": "/srv/repo", "max_count": 10}, on=tool("git/git_log", risk="read"), by=ann),
+        "read git_log": call(
+            {"repo_path": "/srv/repo", "max_count": 10}, on=tool("git/git_log", risk="read"), by=ann
+        ),
+        "read sql": call({"sql": "select a from b where c = 1"}, on=tool("git/query", risk="read"), by=ann),
         "write git_commit": call(
             {"repo_path": "/srv/repo", "message": TEXT}, on=tool("git/git_commit", risk="reversible"), by=ann
         ),

@@ -100,7 +100,8 @@ def test_errors_carry_no_backtrace_and_no_source_excerpt() -> None:
         "except RuntimeError as error:\n    print(len(str(error)), e.explain(error))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "RUST_BACKTRACE": "1"}, capture_output=True, text=True,
+        [sys.executable, "-c", program], env={**os.environ, "RUST_BACKTRACE": "1"}, capture_output=True,
+        text=True,
         check=True, timeout=60,
     )  # fmt: skip
     assert "backtrace" not in done.stdout and "('p', 3, " in done.stdout
@@ -151,7 +152,8 @@ def test_the_engines_own_walk_trap_is_still_there_and_so_is_the_gate() -> None:
     engine = new_engine()
     engine.add_policy(
         "p",
-        "package p\nimport rego.v1\na contains v if [p, v] := walk(input)\nb contains v if walk(input, [p, v])\n",
+        "package p\nimport rego.v1\na contains v if [p, v] := walk(input)\n"
+        "b contains v if walk(input, [p, v])\n",
     )
     engine.set_input_json('{"x": 1}')
     assert engine.eval_rule_as_json("data.p.a") == "[]", "fixed upstream: the gate's rule may go"
@@ -182,7 +184,8 @@ def test_other_regex_builtins_use_re2_too() -> None:
         r"""package p
 import rego.v1
 x := [regex.find_n(`\d`, "1٣2", -1), regex.split(`,\s*`, "a, b,c"), regex.replace("a1b2", `\d`, "-"),
-      regex.find_all_string_submatch_n(`(a)(x)?`, "aa", 1), regex.is_valid(`(?=a)`), regex.find_n(`\d`, "123", 2)]
+      regex.find_all_string_submatch_n(`(a)(x)?`, "aa", 1), regex.is_valid(`(?=a)`),
+      regex.find_n(`\d`, "123", 2)]
 """,
     )
     assert "".join(engine.eval_rule_as_json("data.p.x").split()) == (
@@ -265,9 +268,11 @@ def test_a_decision_names_engine_revision_entry_and_rules(tmp_path: Path) -> Non
 
 def test_facts_and_who_calls_reach_the_rules(tmp_path: Path) -> None:
     conditions = (
-        'input.agent.id == "ann"; input.agent.owner == "team-a"; not input.agent.subject; input.environment == "prod"; '
-        'input.chain == ["root"]; input.trust.tier == 2; input.session.calls == 7; input.stale == ["budget"]; '
-        'input.time == 1700000000000000000; input.version == 1; input.call.surface == "mcp"; input.tool.extra.x == 1'
+        'input.agent.id == "ann"; input.agent.owner == "team-a"; not input.agent.subject; '
+        'input.environment == "prod"; input.chain == ["root"]; input.trust.tier == 2; '
+        'input.session.calls == 7; input.stale == ["budget"]; input.time == 1700000000000000000; input.version == 1; '
+        'input.call.surface == "mcp"; '
+        "input.tool.extra.x == 1"
     )
     policy = policy_of(tmp_path, {"a": rule("a", f'allow contains {{"code": "fine"}} if {{ {conditions} }}')})
     facts = Facts(slow={"trust": {"tier": 2}}, fast={"session": {"calls": 7}}, stale=("budget",))

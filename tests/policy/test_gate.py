@@ -144,7 +144,8 @@ def test_syntax_the_engine_lacks_is_a_parse_error_and_not_a_silent_rule(tmp_path
 
 
 def test_recursion_is_found_before_a_call_finds_it(tmp_path: Path) -> None:
-    body = 'text := concat(" ", words)\nwords contains text if {\n\twalk(input.call.args, [_, text])\n\tis_string(text)\n}\n'
+    body = 'text := concat(" ", words)\nwords contains text if {\n\twalk(input.call.args, [_, text])'
+    body += "\n\tis_string(text)\n}\n"
     body += 'deny contains {"code": "stop", "message": "m"} if text == "x"'
     assert "recursion" in refused(tmp_path, {"a": rule("a", body)})
 

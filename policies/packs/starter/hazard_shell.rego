@@ -25,12 +25,14 @@ deny contains {
 }
 
 commands contains flat(value) if {
-	some name in data.hazards.shell.arguments
-	value := input.call.args[name]
+	some name, value in input.call.args
+	lower(name) in data.hazards.shell.arguments
 }
 
 commands contains flat(value) if {
 	some composite in composites
 	walk(composite, [path, value])
-	path[count(path) - 1] in data.hazards.shell.arguments
+	name := path[count(path) - 1]
+	is_string(name)
+	lower(name) in data.hazards.shell.arguments
 }

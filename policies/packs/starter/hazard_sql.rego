@@ -38,12 +38,14 @@ statements contains statement if {
 }
 
 texts contains flat(value) if {
-	some name in data.hazards.sql.arguments
-	value := input.call.args[name]
+	some name, value in input.call.args
+	lower(name) in data.hazards.sql.arguments
 }
 
 texts contains flat(value) if {
 	some composite in composites
 	walk(composite, [path, value])
-	path[count(path) - 1] in data.hazards.sql.arguments
+	name := path[count(path) - 1]
+	is_string(name)
+	lower(name) in data.hazards.sql.arguments
 }

@@ -56,7 +56,7 @@ test_prose_about_commands_passes if {
 }
 
 test_commands_are_found_below_the_top_and_in_lists if {
-	every given in [{"command": ["rm", "-rf", "/"]}, {"steps": [{"cmd": "rm -rf /"}]}, {"a": {"argv": ["rm", "-r", "x"]}}] {
+	every given in [{"command": ["rm", "-rf", "/"]}, {"steps": [{"cmd": "rm -rf /"}]}, {"a": {"argv": ["rm", "-r", "x"]}}, {"CMD": "rm -rf /"}] {
 		codes(hazard_shell.deny) == {"hazardous_command"} with input.call.args as given
 	}
 }
