@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
+from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
 from gateway.errors import JournalError
 from gateway.journal.journal import Journal
+from gateway.journal.query import Filter, Query
 from gateway.model import Tool
 from gateway.surfaces.admin.deps import (
     AdminDeps,
@@ -37,17 +41,42 @@ def admin_deps(gateway: Gateway) -> AdminDeps:
         status=lambda: _in_force(gateway),
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
-        decisions=_Decisions(),
+        decisions=RecordedDecisions(Query(gateway.database)),
         reload=gateway.reload,
     )
 
 
-class _Decisions:
+class RecordedDecisions:
+    """The journal's read side as the admin API asks for it: one tenant, and cursors that are text."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
     def list(self, which: DecisionFilter, limit: int, cursor: str | None) -> DecisionPage:
-        raise JournalError("journal_unavailable", "no reader yet")
+        after = int(cursor) if cursor is not None else None
+        if after is not None and not 0 < after < 1 << 63:
+            raise ValueError("no cursor of ours")
+        with _readable():
+            page = self._query.list_decisions(Filter(**structs.asdict(which)), limit=limit, cursor=after)
+        return DecisionPage(items=page.decisions, cursor=str(page.cursor) if page.cursor else None)
 
     def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
-        raise JournalError("journal_unavailable", "no reader yet")
+        with _readable():
+            shown = self._query.show(call_id)
+        if shown is None or shown.records[0]["tenant"] != tenant:
+            return None
+        first, last = shown.records[0], shown.records[-1]
+        steps = [step | (step.get("end") or {}) for step in shown.records]
+        became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
+        return {**first, **became, "end_phase": last["phase"], "history": steps}
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        raise JournalError("journal_unavailable", str(error.orig)) from error
 
 
 def ready(gateway: Gateway) -> Mapping[str, PartState]:

@@ -45,14 +45,14 @@ class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str  # the operator's own: an operator never sees another tenant's calls
     agent: str | None = None
-    target: str | None = None
+    tool: str | None = None  # "upstream/name", or "upstream/" for all of one
     verdict: str | None = None
     action: str | None = None
     code: str | None = None
-    status: str | None = None
     session: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
+    in_doubt: bool = False  # only calls whose outcome nobody knows
 
 
 class DecisionPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 CALL_ID = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
+
+
+def _moment(value: object) -> object:
+    """The journal keeps nanoseconds since the epoch."""
+    return datetime.fromtimestamp(value / 1e9, UTC) if isinstance(value, int) else value
+
+
+def _milliseconds(value: object) -> object:
+    return round(value / 1e6, 3) if isinstance(value, int) else value
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Milliseconds = Annotated[float, BeforeValidator(_milliseconds)]
 
 
 class _Model(BaseModel):
@@ -62,11 +75,11 @@ class StatusAnswer(_Model):
 
 
 class Decision(_Model):
-    """One call, in short."""
+    """One call, in short; or a request that never became one, which has only a code."""
 
     call_id: str = Field(examples=[CALL_ID])
-    received: datetime
-    agent: str = Field(examples=["release-bot"])
+    at: Moment = Field(validation_alias=AliasChoices("at", "at_ns"), description="When it was decided.")
+    agent: str | None = Field(None, examples=["release-bot"])
     session: str | None = Field(None, examples=["s-41"])
     surface: str | None = Field(None, examples=["mcp"])
     target: str | None = Field(None, examples=["git/git_log"])
@@ -76,6 +89,8 @@ class Decision(_Model):
     mode: str | None = Field(None, examples=["enforce"])
     code: str | None = Field(None, description="Reason code.", examples=["read_only_allowed"])
     status: str | None = Field(None, description="What became of it.", examples=["ok"])
+    outcome_code: str | None = Field(None, description="Reason code when that was not ok.")
+    end_phase: str | None = Field(None, description="The last step on record.", examples=["result"])
 
 
 class DecisionList(_Model):
@@ -83,25 +98,44 @@ class DecisionList(_Model):
     cursor: str | None = Field(None, description="Pass it on to get the next page; null on the last.")
 
 
+class Step(_Model):
+    """One record of a call."""
+
+    phase: str = Field(examples=["intent"])
+    at: Moment = Field(validation_alias=AliasChoices("at", "at_ns"))
+    status: str | None = None
+    outcome_code: str | None = None
+    detail: str | None = Field(None, description="For operators.")
+    upstream_ms: Milliseconds | None = Field(
+        None,
+        validation_alias=AliasChoices("upstream_ms", "upstream_ns"),
+        description="Time waited for the upstream.",
+    )
+    operator: str | None = Field(None, description="Who resolved or erased it.")
+    result: Any = Field(None, description="What the result policy said.")
+
+
 class DecisionDetail(Decision):
-    """One call with everything the record says of it. Arguments and results are not shown here."""
+    """One call with everything its records say. Arguments and results are not shown here."""
 
     tenant: str
     subject: str | None = None
+    chain: list[str] = Field(default_factory=list, description="Delegation, root first.")
     thread: str | None = None
     traceparent: str | None = None
     digest: str | None = Field(None, description="SHA-256 of what was decided and sent.")
     modified_from: str | None = Field(None, description="Digest before an obligation changed the arguments.")
     effect_key: str | None = None
-    decision: Any = Field(None, description="Findings, obligations, notes, observed modules and labels.")
+    findings: list[Any] = Field(default_factory=list, description="The reasons of the verdict.")
+    obligations: list[Any] = Field(default_factory=list)
+    notes: list[Any] = Field(default_factory=list, description="Of modules in warn mode.")
+    observed: list[Any] = Field(default_factory=list, description="What modules in observe mode would say.")
+    labels: list[str] = Field(default_factory=list)
     facts: Any = Field(None, description="What policy saw beside the call itself.")
     in_force: Any = Field(None, description="Engine, entry, rules, controls and revisions.")
-    outcome_code: str | None = None
-    detail: str | None = None
-    upstream_ms: float | None = Field(None, description="Time waited for the upstream.")
-    history: list[dict[str, Any]] = Field(
-        default_factory=list, description="Each step of the record: its phase, time and code."
-    )
+    agent_snapshot: Any = Field(None, description="The agent as it was.")
+    tool_snapshot: Any = Field(None, description="The tool and its manifest as they were.")
+    history: list[Step] = Field(default_factory=list, description="Each record, oldest first.")
 
 
 class ToolView(_Model):

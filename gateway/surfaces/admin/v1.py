@@ -73,28 +73,30 @@ async def decisions(
     operator: Viewer,
     deps: Deps,
     agent: Name = None,
-    target: Name = None,
+    tool: Annotated[
+        str | None, Query(max_length=500, description="upstream/name, or upstream/ for all of one.")
+    ] = None,
     verdict: Literal["allow", "deny", "escalate"] | None = None,
     action: Literal["allow", "block", "hold", "modify"] | None = None,
     code: Name = None,
-    status: Name = None,
     session: Name = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    in_doubt: Annotated[bool, Query(description="Only calls whose outcome nobody knows.")] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> models.DecisionList:
     which = DecisionFilter(
         tenant=operator.tenant,
         agent=agent,
-        target=target,
+        tool=tool,
         verdict=verdict,
         action=action,
         code=code,
-        status=status,
         session=session,
         since_ns=_ns(since),
         until_ns=_ns(until),
+        in_doubt=in_doubt,
     )
     try:
         found = await run_in_threadpool(deps.decisions.list, which, limit, cursor)

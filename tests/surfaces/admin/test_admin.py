@@ -55,12 +55,12 @@ class Records:
 def _item(n):
     return {
         "call_id": CALL,
-        "received": "2026-11-23T10:00:00Z",
+        "at_ns": 1_795_428_000_000_000_000,
         "agent": f"bot{n}",
         "verdict": "deny",
         "action": "block",
         "code": "no_rule_allows",
-        "args_hmac": "not shown: not declared",
+        "args_mac": "not shown: not declared",
     }
 
 
@@ -280,11 +280,11 @@ async def test_decisions_come_in_pages_newest_first(office):
 
 
 async def test_filters_reach_the_journal(office):
-    query = "agent=bot&target=git/log&verdict=deny&action=block&code=x&status=ok&session=s"
+    query = "agent=bot&tool=git/log&verdict=deny&action=block&code=x&in_doubt=true&session=s"
     await office.ask(f"/v1/decisions?{query}&since=2026-11-23T10:00:00Z&until=2026-11-23T12:00:00%2B02:00")
     [asked] = office.records.asked
-    assert (asked.agent, asked.target, asked.verdict, asked.action) == ("bot", "git/log", "deny", "block")
-    assert (asked.code, asked.status, asked.session) == ("x", "ok", "s")
+    assert (asked.agent, asked.tool, asked.verdict, asked.action) == ("bot", "git/log", "deny", "block")
+    assert (asked.code, asked.in_doubt, asked.session) == ("x", True, "s")
     assert asked.since_ns == asked.until_ns == 1_795_428_000_000_000_000
 
 
