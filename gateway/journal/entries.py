@@ -6,6 +6,7 @@ thread. A row binds only the columns it has, because each costs a quarter of a m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, Final, Literal
@@ -193,6 +194,7 @@ class Encoder:
         self._key = key
         self._controls = controls
         self._keep = keep_payloads
+        self._sealer = key.sealer(time.time_ns())
         self._last_payload = 0
         # By identity, because the catalog and identity hand out the same object for many calls and hashing
         # one costs more than the row; the object is kept so that its identity cannot be reused.
@@ -211,6 +213,7 @@ class Encoder:
     def rows(self, entries: Iterable[Entry]) -> Rows:
         """The rows of one batch."""
         rows = Rows()
+        self._sealer = self._key.sealer(time.time_ns())
         reads: dict[str, Intent] = {}  # whose answer may be in the same batch
         for entry in entries:
             if type(entry) is Intent:
@@ -313,7 +316,7 @@ class Encoder:
 
     def _payload(self, at_ns: int, call_id: str, content: bytes, rows: Rows) -> int:
         number = self._last_payload = max(self._last_payload + 1, at_ns)
-        rows.payloads.append((number, *self._key.seal(payload_name(call_id, number), content)))
+        rows.payloads.append((number, *self._sealer.seal(payload_name(call_id, number), content)))
         return number
 
     def _snapshot(self, value: object, rows: Rows) -> str:

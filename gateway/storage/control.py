@@ -19,9 +19,6 @@ RESOLUTIONS: Final = "resolutions"
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 
-PROBES: Final = "probes"
-"""Raised to find out whether the disk takes writes again."""
-
 
 def epochs(connection: Connection) -> dict[str, int]:
     """All counters; one that was never raised is absent."""

@@ -11,7 +11,6 @@ import base64
 import binascii
 import os
 import stat
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
@@ -41,8 +40,23 @@ class Sealed(NamedTuple):
     ciphertext: bytes
 
 
+class Sealer:
+    """Encrypts payloads under the key of one day."""
+
+    __slots__ = ("_cipher", "_key_id")
+
+    def __init__(self, key_id: str, cipher: AESGCM) -> None:
+        self._key_id = key_id
+        self._cipher = cipher
+
+    def seal(self, name: str, data: bytes) -> tuple[str, bytes, bytes]:
+        """The fields of ``Sealed``. Bound to a name, so that rows cannot be swapped unnoticed."""
+        nonce = os.urandom(12)
+        return self._key_id, nonce, self._cipher.encrypt(nonce, data, name.encode())
+
+
 class StorageKey:
-    """Seals, opens and fingerprints payloads. Safe to use from several threads."""
+    """Opens and fingerprints payloads, and hands out what seals them. Safe to use from several threads."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
@@ -54,13 +68,12 @@ class StorageKey:
         self.fingerprint = self._derive(b"fingerprint")[:4].hex()
         self._cipher = lru_cache(maxsize=64)(self._make_cipher)
 
-    def seal(self, call_id: str, which: str, data: bytes) -> Sealed:
-        """Encrypt, bound to the call and to what it is, so that rows cannot be swapped unnoticed."""
-        key_id = f"{self.fingerprint}.{time.time_ns() // _DAY_NS}"
-        nonce = os.urandom(12)
-        return Sealed(key_id, nonce, self._cipher(key_id).encrypt(nonce, data, _bound(call_id, which)))
+    def sealer(self, at_ns: int) -> Sealer:
+        """What seals the payloads of a time; made for a batch, so that the day is looked up once."""
+        key_id = f"{self.fingerprint}.{at_ns // _DAY_NS}"
+        return Sealer(key_id, self._cipher(key_id))
 
-    def open(self, call_id: str, which: str, sealed: Sealed) -> bytes:
+    def open(self, name: str, sealed: Sealed) -> bytes:
         """Decrypt, or raise ``Unreadable`` saying why."""
         fingerprint = sealed.key_id.partition(".")[0]
         if fingerprint != self.fingerprint:
@@ -69,29 +82,22 @@ class StorageKey:
                 " written with"
             )
         try:
-            return self._cipher(sealed.key_id).decrypt(
-                sealed.nonce, sealed.ciphertext, _bound(call_id, which)
-            )
+            return self._cipher(sealed.key_id).decrypt(sealed.nonce, sealed.ciphertext, name.encode())
         except InvalidTag:
             raise Unreadable("altered since it was written: its authentication tag does not match") from None
 
-    def mac(self, call_id: str, which: str, data: bytes) -> str:
-        """Hex keyed BLAKE2b (RFC 7693), salted with the call id: equal payloads of two calls look unequal.
+    def mac(self, name: str, data: bytes) -> str:
+        """Hex keyed BLAKE2b (RFC 7693), salted with a name: equal payloads of two calls look unequal.
 
         An HMAC-SHA256 would say the same at three times the cost.
         """
-        salted = _bound(call_id, which) + b"\0" + data
-        return blake2b(salted, key=self._mac_key, digest_size=32).hexdigest()
+        return blake2b(b"%b\0%b" % (name.encode(), data), key=self._mac_key, digest_size=32).hexdigest()
 
     def _make_cipher(self, key_id: str) -> AESGCM:
         return AESGCM(self._derive(b"payload encryption " + key_id.encode()))
 
     def _derive(self, purpose: bytes) -> bytes:
         return HKDF(SHA256(), 32, salt=None, info=b"wardgate " + purpose).derive(self._key)
-
-
-def _bound(call_id: str, which: str) -> bytes:
-    return f"{call_id}/{which}".encode()
 
 
 def new_key() -> str:

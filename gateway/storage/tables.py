@@ -32,7 +32,8 @@ _Sequence = BigInteger().with_variant(Integer(), "sqlite")
 records = Table(
     "records",
     metadata,
-    # One row per transition of one call; never updated, never deleted (triggers hold that). A column for
+    # One row per transition of one call; never updated, never deleted (triggers hold that). A read that was
+    # answered before its intent was written has one row that says both. There is a column for
     # what is searched or bound to something else; what is only read is in ``body``, because each bound
     # column costs a quarter of a microsecond of every call.
     Column("seq", _Sequence, primary_key=True),
@@ -56,6 +57,7 @@ records = Table(
     Column("action", Text),
     Column("code", Text),
     Column("status", Text),
+    Column("outcome_code", Text),
     Column("args_mac", Text),
     Column("result_mac", Text),
     Column("payload", BigInteger),  # id in payloads, whether or not it is still there

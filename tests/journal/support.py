@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from gateway import strictjson
@@ -114,9 +116,20 @@ def journal(database: Database, **settings: Any) -> Journal:
     )
 
 
+@cache
+def _empty() -> bytes:
+    """A migrated file without rows: migrating takes longer than most tests, and has tests of its own."""
+    with TemporaryDirectory() as folder:
+        with Database(Path(folder) / "w.db").open() as database:
+            database.checkpoint()
+        return (Path(folder) / "w.db").read_bytes()
+
+
 @asynccontextmanager
 async def running(path: Path, **settings: Any) -> AsyncIterator[tuple[Journal, Database]]:
     """A gateway's journal on a file, stopped and closed at the end."""
+    if not path.exists():
+        path.write_bytes(_empty())
     with Database(path).open(gateway=True) as database:
         opened = journal(database, **settings)
         opened.start()

@@ -299,7 +299,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps=steps)
 def test_any_sequence_of_calls_survives_a_reopening(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bool]]

@@ -67,6 +67,7 @@ def upgrade() -> None:
         sa.Column("action", sa.Text()),
         sa.Column("code", sa.Text()),
         sa.Column("status", sa.Text()),
+        sa.Column("outcome_code", sa.Text()),
         sa.Column("args_mac", sa.Text()),
         sa.Column("result_mac", sa.Text()),
         sa.Column("payload", sa.BigInteger()),
