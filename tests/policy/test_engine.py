@@ -270,7 +270,8 @@ def test_facts_and_who_calls_reach_the_rules(tmp_path: Path) -> None:
     conditions = (
         'input.agent.id == "ann"; input.agent.owner == "team-a"; not input.agent.subject; '
         'input.environment == "prod"; input.chain == ["root"]; input.trust.tier == 2; '
-        'input.session.calls == 7; input.stale == ["budget"]; input.time == 1700000000000000000; input.version == 1; '
+        'input.session.calls == 7; input.stale == ["budget"]; input.time == 1700000000000000000; '
+        "input.version == 1; "
         'input.call.surface == "mcp"; '
         "input.tool.extra.x == 1"
     )
