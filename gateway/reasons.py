@@ -39,7 +39,7 @@ class Reason(NamedTuple):
 _ALL: Final = (
     # -- identity ------------------------------------------------------------------------------------
     Reason("no_credential", "No credential", "The request carried no credential.",
-           "Send an agent key as 'Authorization: Bearer …'.", Party.AGENT),
+           "Send a key as 'Authorization: Bearer …'.", Party.AGENT),
     Reason("bad_credential", "Malformed or unknown credential", "The credential is malformed or unknown.",
            "Ask an operator for a valid key: 'wardgate keys new'.", Party.AGENT),
     Reason("revoked_credential", "Revoked credential", "The credential has been revoked.",
@@ -127,6 +127,9 @@ _ALL: Final = (
     Reason("journal_unavailable", "Record could not be written",
            "The call could not be recorded, so it was not made.", "Retry later.",
            Party.GATEWAY, retryable=True, unavailable=True),
+    Reason("outcome_unrecorded", "Outcome could not be recorded",
+           "The call was made, and its outcome could not be recorded, so its result is withheld.",
+           "Check whether the effect happened before asking again.", Party.GATEWAY, unavailable=True),
     # -- upstream ------------------------------------------------------------------------------------
     Reason("upstream_unavailable", "Upstream not reachable", "The tool server could not be reached; nothing was sent.",
            "Retry later.", Party.UPSTREAM, retryable=True, unavailable=True),

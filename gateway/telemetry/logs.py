@@ -46,7 +46,7 @@ _SECRET: Final = re.compile(
     r"|(?i:\b(authorization|password|passwd|secret|token|api[_-]?key)(\"?\s*[:=]\s*\"?)(?:(?:bearer|basic)\s+)?)[^\s\",;&]{3,}"
     r"|\bwg[a-z]_[\w-]{4,}"
 )
-_NOISY: Final = ("httpx", "httpcore", "asyncio", "urllib3", "alembic", "watchfiles")
+_NOISY: Final = ("httpx", "httpcore", "asyncio", "urllib3", "alembic", "watchfiles", "uvicorn.error")
 
 
 def configure(
