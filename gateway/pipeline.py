@@ -139,7 +139,11 @@ async def _govern(parts: Parts, call: Call, emit: Emit | None) -> Answer:
     except JournalError as fault:
         await parts.state.settle(call, "block", None)
         return _answer(call, "block", decision, _refusal(fault.code, decision))
-    return await _carry_out(parts, call, facts, decision, action, emit)
+    try:
+        return await _carry_out(parts, call, facts, decision, action, emit)
+    except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
+        logger.exception("call %s failed inside the gateway after it was made", call.id)
+        return _answer(call, action, decision, _refusal("outcome_unrecorded"))
 
 
 async def _carry_out(
@@ -182,10 +186,10 @@ async def _carry_out(
     await parts.state.settle(call, action, outcome)
     try:
         await parts.journal.settle(call, decision, action, outcome, inspected)
-    except JournalError as fault:
+    except JournalError:
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
-        return _answer(call, action, decision, _refusal(fault.code), outcome)
+        return _answer(call, action, decision, _refusal("outcome_unrecorded"), outcome)
     return Answer(
         call_id=call.id,
         action=action,

@@ -21,6 +21,7 @@ import uvicorn
 from gateway.app import Gateway
 from gateway.config import ServerConfig, load
 from gateway.errors import ConfigError
+from gateway.head import BoundedHead
 from gateway.telemetry import logs
 
 logger = logging.getLogger("wardgate.server")
@@ -95,7 +96,7 @@ def _settings(app: Any, config: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=BoundedHead,
         ws="none",
         lifespan="off",
         access_log=False,
