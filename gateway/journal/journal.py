@@ -77,7 +77,7 @@ class Journal:
 
     @property
     def writable(self) -> bool:
-        return not self._writer.failing and not self._full()
+        return self._refuses() is None
 
     @property
     def depth(self) -> int:
@@ -103,11 +103,9 @@ class Journal:
         self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
     ) -> None:
         # Fail closed, and before memory grows: a record that cannot be written soon is not promised.
-        if self._writer.failing or self._full():
+        if (why := self._refuses()) is not None:
             self._dropped += 1
-            raise JournalError(
-                "journal_unavailable", "the disk refuses" if self._writer.failing else "queue full"
-            )
+            raise JournalError("journal_unavailable", why)
         if not code and facts.effect != "free":
             code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions())
@@ -127,6 +125,10 @@ class Journal:
         self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
     ) -> None:
         # Never refused for a full queue: there is one for each accepted intent, so it is bounded too.
+        if self._writer.stopped:
+            # Nobody would write it, and a caller must not wait for ever: recovery will list the call.
+            self._dropped += 1
+            raise JournalError("journal_unavailable", "stopped")
         entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions())
         size = len(call.args_json)
         if outcome is not None:
@@ -138,7 +140,7 @@ class Journal:
 
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
         # A flood of bad requests must neither fill the disk nor push calls out of the queue.
-        if self._writer.failing or self._full() or not self._token():
+        if self._refuses() is not None or not self._token():
             self._dropped += 1
             return
         self._put(
@@ -147,11 +149,19 @@ class Journal:
 
     # -- handing over to the thread --------------------------------------------------------------
 
-    def _full(self) -> bool:
-        return (
-            self._accepted - self._writer.finished >= self._queue_limit
-            or self._accepted_bytes - self._writer.finished_bytes >= MAX_QUEUED_BYTES
-        )
+    def _refuses(self) -> str | None:
+        """Why no record is taken at this moment."""
+        writer = self._writer
+        if writer.failing:
+            return "the disk refuses"
+        if writer.stopped:
+            return "stopped"
+        if (
+            self._accepted - writer.finished >= self._queue_limit
+            or self._accepted_bytes - writer.finished_bytes >= MAX_QUEUED_BYTES
+        ):
+            return "queue full"
+        return None
 
     def _put(self, entry: Entry, size: int) -> None:
         self._accepted += 1

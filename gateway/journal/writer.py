@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import JournalError
 from gateway.journal.entries import Encoder, End, Entry
@@ -57,6 +58,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
+        self.stopped = False
         # Written by the thread only, read anywhere.
         self.failing = False
         self.finished = 0
@@ -75,6 +77,7 @@ class Writer:
 
     async def stop(self, timeout_s: float) -> None:
         """Write what is there and end; what cannot be written in time is lost and logged."""
+        self.stopped = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join, timeout_s)
 
@@ -200,9 +203,12 @@ class Writer:
         return self._cursor
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = self._cursor = None
+        connection, self._connection, self._cursor = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception as error:  # noqa: BLE001 - it is given up anyway; the thread must live on
+                logger.debug("closing the broken connection failed: %s", error)
 
 
 def _resolve(waiters: list[asyncio.Future[None]], error: JournalError | None) -> None:
@@ -217,6 +223,7 @@ def _resolve(waiters: list[asyncio.Future[None]], error: JournalError | None) ->
 
 def _is_the_database(error: Exception) -> bool:
     """Whether the disk or the file is at fault rather than one record."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
+    cause = error.orig if isinstance(error, DBAPIError) else error  # connecting goes through SQLAlchemy
+    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(
+        cause, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
     )

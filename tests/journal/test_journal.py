@@ -244,6 +244,40 @@ async def test_a_database_locked_by_somebody_refuses_and_recovers(tmp_path: Path
         assert phases(database, under_way.id) == ["intent", "result"]
 
 
+async def test_a_lost_file_refuses_calls_and_its_return_heals(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "w.db"
+    path.parent.mkdir()
+    async with running(path) as (journal, database):
+        await carry_out(journal, call(PAY))
+        answered = call(LOOK)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # makes the writer give up its connection …
+        await carry_out(journal, answered)
+        with pytest.raises(JournalError, match="locked"):
+            await journal.intent(call(PAY), FACTS, ALLOW, "allow")
+        other.close()
+        path.parent.rename(tmp_path / "gone")  # … and find no file when it wants a new one
+        database._opened().dispose()
+        await asyncio.sleep(1.2)
+        assert not journal.writable
+        (tmp_path / "gone").rename(path.parent)
+        await until(lambda: journal.writable and journal.depth == 0)
+        assert phases(database, answered.id) == ["result"], "it was made and answered, so it is on record"
+
+
+async def test_a_settle_after_the_end_does_not_wait_for_ever(tmp_path: Path) -> None:
+    late = call(PAY)
+    async with running(tmp_path / "w.db") as (journal, _):
+        await journal.intent(late, FACTS, ALLOW, "allow")
+    with pytest.raises(JournalError, match="stopped"):
+        await asyncio.wait_for(journal.settle(late, ALLOW, "allow", ok(), None), 2)
+    with pytest.raises(JournalError, match="stopped"):
+        await asyncio.wait_for(journal.intent(call(PAY), FACTS, ALLOW, "allow"), 2)
+    journal.refused("unknown_tool", "mcp", ALICE, "")
+    with Database(tmp_path / "w.db").open(gateway=True) as database:
+        assert [effect.call_id for effect in recover(database).effects] == [late.id]
+
+
 async def test_an_effect_done_or_in_doubt_is_known_after_a_restart(tmp_path: Path) -> None:
     refund = tool(effect_key="refund:{id}")
     done, doubtful, unsent = (call(refund, {"id": n}, effect_key=f"refund:{n}") for n in (1, 2, 3))
