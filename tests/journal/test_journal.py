@@ -244,6 +244,7 @@ async def test_a_database_locked_by_somebody_refuses_and_recovers(tmp_path: Path
         assert phases(database, under_way.id) == ["intent", "result"]
 
 
+@pytest.mark.slow
 async def test_a_lost_file_refuses_calls_and_its_return_heals(tmp_path: Path) -> None:
     path = tmp_path / "data" / "w.db"
     path.parent.mkdir()
