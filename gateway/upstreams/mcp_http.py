@@ -11,6 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -130,36 +131,36 @@ class HttpPeer:
         await asyncio.gather(*ending)
         await self._pool.close()
 
-    @property
-    def pool(self) -> Pool:
-        return self._pool
-
     # ----------------------------------------------------------------------------------------- eras
 
     async def _call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
         info = self._info or await self._reach(at)
-        if info.era == "modern":
-            message = await self._modern(request, at, emit)
-            # The server was replaced by one of another version. It said so before doing anything, which
-            # makes this the one answer after which the same call may be sent again.
-            if message.error and message.error_code() == UNSUPPORTED_VERSION:
-                self._info = None
-                info = await self._reach(at)
-                if info.era == "modern":
-                    return message
-            else:
-                return message
+        if info.era == "legacy":
+            return await self._in_session(request, owner, at, emit)
+        message = await self._modern(request, at, emit)
+        # The server was replaced by one of another version, and said so before doing anything: one of the two
+        # answers after which the same call may be sent again.
+        if message.error and message.error_code() == UNSUPPORTED_VERSION:
+            self._info = None
+            with suppress(NotSent):  # it was sent once, so that is no longer true
+                if (await self._reach(at)).era == "legacy":
+                    return await self._in_session(request, owner, at, emit)
+        return message
+
+    async def _in_session(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
         session = await self._session(owner, at)
         try:
             return await self._legacy(request, session, at, emit)
         except Declined as declined:
             # 404 to a session id: the session is over and the request was not looked at (2025-11-25,
-            # basic/transports: Session Management).
+            # basic/transports: Session Management). The other answer after which a call is sent again.
             if declined.status != 404 or not session.id:
                 raise
             if self._sessions.get(owner) is session:
                 del self._sessions[owner]
-            return await self._legacy(request, await self._session(owner, at), at, emit)
+            with suppress(NotSent):
+                return await self._legacy(request, await self._session(owner, at), at, emit)
+            raise
 
     async def _reach(self, at: float) -> Info:
         """``info`` for a call that is waiting: whatever fails, the call itself was not sent."""

@@ -85,6 +85,25 @@ async def test_a_lost_session_is_opened_again_and_the_call_made_once(
     assert server.methods().count("tools/call") == 3, "one of them was refused before it was looked at"
 
 
+async def test_a_call_that_was_declined_once_is_never_reported_as_not_sent(
+    registry: Any, serve: Any, call: Any, at_url: Any
+) -> None:
+    class Closing(Legacy):
+        async def __call__(self, exchange: Any) -> None:
+            if exchange.method == "initialize" and "of-somebody-else" in self.sessions:
+                await exchange.json(b"{}", status="403 Forbidden")
+            else:
+                await super().__call__(exchange)
+
+    legacy = Closing()
+    server = await serve(legacy)
+    up = registry(up=at_url(server))
+    assert (await up.execute(call(), None)).status == "ok"
+    legacy.sessions = {"of-somebody-else"}
+    outcome = await up.execute(call(), None)
+    assert (outcome.status, outcome.code, outcome.detail) == ("failed", "upstream_error", "HTTP 404")
+
+
 async def test_a_server_that_loses_every_session_is_not_tried_for_ever(
     registry: Any, serve: Any, call: Any, at_url: Any
 ) -> None:
