@@ -247,7 +247,8 @@ def _redacted(call: Call, outcome: Outcome, combined: Combined) -> tuple[bytes, 
         return b"", outcome.error_json if cleaned is error else orjson.dumps(cleaned)
     value = strictjson.parse(outcome.result_json)
     schema = _output_schema(call.tool)
-    cleaned = redact(value, wanted, {"properties": {"structuredContent": schema}}, schema)
+    bound = {"properties": {"structuredContent": schema}} if schema is not None else None
+    cleaned = redact(value, wanted, bound, schema)
     return outcome.result_json if cleaned is value else orjson.dumps(cleaned), b""
 
 
