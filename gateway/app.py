@@ -15,14 +15,12 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 
 from gateway import __version__, overview, policy, watch
 from gateway.approvals.absent import NoApprovals
-from gateway.catalog.catalog import ToolCatalog
-from gateway.catalog.refresher import Refresher
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.errors import ConfigError
@@ -31,6 +29,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.recovery import live_effects, recover
 from gateway.limits import InFlight
 from gateway.model import Revisions
+from gateway.outside import Outside
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.state.memory import LiveEffect, MemoryState
@@ -41,7 +40,6 @@ from gateway.storage.database import Database
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.telemetry import telemetry
-from gateway.upstreams.registry import UpstreamRegistry
 
 logger = logging.getLogger("wardgate.app")
 
@@ -63,18 +61,6 @@ _LASTING: Final = ("server", "storage", "telemetry")
 """Sections of the configuration that a reload cannot change."""
 
 
-class Outside(NamedTuple):
-    """Where calls go; replaced as one when the configuration of upstreams changes."""
-
-    registry: UpstreamRegistry
-    catalog: ToolCatalog
-    refresher: Refresher
-
-    async def close(self, drain_s: float) -> None:
-        await self.refresher.close()
-        await self.registry.close(drain_s)
-
-
 class Gateway:
     """One running gateway. ``async with`` opens it; leaving it closes everything in reverse order."""
 
@@ -84,6 +70,7 @@ class Gateway:
         self.path = config_path
         self.config = load(config_path)
         self.started_ns = time.time_ns()
+        self.reload_failure = ""  # why the last reload was refused
         self.clock = SystemClock()
         self.limits = InFlight(self.config.limits)
         self.directory = Directory(self.clock.now_ns)
@@ -127,7 +114,7 @@ class Gateway:
         self.journal.start()
         stack.push_async_callback(self.journal.stop)
 
-        self.outside = await self._reach_out(config)
+        self.outside = await Outside.open(config, self.clock)
         stack.push_async_callback(self._close_outside)
         self._put_in_force(config, self.policy, self.outside)
 
@@ -170,17 +157,6 @@ class Gateway:
         self._name_metrics()
         self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
 
-    async def _reach_out(self, config: Config) -> Outside:
-        registry = UpstreamRegistry(
-            config.upstreams, clock=self.clock, result_bytes=config.limits.result_bytes
-        )
-        catalog = ToolCatalog(config.upstreams, mode=config.mode)
-        refresher = Refresher(catalog, registry.definitions)
-        registry.on_list_changed = refresher.changed
-        await registry.start()
-        await refresher.start()
-        return Outside(registry, catalog, refresher)
-
     def _info(self, upstream: str) -> ServerInfo | None:
         return self.outside.registry.info(upstream)
 
@@ -207,12 +183,14 @@ class Gateway:
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
                 policy = await asyncio.to_thread(_load_policy, config)
-            except ConfigError:
+            except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
+                self.reload_failure = str(error)
                 raise
+            self.reload_failure = ""
             before = self.outside
-            keep = _calls_go_to(config) == _calls_go_to(self.config)
-            outside = before if keep else await self._reach_out(config)
+            keep = Outside.depends_on(config) == Outside.depends_on(self.config)
+            outside = before if keep else await Outside.open(config, self.clock)
             stored = await asyncio.to_thread(self.credentials.list)
             self.directory.load(stored, config.agents, config.mode)
             self._put_in_force(config, policy, outside)
@@ -283,10 +261,6 @@ def _load_policy(config: Config) -> EmbeddedPolicy:
     folder = config.policy.path
     # A pack alone needs no folder; without a pack a folder that is missing must not mean an empty policy.
     return policy.load(folder if folder.is_dir() or config.policy.pack is None else None, config.policy.pack)
-
-
-def _calls_go_to(config: Config) -> object:
-    return config.upstreams, config.mode, config.limits.result_bytes
 
 
 def _live(database: Database) -> list[LiveEffect]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import structs
 from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
+from gateway.config import Config
 from gateway.errors import JournalError
+from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
-from gateway.model import Tool
+from gateway.limits import InFlight
+from gateway.model import Revisions, Tool
+from gateway.outside import Outside
+from gateway.policy.policy import EmbeddedPolicy
+from gateway.ports import Parts
+from gateway.storage.database import Database
 from gateway.surfaces.admin.deps import (
     AdminDeps,
     DecisionFilter,
@@ -24,13 +31,31 @@ from gateway.surfaces.admin.deps import (
     UpstreamState,
 )
 from gateway.telemetry.metrics import RecordStats
-
-if TYPE_CHECKING:
-    from gateway.app import Gateway
+from gateway.telemetry.telemetry import Telemetry
 
 
-def admin_deps(gateway: Gateway) -> AdminDeps:
-    """Everything the admin API calls, looked up at each request so that a reload shows at once."""
+class Running(Protocol):
+    """What there is to see of a gateway; what a reload replaces is looked up at each request."""
+
+    config: Config
+    directory: Directory
+    database: Database
+    journal: Journal
+    limits: InFlight
+    outside: Outside
+    parts: Parts
+    policy: EmbeddedPolicy
+    reload_failure: str
+    started_ns: int
+    telemetry: Telemetry
+
+    def revisions(self) -> Revisions: ...
+
+    async def reload(self) -> Mapping[str, str]: ...
+
+
+def admin_deps(gateway: Running) -> AdminDeps:
+    """Everything the admin API calls."""
     return AdminDeps(
         version=__version__,
         allowed_hosts=gateway.config.server.allowed_hosts,
@@ -79,10 +104,16 @@ def _readable() -> Iterator[None]:
         raise JournalError("journal_unavailable", str(error.orig)) from error
 
 
-def ready(gateway: Gateway) -> Mapping[str, PartState]:
+def ready(gateway: Running) -> Mapping[str, PartState]:
     """Ready means that calls can be decided and recorded; an upstream that is down only degrades."""
     parts = {
-        "policy": PartState(state="ok", essential=True, detail=f"revision {gateway.policy.revision}"),
+        "policy": PartState(
+            state="degraded" if gateway.reload_failure else "ok",
+            essential=True,
+            detail=f"last reload refused, the last good one decides: {gateway.reload_failure}"
+            if gateway.reload_failure
+            else f"revision {gateway.policy.revision}",
+        ),
         "journal": PartState(
             state="ok" if gateway.journal.writable else "down",
             essential=True,
@@ -95,9 +126,8 @@ def ready(gateway: Gateway) -> Mapping[str, PartState]:
         ),
     }
     for upstream in _upstreams(gateway):
-        state = "ok" if upstream.state == "ok" else "degraded"
         parts[f"upstream:{upstream.name}"] = PartState(
-            state="ok" if state == "ok" else "degraded", detail=upstream.detail
+            state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
     return parts
 
@@ -111,7 +141,7 @@ def record_stats(journal: Journal) -> RecordStats:
     )
 
 
-def _in_force(gateway: Gateway) -> InForce:
+def _in_force(gateway: Running) -> InForce:
     return InForce(
         revisions=msgspec.structs.asdict(gateway.revisions()),
         started_ns=gateway.started_ns,
@@ -121,12 +151,12 @@ def _in_force(gateway: Gateway) -> InForce:
     )
 
 
-def _tools(gateway: Gateway) -> Sequence[Tool]:
+def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
     return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
 
 
-def _upstreams(gateway: Gateway) -> Sequence[UpstreamState]:
+def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
     return [

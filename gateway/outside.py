@@ -1,0 +1,41 @@
+"""Where calls go: connections to upstreams, the catalog of what they offer, and what keeps it current.
+
+The three are built and replaced as one, because a manifest, a connection and a list of tools that come from
+different configurations would not describe the same thing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+from gateway.catalog.catalog import ToolCatalog
+from gateway.catalog.refresher import Refresher
+from gateway.config import Config
+from gateway.ports import Clock
+from gateway.upstreams.registry import UpstreamRegistry
+
+
+class Outside(NamedTuple):
+    registry: UpstreamRegistry
+    catalog: ToolCatalog
+    refresher: Refresher
+
+    @classmethod
+    async def open(cls, config: Config, clock: Clock) -> Self:
+        """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
+        registry = UpstreamRegistry(config.upstreams, clock=clock, result_bytes=config.limits.result_bytes)
+        catalog = ToolCatalog(config.upstreams, mode=config.mode)
+        refresher = Refresher(catalog, registry.definitions)
+        registry.on_list_changed = refresher.changed
+        await registry.start()
+        await refresher.start()
+        return cls(registry, catalog, refresher)
+
+    async def close(self, drain_s: float) -> None:
+        await self.refresher.close()
+        await self.registry.close(drain_s)
+
+    @staticmethod
+    def depends_on(config: Config) -> object:
+        """What must be equal in two configurations for the same ``Outside`` to serve both."""
+        return config.upstreams, config.mode, config.limits.result_bytes
