@@ -42,7 +42,7 @@ class Sections:
         return orjson.dumps(doc)
 
     def encode_listed(self, principal: Principal, tool: Tool, facts: Facts) -> bytes:
-        """The input of phase ``list``: no call has been made yet, and answers are kept by slow facts alone."""
+        """The input of phase ``list``: no call yet, and answers are kept by slow facts alone."""
         return orjson.dumps(self._slow(principal, tool, Facts(slow=facts.slow)))
 
     def _slow(self, principal: Principal, tool: Tool, facts: Facts) -> dict[str, Any]:
