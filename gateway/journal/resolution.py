@@ -17,7 +17,7 @@ from gateway.storage import control
 from gateway.storage.database import Database
 from gateway.storage.tables import payloads, records
 
-Verdict = Literal["executed", "not_executed"]
+Became = Literal["executed", "not_executed"]
 
 _LOT: Final = 500
 
@@ -44,7 +44,7 @@ class Erase(msgspec.Struct, frozen=True, kw_only=True):
     before_ns: int | None = None
 
 
-def resolve(database: Database, call_id: str, became: Verdict, *, by: str, note: str = "") -> None:
+def resolve(database: Database, call_id: str, became: Became, *, by: str, note: str = "") -> None:
     """Record what a person found out about a call in doubt. Raises ``NotInDoubt``."""
     with database.writing() as connection:
         rows = connection.execute(
