@@ -11,7 +11,8 @@ from gateway.policy.redact import CannotRedact, Redaction, _clean, redact
 
 PATTERNS = {
     "word": r"\bab\b", "inside": r"\Bb", "start": "^ab", "end": r"ab$", "whole": r"\Aab\z",
-    "class": "[^ab$]c", "lines": "(?m)^b$", "escaped": r"\^a", "rest": "(?s)ba(.*?c|.*)", "literal": r"\Qa$\E",
+    "class": "[^ab$]c", "lines": "(?m)^b$", "escaped": r"\^a", "rest": "(?s)ba(.*?c|.*)",
+    "literal": r"\Qa$\E",
 }  # fmt: skip
 TEXT = st.text("abc^$ \n", max_size=5)
 VALUES = st.recursive(
