@@ -9,7 +9,7 @@ UV     := $(if $(NO_UV),,$(shell command -v uv 2>/dev/null))
 
 ifdef UV
 make_venv = "$(UV)" venv --quiet --python "$(PYTHON)" $(VENV)
-install   = "$(UV)" pip install --quiet --python $(PY)
+install   = "$(UV)" pip install --quiet --compile-bytecode --python $(PY)
 else
 make_venv = "$(PYTHON)" -m venv $(VENV)
 install   = $(PY) -m pip install --quiet --disable-pip-version-check

@@ -60,9 +60,9 @@ def note(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document; indented for a terminal, one line for a pipe."""
+    """One JSON document; indented for a terminal, one line for a pipe, whose reader may be waiting for it."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
+    print(json.dumps(value, indent=indent, ensure_ascii=False, default=str), flush=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -66,7 +66,8 @@ def _install(venv: Path, python: Path) -> None:
     uv = shutil.which("uv")
     if uv is not None:
         _run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-        _run([uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(LOCK)])
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+        _run([*install, "--require-hashes", "-r", str(LOCK)])
         return
     _run([sys.executable, "-m", "venv", str(venv)])
     _run([str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(LOCK)])

@@ -141,7 +141,7 @@ class World:
             you = keys.mint(store, kind="operator", tenant="default", name="you", role="operator")
             self.operator_key = you.token
 
-    def _start(self, name: str, *arguments: str, timeout: float = 30.0) -> dict[str, Any]:
+    def _start(self, name: str, *arguments: str, timeout: float = 60.0) -> dict[str, Any]:
         """Start a part and wait for the one line of JSON with which it says where it listens."""
         log = (self.folder / f"{name}.log").open("w")
         process = subprocess.Popen(

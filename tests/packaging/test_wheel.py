@@ -50,8 +50,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     lock = ROOT / "requirements.lock"
     if uv:
         run(uv, "venv", "--quiet", "--python", sys.executable, venv, cwd=home)
-        run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", lock, cwd=home)
-        run(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel, cwd=home)
+        install = (uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python)
+        run(*install, "--require-hashes", "-r", lock, cwd=home)
+        run(*install, "--no-deps", wheel, cwd=home)
     else:
         run(sys.executable, "-m", "venv", venv, cwd=home)
         run(python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock, cwd=home)
