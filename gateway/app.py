@@ -195,10 +195,20 @@ class Gateway:
             self.directory.load(stored, config.agents, config.mode)
             self._put_in_force(config, policy, outside)
             if not keep:
-                self._spawn(before.close(config.server.drain_s))
+                self._spawn(self._retire(before, config))
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
             logger.info("reloaded", extra=in_force)
             return in_force
+
+    async def _retire(self, outside: Outside, config: Config) -> None:
+        """Close what a reload replaced, when the requests that began before it are done with it."""
+        try:
+            # A request takes its parts before it reads its body, and may reach the upstream only after that.
+            await asyncio.sleep(config.server.body_timeout_s)
+            await outside.close(config.server.drain_s)
+        except asyncio.CancelledError:
+            await outside.close(0)  # the gateway itself ends: no child may outlive it
+            raise
 
     def reload_soon(self) -> None:
         """For signal handlers."""

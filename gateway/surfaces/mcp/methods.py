@@ -29,7 +29,7 @@ async def tools_call(request: Request) -> Reply:
     arguments = _arguments(request)
     found = _resolve(request, "tool", exposed)
     if found is None:
-        return _unknown(request, "tool", exposed)
+        return _nobodys(request, "tool", exposed)
     upstream, name = found
     if request.modern:
         expected = request.view.params(upstream, name)
@@ -39,7 +39,7 @@ async def tools_call(request: Request) -> Reply:
             except Rejected:
                 # The complaint would tell of a tool this principal is not shown.
                 if request.view.find(request.parts, request.principal, "tool", upstream, name) is None:
-                    return _unknown(request, "tool", exposed)
+                    return _nobodys(request, "tool", exposed)
                 raise
     return await _call(request, "tool", upstream, name, arguments, exposed)
 
@@ -48,7 +48,7 @@ async def prompts_get(request: Request) -> Reply:
     exposed = _text(request, "name")
     found = _resolve(request, "prompt", exposed)
     if found is None:
-        return _unknown(request, "prompt", exposed)
+        return _nobodys(request, "prompt", exposed)
     return await _call(request, "prompt", found[0], found[1], _arguments(request), exposed)
 
 
@@ -58,7 +58,7 @@ async def resources_read(request: Request) -> Reply:
     if upstream is None:
         upstream = _reader(request, uri)
         if upstream is None:
-            return _unknown(request, "resource", uri)
+            return _nobodys(request, "resource", uri)
     # The URI is the target; it is not repeated as an argument, where an obligation could seem to change it.
     return await _call(request, "resource", upstream, uri, {}, uri)
 
@@ -76,7 +76,7 @@ async def completion_complete(request: Request) -> Reply:
         exposed: str = ref["name"]
         found = _resolve(request, kind, exposed)
         if found is None:
-            return _unknown(request, kind, exposed)
+            return _nobodys(request, kind, exposed)
         upstream, name = found
         args["ref"] = {**ref, "name": name}
     elif ref.get("type") == "ref/resource" and isinstance(ref.get("uri"), str):
@@ -84,7 +84,7 @@ async def completion_complete(request: Request) -> Reply:
         exposed = name = ref["uri"]
         reader = request.upstream if request.upstream is not None else _reader(request, name)
         if reader is None:
-            return _unknown(request, kind, exposed)
+            return _nobodys(request, kind, exposed)
         upstream = reader
     else:
         raise _invalid("'ref' must name a prompt or a resource.")
@@ -187,6 +187,14 @@ def _reader(request: Request, uri: str) -> str | None:
     if len(readers) > 1:
         raise _invalid("Several upstreams offer this URI; read it at one upstream's own endpoint.")
     return readers[0] if readers else None
+
+
+def _nobodys(request: Request, kind: Kind, exposed: str) -> Reply:
+    """Refuse a name that leads to no upstream; guessing names must leave a trace like any other refusal."""
+    detail = f"no {kind} {exposed[:_SHOWN]!r}"
+    request.parts.journal.refused("unknown_tool", "mcp", request.principal, detail)
+    request.parts.telemetry.refused("unknown_tool", "mcp")
+    return _unknown(request, kind, exposed)
 
 
 def _unknown(request: Request, kind: Kind, exposed: str) -> Reply:
