@@ -92,7 +92,7 @@ async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig
             listed = await registry.definitions(name, "tool")
     except (UpstreamError, Refused, TimeoutError) as error:
         detail = getattr(error, "detail", "") or "no answer in time"
-        where = config.url or " ".join(config.command or ())
+        where = config.url or f"{(config.command or ('',))[0]} …"  # its arguments may hold a secret
         return [
             problem(
                 "upstreams",
@@ -122,7 +122,8 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
                 "upstreams",
                 f"'{name}': {len(unknown)} tool(s) have no manifest: {_some(unknown)}.",
                 "They count as irreversible, which the strictest rules are for.",
-                f"Say what they do: upstreams.{name}.tools.{unknown[0]}: {{risk: read}} (or reversible, …).",
+                f"Say what they do: upstreams.{name}.tools.{unknown[0]}.risk, one of "
+                "read, reversible, compensable and irreversible.",
             )
         )
     if misspelt := manifests.unused(names):
