@@ -26,7 +26,8 @@ from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
-from gateway.journal.recovery import live_effects, recover
+from gateway.journal.recovery import LiveEffect as Recorded
+from gateway.journal.recovery import last_seq, live_effects, recover, resolved_since
 from gateway.limits import InFlight
 from gateway.model import Revisions
 from gateway.outside import Outside
@@ -68,6 +69,8 @@ class Gateway:
 
     def __init__(self, config_path: Path) -> None:
         self.path = config_path
+        # Before the file is read, so that a change while the gateway starts is seen as one.
+        self._file_state = watch.file_state(config_path) if config_path.exists() else None
         self.config = load(config_path)
         self.started_ns = time.time_ns()
         self.reload_failure = ""  # why the last reload was refused
@@ -76,6 +79,7 @@ class Gateway:
         self.directory = Directory(self.clock.now_ns)
         self._config_revision = _revision(self.config)
         self._reloading = asyncio.Lock()
+        self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -93,6 +97,7 @@ class Gateway:
         key = load_key(config.storage.key_file)
         self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
         self.credentials = Credentials(self.database)
+        epochs = self._epochs()  # before the keys are read: one revoked while the gateway starts is seen
         self.directory.load(self.credentials.list(), config.agents, config.mode)
         recovered = await asyncio.to_thread(recover, self.database)
         if recovered.in_doubt:
@@ -110,7 +115,8 @@ class Gateway:
             controls=CONTROLS,
         )
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
-        self.state = MemoryState(_live(self.database))
+        self._resolved_to = last_seq(self.database)
+        self.state = MemoryState(map(_live, live_effects(self.database)))
         self.journal.start()
         stack.push_async_callback(self.journal.stop)
 
@@ -121,8 +127,15 @@ class Gateway:
         self.mcp = McpSurface(lambda: self.parts, self.directory.authenticate, config.server, self._info)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
-        self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed))
-        self._spawn(watch.poll("configuration", lambda: watch.file_state(self.path), self._changed_on_disk))
+        self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
+        self._spawn(
+            watch.poll(
+                "configuration",
+                lambda: watch.file_state(self.path),
+                self._changed_on_disk,
+                known=self._file_state,
+            )
+        )
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
         if config.policy.reload and config.policy.path.is_dir():
             self._spawn(watch.watch_folder(config.policy.path, self._changed_on_disk))
@@ -191,9 +204,11 @@ class Gateway:
             before = self.outside
             keep = Outside.depends_on(config) == Outside.depends_on(self.config)
             outside = before if keep else await Outside.open(config, self.clock)
-            stored = await asyncio.to_thread(self.credentials.list)
-            self.directory.load(stored, config.agents, config.mode)
-            self._put_in_force(config, policy, outside)
+            # Two readers at once could finish in the other order, and bring a revoked key back to life.
+            async with self._reading_keys:
+                stored = await asyncio.to_thread(self.credentials.list)
+                self.directory.load(stored, config.agents, config.mode)
+                self._put_in_force(config, policy, outside)
             if not keep:
                 self._spawn(self._retire(before, config))
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
@@ -227,9 +242,14 @@ class Gateway:
 
     async def _credentials_changed(self) -> None:
         """A key was issued or revoked, or a call in doubt was resolved, by the command line."""
-        stored, live = await asyncio.to_thread(lambda: (self.credentials.list(), _live(self.database)))
-        self.directory.load(stored, self.config.agents, self.config.mode)
-        self.state.restore(live)
+        async with self._reading_keys:
+            stored = await asyncio.to_thread(self.credentials.list)
+            self.directory.load(stored, self.config.agents, self.config.mode)
+        resolved, to = await asyncio.to_thread(resolved_since, self.database, self._resolved_to)
+        for effect, executed in resolved:
+            # Only a key made from a template stands for more than the one call.
+            self.state.resolve(_live(effect), done=executed and effect.key != effect.call_id)
+        self._resolved_to = to
         logger.info("keys and resolutions read again", extra={"keys": self.directory.revision})
 
     async def _declare(self) -> None:
@@ -273,11 +293,8 @@ def _load_policy(config: Config) -> EmbeddedPolicy:
     return policy.load(folder if folder.is_dir() or config.policy.pack is None else None, config.policy.pack)
 
 
-def _live(database: Database) -> list[LiveEffect]:
-    return [
-        LiveEffect(effect.tenant, effect.key, effect.digest, effect.state, effect.idempotent)
-        for effect in live_effects(database)
-    ]
+def _live(effect: Recorded) -> LiveEffect:
+    return LiveEffect(effect.tenant, effect.key, effect.digest, effect.state, effect.idempotent)
 
 
 def _revision(config: Config) -> str:

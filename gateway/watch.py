@@ -25,13 +25,16 @@ Changed = Callable[[], Awaitable[None]]
 Work = Coroutine[Any, Any, object]
 
 
-async def poll(what: str, read: Callable[[], Any], changed: Changed, interval_s: float = POLL_S) -> None:
+async def poll(
+    what: str, read: Callable[[], Any], changed: Changed, interval_s: float = POLL_S, known: Any = None
+) -> None:
     """Call ``changed`` whenever ``read`` (run in a thread) gives another value; runs until cancelled.
+
+    ``known`` is the value at the time what depends on it was built; without it the first one read counts.
 
     A read that fails is logged once and tried again: what is in force stays in force, and the journal,
     which lives in the same file as the keys, refuses calls by itself when that file is gone.
     """
-    known: Any = None
     failing = False
     while True:
         try:

@@ -10,7 +10,7 @@ import time
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Select, func, insert, literal, select
+from sqlalchemy import Connection, Row, Select, func, insert, literal, select
 
 from gateway.storage import control
 from gateway.storage.database import Database
@@ -35,6 +35,13 @@ class LiveEffect(NamedTuple):
     call_id: str
 
 
+class Resolved(NamedTuple):
+    """What a person found out about a call that was in doubt."""
+
+    effect: LiveEffect  # as it was
+    executed: bool
+
+
 class Recovered(NamedTuple):
     in_doubt: int  # found now, not counting those known before
     effects: list[LiveEffect]
@@ -48,13 +55,36 @@ def recover(database: Database) -> Recovered:
 
 
 def live_effects(database: Database) -> list[LiveEffect]:
-    """Effects in doubt, and those done in the last days under a key of their own.
-
-    Ask again when the ``resolutions`` counter moves: a resolved call is done, or free again.
-    """
+    """Effects in doubt, and those done in the last days under a key of their own."""
     since_ns = time.time_ns() - EFFECT_TTL_NS
     with database.reading() as connection:
         return _in_doubt(connection) + _done(connection, since_ns)
+
+
+def resolved_since(database: Database, seq: int) -> tuple[list[Resolved], int]:
+    """What people said after a sequence number, and the number to ask from next time.
+
+    Ask again when the ``resolutions`` counter moves. What a running gateway knows cannot be replaced by
+    ``live_effects``: calls end while that is read, and their effects would be forgotten.
+    """
+    said = records.alias()
+    query = (
+        select(records, said.c.status.label("became"))
+        .join(said, said.c.call_id == records.c.call_id)
+        .where(said.c.seq > seq, said.c.phase == "reconciled", records.c.phase == "intent")
+        .order_by(said.c.seq)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+        return [Resolved(_doubtful(connection, row), row.became == "executed") for row in rows], _last(
+            connection
+        )
+
+
+def last_seq(database: Database) -> int:
+    """The newest sequence number; 0 in an empty journal."""
+    with database.reading() as connection:
+        return _last(connection)
 
 
 class Watermark:
@@ -126,21 +156,20 @@ def _mark_in_doubt(connection: Connection) -> int:
 
 
 def _in_doubt(connection: Connection) -> list[LiveEffect]:
-    effects = []
-    for row in connection.execute(unresolved()):
-        body = orjson.loads(row.body)
-        tool = connection.execute(select(snapshots.c.json).where(snapshots.c.ref == body["tool_ref"]))
-        effects.append(
-            LiveEffect(
-                tenant=row.tenant,
-                key=row.effect_key or row.call_id,
-                digest=body.get("modified_from") or row.digest,
-                state="in_doubt",
-                idempotent=orjson.loads(tool.scalar_one())["manifest"]["idempotent"],
-                call_id=row.call_id,
-            )
-        )
-    return effects
+    return [_doubtful(connection, row) for row in connection.execute(unresolved())]
+
+
+def _doubtful(connection: Connection, intent: Row[Any]) -> LiveEffect:
+    body = orjson.loads(intent.body)
+    tool = connection.execute(select(snapshots.c.json).where(snapshots.c.ref == body["tool_ref"]))
+    return LiveEffect(
+        tenant=intent.tenant,
+        key=intent.effect_key or intent.call_id,
+        digest=body.get("modified_from") or intent.digest,
+        state="in_doubt",
+        idempotent=orjson.loads(tool.scalar_one())["manifest"]["idempotent"],
+        call_id=intent.call_id,
+    )
 
 
 def unresolved() -> Select[Any]:

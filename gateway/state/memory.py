@@ -53,14 +53,6 @@ class MemoryState:
         self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._doubtful: dict[tuple[str, str], int] = {}  # (tenant, digest) → how many are in doubt
         self._reserved: dict[str, tuple[str, str]] = {}  # call id → effect key it holds
-        self.restore(live)
-
-    def restore(self, live: Iterable[LiveEffect]) -> None:
-        """Replace what is known of finished and doubtful effects; those in flight stay."""
-        self._doubtful.clear()
-        for key in [key for key, effect in self._effects.items() if effect != "in_flight"]:
-            del self._effects[key]
-        self._done.clear()
         for effect in live:
             key = (effect.tenant, effect.key)
             if effect.state == "done":
@@ -69,6 +61,21 @@ class MemoryState:
             self._effects[key] = "in_doubt"
             if not effect.idempotent:
                 self._doubt((effect.tenant, effect.digest))
+
+    def resolve(self, effect: LiveEffect, *, done: bool) -> None:
+        """Take in what a person found out about an effect in doubt; ``done`` keeps its key held.
+
+        Only this effect changes: everything else here may be newer than what the journal could tell.
+        """
+        key = (effect.tenant, effect.key)
+        if self._effects.get(key) == "in_doubt":
+            del self._effects[key]
+            if done:
+                self._finish(key)
+        digest = (effect.tenant, effect.digest)
+        left = 0 if effect.idempotent else self._doubtful.pop(digest, 0) - 1
+        if left > 0:
+            self._doubtful[digest] = left
 
     async def begin(self, call: Call) -> Facts:
         tenant = call.principal.tenant

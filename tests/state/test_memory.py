@@ -118,8 +118,21 @@ def test_what_the_journal_knows_at_start_is_respected():
     assert begin(state, make("a", digest="x")).effect == "in_doubt"
     assert begin(state, make("b", digest="x")).effect == "done"
     assert begin(state, make(digest="d1")).effect == "in_doubt"
-    state.restore([])
-    assert begin(state, make("a", digest="y")).effect == "free"
+
+
+@pytest.mark.parametrize(("done", "then"), [(True, "done"), (False, "free")])
+def test_a_resolved_doubt_is_done_or_free_again_and_nothing_else_changes(done, then):
+    doubt = LiveEffect("t", "a", "d1", "in_doubt")
+    state = MemoryState([doubt, LiveEffect("t", "b", "d2", "in_doubt")])
+    just_done = make("refund:1", digest="one")
+    begin(state, just_done)
+    settle(state, just_done, OK)
+    state.resolve(doubt, done=done)
+    assert begin(state, make("a", digest="x")).effect == then
+    assert begin(state, make(digest="d1")).effect == "free"
+    assert begin(state, make("b", digest="x")).effect == "in_doubt"
+    assert begin(state, make(digest="d2")).effect == "in_doubt"
+    assert begin(state, make("refund:1", digest="two")).effect == "done"
 
 
 def test_settling_twice_changes_nothing():
