@@ -19,7 +19,7 @@ from gateway.errors import Refused
 from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Outcome, Principal, Tool
 from gateway.policy import obligations
 from gateway.policy.bundle import read_bundle
-from gateway.policy.combine import Combined, combine
+from gateway.policy.combine import Combined, Contribution, combine
 from gateway.policy.embedded import EmbeddedEngine, Encode, Group
 from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, Phase, Scope
@@ -31,6 +31,7 @@ from gateway.reasons import REASONS
 
 _KEPT_SEEN: Final = 50_000
 _KEPT_LISTS: Final = 256
+_KEPT_COMBINED: Final = 4096
 _KEPT_GROUPS: Final = 4096
 
 # A call needs somebody to allow it. A result belongs to a call that was allowed, and hiding a tool forbids
@@ -81,6 +82,7 @@ class EmbeddedPolicy:
         self.revision = bundle.revision
         self._engine = EmbeddedEngine(bundle, memoise)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
+        self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}
         self._seen: dict[tuple[Principal, int], tuple[Tool, Mapping[str, Json], bool]] = {}
         self._lists: dict[
             tuple[Principal, int], tuple[Sequence[Tool], Mapping[str, Json], Sequence[Tool]]
@@ -164,7 +166,15 @@ class EmbeddedPolicy:
 
     def _ask(self, phase: Phase, group: Group, encode: Encode) -> tuple[Combined, int]:
         contributions, memoised = self._engine.ask(group, encode)
-        return combine(contributions, _OTHERWISE[phase], _DUTIES[phase]), memoised
+        # What is remembered as one is combined once: merging obligations costs more than finding them.
+        kept = self._combined.get(id(contributions))
+        if kept is not None and kept[0] is contributions:
+            return kept[1], memoised
+        combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase])
+        if isinstance(contributions, tuple):
+            _bound(self._combined, _KEPT_COMBINED)
+            self._combined[id(contributions)] = (contributions, combined)
+        return combined, memoised
 
     def _decision(
         self, phase: Phase, group: Group, combined: Combined, memoised: int, started: int
@@ -253,7 +263,9 @@ def _redacted(call: Call, outcome: Outcome, combined: Combined) -> tuple[bytes, 
 
 
 def _output_schema(tool: Tool) -> Json:
-    definition = orjson.loads(tool.definition_json) if tool.definition_json else None
+    if b'"outputSchema"' not in tool.definition_json:
+        return None
+    definition = orjson.loads(tool.definition_json)
     return definition.get("outputSchema") if isinstance(definition, dict) else None
 
 
