@@ -40,13 +40,13 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     many_tools: int = 10_000
     many_modules: int = 1_000
     memory_tools: int = 1_000
-    stage_calls: int = 2_000
+    stage_calls: int = 1_000
 
 
-FULL = Size(rounds=7, calls=2_000)
+FULL = Size(rounds=5, calls=1_500)
 QUICK = Size(rounds=2, calls=600, connections=(16,), many_tools=2_000, many_modules=200, stage_calls=400)
 TINY = Size(
-    rounds=1, calls=40, connections=(16,), many_tools=50, many_modules=20, memory_tools=50, stage_calls=32
+    rounds=1, calls=40, connections=(16,), many_tools=50, many_modules=20, memory_tools=20, stage_calls=32
 )
 
 

@@ -12,6 +12,7 @@ from tests.bench import plan, report, stages
 from tests.bench.report import Report
 
 
+@pytest.mark.slow  # it starts a dozen processes
 def test_the_whole_benchmark_runs_and_writes_its_figures(tmp_path: Path) -> None:
     figures = plan.run(plan.TINY, tmp_path, lambda step: None)
     target = tmp_path / "bench.json"
