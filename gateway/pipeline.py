@@ -115,20 +115,21 @@ async def _govern(parts: Parts, call: Call, emit: Emit | None) -> Answer:
     enforced = call.mode == "enforce"
     action: Action = "modify" if call.modified_from else "allow"
 
-    # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
-    # in observe mode too, because it protects the user from the gateway's own retries.
-    if facts.effect != "free":
-        code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
-        return await _block(parts, call, facts, decision, code)
     if decision.verdict == "deny":
         if enforced:
             return await _block(parts, call, facts, decision, decision.code)
         parts.telemetry.unenforced("policy", call.mode)
-    elif decision.verdict == "escalate":
+    # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
+    # in observe mode too, because it protects the user from the gateway's own retries. A deny comes first:
+    # who may not do it does not learn whether it was done.
+    if facts.effect != "free":
+        code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
+        return await _block(parts, call, facts, decision, code)
+    if decision.verdict == "escalate":
         # A person decides; until then the call is not made.
         held = await parts.approvals.hold(call, decision) if enforced else None
         if held is not None:
-            return await _block(parts, call, facts, decision, held.code, held)
+            return await _block(parts, call, facts, decision, decision.code, held)
         if not enforced:
             parts.telemetry.unenforced("approval", call.mode)
     parts.telemetry.decided(call, decision, action)
@@ -261,13 +262,16 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
 async def _block(
     parts: Parts, call: Call, facts: Facts, decision: Decision, code: str, refusal: Refusal | None = None
 ) -> Answer:
-    """Refuse a call that was decided: the reservation is released and the refusal is on record."""
+    """Refuse a call that was decided: the reservation is released, and the refusal is on record with ``code``.
+
+    An escalation is recorded with the code of the policy; ``refusal`` has the words of the queue.
+    """
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or _refusal(code, decision)
     try:
         await parts.state.settle(call, action, None)
-        await parts.journal.intent(call, facts, decision, action)
+        await parts.journal.intent(call, facts, decision, action, code)
     except (JournalError, StateError):
         # Nothing happens either way, so the agent is told the refusal; the journal counts its own loss.
         return _answer(call, action, decision, refusal)

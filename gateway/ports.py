@@ -100,8 +100,10 @@ class Journal(Protocol):
     def writable(self) -> bool:
         """Whether a record can be made durable at this moment."""
 
-    async def intent(self, call: Call, facts: Facts, decision: Decision, action: Action) -> None:
-        """Record what is about to happen.
+    async def intent(
+        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
+    ) -> None:
+        """Record what is about to happen, or with which code it was refused.
 
         For a call that may write this returns when the record is on disk, or raises ``JournalError``; for
         a read it returns when the record is queued.

@@ -180,9 +180,9 @@ class _Journal:
     def __init__(self, stage):
         self.stage = stage
 
-    async def intent(self, call, facts, decision, action):
+    async def intent(self, call, facts, decision, action, refused=""):
         self.stage.step("intent" if action in ("allow", "modify") else "record")
-        self.stage.recorded.append((action, decision.verdict, decision.code))
+        self.stage.recorded.append((action, decision.verdict, refused or decision.code))
 
     async def settle(self, call, decision, action, outcome, result):
         self.stage.step("settled")

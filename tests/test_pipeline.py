@@ -79,6 +79,17 @@ def test_an_effect_that_is_not_free_is_not_tried_again_in_any_mode(effect, mode)
     assert answer.refusal.code == ("in_doubt" if effect == "in_doubt" else "duplicate_effect")
 
 
+def test_who_may_not_do_it_does_not_learn_whether_it_was_done():
+    stage = Stage(verdicts=[verdict("deny")], facts=Facts(effect="done"), tool=tool("irreversible"))
+    assert stage.run().refusal.code == "no_rule_allows"
+
+
+def test_a_refusal_is_on_record_with_the_code_the_agent_got():
+    stage = Stage(facts=Facts(effect="in_doubt"), tool=tool("irreversible"))
+    stage.run()
+    assert stage.recorded == [("block", "allow", "in_doubt")]
+
+
 @pytest.mark.parametrize("name", ["deny", "escalate"])
 @pytest.mark.parametrize("mode", ["observe", "warn"])
 def test_in_observe_mode_the_verdict_is_recorded_and_the_call_is_made(name, mode):

@@ -106,8 +106,6 @@ class Journal:
         if (why := self._refuses()) is not None:
             self._dropped += 1
             raise JournalError("journal_unavailable", why)
-        if not code and facts.effect != "free":
-            code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions())
         # A refusal has no effect that could outrun its record.
         if not (call.tool.writes and entry.happens):

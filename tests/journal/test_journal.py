@@ -142,7 +142,7 @@ async def test_a_refused_call_is_on_record_with_the_reason_it_was_given(tmp_path
     async with running(tmp_path / "w.db") as (journal, database):
         denied, repeated, held = call(PAY), call(PAY), call(PAY)
         await journal.intent(denied, FACTS, DENY, "block")
-        await journal.intent(repeated, Facts(effect="in_doubt"), ALLOW, "block")
+        await journal.intent(repeated, Facts(effect="in_doubt"), ALLOW, "block", "in_doubt")
         await journal.intent(held, FACTS, ALLOW, "hold", "approval_needed")
         await until(lambda: journal.depth == 0)
         records = {each["call_id"]: each for each in Query(database).list_decisions(Filter()).decisions}
