@@ -262,7 +262,7 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
 async def _block(
     parts: Parts, call: Call, facts: Facts, decision: Decision, code: str, refusal: Refusal | None = None
 ) -> Answer:
-    """Refuse a call that was decided: the reservation is released, and the refusal is on record with ``code``.
+    """Refuse a call that was decided: its reservation is released, and the refusal recorded with ``code``.
 
     An escalation is recorded with the code of the policy; ``refusal`` has the words of the queue.
     """

@@ -36,6 +36,15 @@ class Reason(NamedTuple):
     unavailable: bool = False
 
 
+def sentence(text: str) -> str:
+    """Text of a policy as a sentence that others can follow: "above the limit" becomes "Above the limit."."""
+    text = text.strip()
+    if not text:
+        return ""
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?…" else text + "."
+
+
 _ALL: Final = (
     # -- identity ------------------------------------------------------------------------------------
     Reason("no_credential", "No credential", "The request carried no credential.",

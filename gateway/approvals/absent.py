@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.model import Call, Decision, Refusal
-from gateway.reasons import REASONS
+from gateway.reasons import REASONS, sentence
 
 
 class NoApprovals:
@@ -14,7 +14,7 @@ class NoApprovals:
         why = decision.findings[0] if decision.findings else None
         return Refusal(
             code=reason.code,
-            message=f"{why.message} {reason.message}" if why else reason.message,
+            message=f"{sentence(why.message)} {reason.message}" if why else reason.message,
             remedy=(why.remedy if why else "") or reason.remedy,
             rule=why.rule if why else "",
             findings=decision.findings,

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from gateway.model import Answer, Refusal
-from gateway.reasons import REASONS
+from gateway.reasons import REASONS, sentence
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.envelope import Headers, Reply
 
@@ -160,7 +160,7 @@ def _mark(answer: Answer) -> dict[str, Any] | None:
 def refused(answer: Answer, refusal: Refusal, id_json: bytes, method: str, *, modern: bool) -> Reply:
     """A refusal in the form of the method: a result for tools, an error for everything else."""
     said, refusal = _said(answer, refusal)
-    facts = {
+    facts: dict[str, Any] = {
         "v": 1,
         "decision": said,
         "reason": refusal.code,
@@ -171,17 +171,18 @@ def refused(answer: Answer, refusal: Refusal, id_json: bytes, method: str, *, mo
         "approval_id": refusal.approval,
         "remedy": refusal.remedy or None,
     }
-    sentence = f"{_LEAD[said]}: {refusal.message}"
-    if refusal.remedy:
-        sentence = f"{sentence} {refusal.remedy}"
+    because = [finding.code for finding in refusal.findings if finding.code != refusal.code]
+    if because:
+        facts["because"] = because
+    text = f"{_LEAD[said]}: {sentence(refusal.message)} {sentence(refusal.remedy)}".rstrip()
     headers: Headers = ()
     if refusal.retry_after_ms is not None:
         headers = ((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)),)
     if method != "tools/call":
-        error = {"code": _APP_CODE[said], "message": sentence, "data": facts}
+        error = {"code": _APP_CODE[said], "message": text, "data": facts}
         return Reply(envelope.error(id_json, orjson.dumps(error)), headers=headers)
     result: dict[str, Any] = {
-        "content": [{"type": "text", "text": f"{sentence}\n{orjson.dumps(facts).decode()}"}],
+        "content": [{"type": "text", "text": f"{text}\n{orjson.dumps(facts).decode()}"}],
         "isError": True,
         "_meta": {protocol.META_DECISION: facts},
     }
