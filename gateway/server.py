@@ -103,6 +103,8 @@ def _settings(app: Any, config: ServerConfig) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # X-Forwarded-For from a client must not become its address
+        # Longer than clients and load balancers keep theirs, or a request meets a connection just closed.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=2,  # calls have been drained before; this is for idle streams
     )
 

@@ -69,3 +69,30 @@ async def test_a_key_of_an_agent_is_no_key_of_an_operator_and_the_other_way_roun
     async with talking(running, operator) as olga:
         assert (await olga.call("look")).reason == "bad_credential"
     assert server.contacts() == []
+
+
+async def test_a_key_revoked_while_the_gateway_starts_is_refused_too(gateway, server):
+    """A fault there was: what changed between reading the keys and the first look for changes went unseen."""
+    connected = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()  # until the test is over with it: never an answer
+        writer.close()
+
+    holding = await asyncio.start_server(hold, "127.0.0.1", 0)
+    port = holding.sockets[0].getsockname()[1]
+    running = gateway()
+    running.config["upstreams"]["mute"] = {"url": f"http://127.0.0.1:{port}/mcp"}
+    running.write_config()
+    starting = asyncio.create_task(asyncio.to_thread(running.start))
+    await asyncio.wait_for(connected.wait(), 20)  # the keys have been read by now, and it is not ready yet
+    assert (await running.cli("keys", "revoke", running.key().split("_")[1])).returncode == 0
+    assert not starting.done(), "it was ready before the key was revoked"
+    holding.close()
+    await starting
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        if (said := await alice.call("look")).status == 200:
+            said = await changes(alice, was=200, within_s=1.0)
+        assert (said.status, said.reason) == (401, "revoked_credential")
+        assert (await bob.call("look")).text == "done"

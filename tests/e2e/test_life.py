@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 
+import pytest
+
 from tests.e2e.gateway import ALLOW_ALL, DENY_ALL, Wardgate, eventually, rule, talking
 
 LIMIT = """
@@ -309,3 +311,19 @@ async def test_a_gateway_without_an_upstream_still_serves_the_others(gateway, se
         assert (await alice.call("look")).text == "done"
         said = await alice.call("pay", upstream="dead", text="x")
         assert said.message["error"]["message"] == "Unknown tool: pay"  # nobody could be asked what it has
+
+
+@pytest.mark.slow
+async def test_an_idle_connection_outlives_what_clients_keep(gateway, server):
+    """A fault there was: both ends gave up after five seconds, so a request could meet a closed connection,
+    and clients must not repeat a POST."""
+    running = gateway().start()
+    async with talking(running, running.key()) as alice:
+        connector = alice._http.connector
+        connector._keepalive_timeout = 60  # as a load balancer
+        for _ in range(2):
+            assert (await alice.call("look")).text == "done"
+            (idle,) = connector._conns.values()
+            assert len(idle) == 1
+            await asyncio.sleep(6)
+            assert idle[0][0].is_connected()
