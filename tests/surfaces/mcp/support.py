@@ -167,9 +167,7 @@ class _Journal:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    async def intent(
-        self, call: Call, facts: Facts, decision: Decision, action: str, code: str = ""
-    ) -> None:
+    async def intent(self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "") -> None:
         self.desk.recorded.append((action, decision.verdict))
 
     async def settle(self, *record: Any) -> None:
