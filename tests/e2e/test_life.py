@@ -41,7 +41,7 @@ async def test_on_sigterm_calls_in_flight_finish_and_new_ones_are_told_to_come_b
         assert (await slow).text == "done"
         assert await asyncio.to_thread(running.ended) == 0
     records = running.records()
-    (intent,) = [record for record in records if record["phase"] == "intent"]
+    (intent,) = [r for r in records if r["phase"] == "intent" and r["agent"] == "alice"]
     ends = [record for record in records if record["call_id"] == intent["call_id"]]
     assert [record["phase"] for record in ends] == ["intent", "result"]
     assert running.in_doubt() == []

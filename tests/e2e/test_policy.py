@@ -25,13 +25,15 @@ PATHS = {
 async def test_every_way_to_an_upstream_leaves_a_decision_and_can_be_denied(gateway, server):
     running = gateway().start()
     targets = {}
+    seq = 0
     async with talking(running, running.key()) as alice:
         for kind, (method, params, name) in PATHS.items():
             said = await alice.ask(method, params, name=name)
             assert said.status == 200 and said.reason is None, (kind, said.message)
             record = await running.recorded(
-                lambda record: record.get("verdict") and record["target"] not in targets.values()
+                lambda record, seq=seq: record.get("verdict") and record["seq"] > seq
             )
+            seq = record["seq"]
             assert (record["verdict"], record["action"], record["agent"]) == ("allow", "allow", "alice")
             targets[kind] = record["target"]
         assert [contact["method"] for contact in server.contacts()] == [
@@ -147,5 +149,5 @@ async def test_the_shipped_packs_decide_by_risk(gateway, server):
         said = await alice.call("look", echo="the key is AKIAABCDEFGHIJKLMNOP")
         assert "AKIA" not in json.dumps(said.message)
     assert [effect["tool"] for effect in server.effects()] == ["look", "note", "look"]
-    held = [record for record in running.records() if record.get("target") == "counting/pay"]
-    assert [(record["verdict"], record["action"] != "allow") for record in held] == [("escalate", True)]
+    held = await running.recorded(lambda record: record.get("target") == "counting/pay")
+    assert held["verdict"] == "escalate" and held["action"] in ("block", "hold")
