@@ -59,11 +59,11 @@ async def test_observing_shows_the_verdict_apart_from_the_action():
 async def test_our_own_faults_are_errors_not_blocks():
     watch = telemetry()
     await governed(watch, fail="intent")
-    await governed(watch, fail="execute")  # a bug: the pipeline refuses with gateway_error
+    await governed(watch, fail="execute")  # a bug after the intent: never "try again"
     seen = series(watch)
     assert seen['wardgate_requests_total{outcome="error",surface="mcp"}'] == 2
     assert seen['wardgate_refusals_total{code="journal_unavailable"}'] == 1
-    assert seen['wardgate_refusals_total{code="gateway_error"}'] == 1
+    assert seen['wardgate_refusals_total{code="outcome_unrecorded"}'] == 1
     assert seen['wardgate_requests_in_progress{surface="mcp"}'] == 0
 
 

