@@ -106,16 +106,22 @@ async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig
 
 def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]]) -> list[Finding]:
     """Compare what the server lists with what the operator says of it."""
+    from gateway.catalog.entries import build
     from gateway.catalog.manifests import Manifests
 
     manifests = Manifests(config)
-    names = {str(tool.get("name", "")) for tool in listed}
-    findings = [ok("upstreams", f"'{name}' answers and lists {len(names)} tool(s).")]
-    unknown = sorted(
-        str(tool["name"])
-        for tool in listed
-        if manifests.of("tool", str(tool["name"]), tool.get("annotations")).source == "default"
-    )
+    tools, refused = build(name, "tool", listed, manifests, config.mode)
+    findings = [ok("upstreams", f"'{name}' answers and lists {len(tools)} tool(s).")]
+    findings += [
+        warning(
+            "upstreams",
+            f"'{name}' lists {each.subject}: {each.detail}.",
+            "Agents do not see it and cannot call it: such a name could be mistaken for another.",
+            "Ask whoever runs the server; it may be broken, or not what it seems.",
+        )
+        for each in refused
+    ]
+    unknown = sorted(tool.name for tool in tools if tool.manifest.source == "default")
     if unknown:
         findings.append(
             warning(
@@ -126,7 +132,7 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
                 "read, reversible, compensable and irreversible.",
             )
         )
-    if misspelt := manifests.unused(names):
+    if misspelt := manifests.unused({tool.name for tool in tools}):
         findings.append(
             warning(
                 "upstreams",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,35 @@ def test_a_configuration_that_is_none_is_one_problem(tmp_path: Path) -> None:
     assert code == 2
     assert [finding["area"] for finding in found] == ["config"]
     assert "modes" in found[0]["what"]
+
+
+ODD_NAMES = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked.get("method") == "initialize":
+        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                  "serverInfo": {"name": "odd", "version": "1"}}
+    elif asked.get("method") == "tools/list":
+        schema = {"type": "object"}
+        names = [{"name": "pay"}, {"name": "p\\u200bay"}, {}]
+        result = {"tools": [{**name, "inputSchema": schema} for name in names]}
+    elif "id" in asked:
+        error = {"code": -32601, "message": "no"}
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": error}), flush=True)
+        continue
+    else:
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_tools_whose_names_could_be_mistaken_are_reported_as_refused(guarded: Path, tmp_path: Path) -> None:
+    server = tmp_path / "odd.py"
+    server.write_text(ODD_NAMES)
+    url = next(line for line in guarded.read_text().splitlines() if "url:" in line)
+    _, found = examined(changed(guarded, url, f'    command: ["{sys.executable}", "{server}"]'))
+    said = [finding["what"] for finding in found if finding["what"].endswith("refused.")]
+    assert len(said) == 2
+    assert any("U+200B" in what for what in said) and any("has no name" in what for what in said)
+    assert any("lists 1 tool(s)" in finding["what"] for finding in found)
