@@ -16,7 +16,7 @@ import orjson
 
 from gateway import strictjson
 from gateway.errors import Refused
-from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Outcome, Principal, Tool
+from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Obligation, Outcome, Principal, Tool
 from gateway.policy import obligations
 from gateway.policy.bundle import read_bundle
 from gateway.policy.combine import Combined, Contribution, combine
@@ -24,7 +24,7 @@ from gateway.policy.embedded import EmbeddedEngine, Encode, Group
 from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, Phase, Scope
 from gateway.policy.module import Bundle
-from gateway.policy.redact import CannotRedact, redact
+from gateway.policy.redact import CannotRedact, Redaction, redact
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
@@ -83,6 +83,7 @@ class EmbeddedPolicy:
         self._engine = EmbeddedEngine(bundle, memoise)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
         self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}
+        self._redactions: dict[int, tuple[Sequence[Obligation], Redaction | None]] = {}
         self._seen: dict[tuple[Principal, int], tuple[Tool, Mapping[str, Json], bool]] = {}
         self._lists: dict[
             tuple[Principal, int], tuple[Sequence[Tool], Mapping[str, Json], Sequence[Tool]]
@@ -108,7 +109,7 @@ class EmbeddedPolicy:
         result_json, error_json = outcome.result_json, outcome.error_json
         if combined.verdict == "allow" and combined.duties:
             try:
-                result_json, error_json = _redacted(call, outcome, combined)
+                result_json, error_json = _redacted(call, outcome, self._redaction(combined.duties))
             except (CannotRedact, Refused):
                 combined = _unmet(combined)
         decision = self._decision("result", group, combined, memoised, started)
@@ -176,6 +177,14 @@ class EmbeddedPolicy:
             self._combined[id(contributions)] = (contributions, combined)
         return combined, memoised
 
+    def _redaction(self, duties: Sequence[Obligation]) -> Redaction | None:
+        """Prepared once for obligations that are remembered; ``CannotRedact`` for what is not RE2."""
+        kept = self._redactions.get(id(duties))
+        if kept is None or kept[0] is not duties:
+            _bound(self._redactions, _KEPT_COMBINED)
+            kept = self._redactions[id(duties)] = (duties, obligations.redaction(duties))
+        return kept[1]
+
     def _decision(
         self, phase: Phase, group: Group, combined: Combined, memoised: int, started: int
     ) -> Decision:
@@ -242,13 +251,12 @@ def _unmet(combined: Combined) -> Combined:
     return msgspec.structs.replace(combined, verdict="deny", findings=(finding,), duties=())
 
 
-def _redacted(call: Call, outcome: Outcome, combined: Combined) -> tuple[bytes, bytes]:
+def _redacted(call: Call, outcome: Outcome, wanted: Redaction | None) -> tuple[bytes, bytes]:
     """The result that may be shown: the same bytes when nothing had to go.
 
     The result is read strictly: where two readers could see different text (a key given twice), what is
     shown might not be what was searched.
     """
-    wanted = obligations.redaction(combined.duties)
     if wanted is None:
         return outcome.result_json, outcome.error_json
     if outcome.error_json:

@@ -193,9 +193,11 @@ async def test_a_restarted_gateway_is_met_with_a_new_session_and_the_client_noti
     config = tmp_path / "wardgate.yaml"
     text = site.config.read_text()
     policies = site.config.with_name("policies")
-    with gateway(write(config, text, policies, port=0)) as first:
+    write(config, text, policies, port=0)
+    # Before the start: a running gateway takes up to half a second to notice a new key.
+    key = wardgate_json("keys", "new", "--agent", "my-agent", "--config", config)["key"]
+    with gateway(config) as first:
         port = int(first["agents"].rpartition(":")[2])
-        key = wardgate_json("keys", "new", "--agent", "my-agent", "--config", config)["key"]
         here = Site(config, f"{first['agents']}/mcp/office", key, site.office)
         client = Client(bridge(here), mode="legacy")
         await client.__aenter__()
