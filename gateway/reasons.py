@@ -41,7 +41,8 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    text = text[0].upper() + text[1:]
+    if text.split(maxsplit=1)[0].isalpha():  # a name such as "bank/pay" or "example.com" stays as it is
+        text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?…" else text + "."
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.demo.story import Step
 from gateway.demo.world import World
+from gateway.reasons import sentence
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -98,7 +99,7 @@ async def _played(client: Client, step: Step) -> Played:
         step=step,
         outcome="escalated" if code in _ESCALATED else "denied",
         code=code,
-        reason=text.partition("\n")[0].removesuffix(said.get("remedy") or "").strip(),
+        reason=text.partition("\n")[0].removesuffix(sentence(said.get("remedy") or "")).strip(),
         remedy=said.get("remedy") or "",
         text=text,
     )
