@@ -19,7 +19,7 @@ this relies on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from opentelemetry.sdk.resources import Resource
@@ -29,8 +29,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from gateway.model import Action, Answer, Call, Decision, Outcome
 from gateway.telemetry import semconv, tracecontext
-from gateway.telemetry.export import SpanSink
 from gateway.telemetry.specs import FAULTS
+
+if TYPE_CHECKING:
+    from gateway.telemetry.export import SpanSink
 
 EXTRA_PER_S: Final = 100
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
