@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 from regorus import Engine
 
+from gateway.errors import Refused
 from gateway.policy.combine import Contribution, Rule, Said, contribution, fault
 from gateway.policy.engine import UNDEFINED, explain, new_engine
 from gateway.policy.input import Sections
@@ -127,7 +128,12 @@ class EmbeddedEngine:
     def _encoded(self, part: Part, encode: Encode) -> bytes | None:
         try:
             return encode(part.sections)
-        except (TypeError, ValueError, RecursionError) as error:  # what JSON or UTF-8 cannot say
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+            Refused,
+        ) as error:  # what JSON cannot say once
             self._log(part.modules[0][1].id, f"input: {error}")
             return None
 

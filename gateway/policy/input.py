@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway import strictjson
 from gateway.model import Call, Facts, Outcome, Principal, Tool
 from gateway.policy.contract import FACTS, VERSION, Path
 from gateway.policy.project import Tree, project, tree
@@ -124,7 +125,8 @@ def _manifest(tool: Tool) -> dict[str, Any]:
 
 
 def _result(outcome: Outcome, wanted: Tree | None) -> dict[str, Any]:
-    value = orjson.loads(outcome.result_json or outcome.error_json or b"null")
+    # Strictly: of a key given twice the rule would judge one value, and the agent might read the other.
+    value = strictjson.parse(outcome.result_json or outcome.error_json or b"null")
     result = {"status": outcome.status, "value": value}
     if wanted is None or "text" in wanted:
         result["text"] = "\n".join(strings(value))

@@ -298,7 +298,7 @@ def test_a_result_no_module_looks_at_is_not_wanted_and_one_in_scope_is(tmp_path:
     assert fine.decision.verdict == "allow" and fine.result_json == b'{"content":[]}'
 
 
-@pytest.mark.parametrize("raw", [b"{", b'{"a":"\\ud800"}', b""])
+@pytest.mark.parametrize("raw", [b"{", b'{"a":"\\ud800"}', b'{"content":[{"text":"x","text":"y"}]}', b""])
 def test_a_result_that_cannot_be_read_is_withheld(tmp_path: Path, raw: bytes) -> None:
     body = 'deny contains {"code": "stop", "message": "m"} if input.result.value.content[0].text == "x"'
     policy = policy_of(tmp_path, {"b": rule("b", body, phase="result")})
