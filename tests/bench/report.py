@@ -61,7 +61,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ratio_strict: float
     cpu_ratio_strict_write: float
     rps_ratio_c16: float
-    added_p99_ms: float  # at half of the relay's pace
+    added_p99_ms: float  # at half of the gateway's own calls per second
+    added_p99_relay_pace_ms: float  # at half of the relay's
     policy_p50_us: float
     policy_miss_p50_us: float  # when no memo knows the tool
     memo_miss_cpu_ratio: float  # whole call, misses to hits
