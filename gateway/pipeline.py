@@ -77,9 +77,12 @@ async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
             tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
         except Refused as unknown:
             return _refused_early(parts, ask, unknown.code, unknown.detail)
-        # A tool hidden from this agent must not be callable by guessing its name.
         if not parts.policy.sees(principal, tool, parts.state.slow(principal)):
-            return _refused_early(parts, ask, "not_visible", tool.target)
+            mode = _mode(principal.mode, tool.mode)
+            # A tool hidden from this agent must not be callable by guessing its name.
+            if mode == "enforce":
+                return _refused_early(parts, ask, "not_visible", tool.target)
+            parts.telemetry.unenforced("list", mode)
         # Arguments that are no object, or too large to decide in bounded time, are not asked about.
         try:
             made = _make(parts, ask, tool)
@@ -203,10 +206,18 @@ async def _carry_out(
 
 
 def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
-    """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided."""
+    """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided.
+
+    Where policy is only observed, nothing is hidden.
+    """
     tools = parts.catalog.tools(kind, upstream)
-    facts = parts.state.slow(principal)
-    return parts.policy.visible(principal, tools, facts)
+    if principal.mode != "enforce":
+        return tools
+    shown = parts.policy.visible(principal, tools, parts.state.slow(principal))
+    if len(shown) == len(tools) or all(tool.mode == "enforce" for tool in tools):
+        return shown
+    visible = {tool.target for tool in shown}
+    return tuple(tool for tool in tools if tool.mode != "enforce" or tool.target in visible)
 
 
 def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:

@@ -165,7 +165,7 @@ class _Policy:
         return ResultDecision(decision=decision, result_json=shown)
 
     def visible(self, principal, tools, facts):
-        return tools
+        return tools if self.stage.script["sees"] else ()
 
     def sees(self, principal, tool, facts):
         return self.stage.script["sees"]

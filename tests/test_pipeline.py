@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import pipeline
 from gateway.config import LimitsConfig
 from gateway.model import Facts, Manifest, Obligation, Outcome
 from gateway.reasons import REASONS
@@ -185,6 +186,22 @@ def test_an_effect_key_without_its_argument_is_refused():
 def test_a_hidden_tool_cannot_be_called_by_guessing_its_name():
     stage = Stage(sees=False)
     assert stage.run().refusal.code == "not_visible" and not stage.sent
+
+
+@pytest.mark.parametrize("who", [{"principal": with_mode("observe")}, {"on": tool(mode="observe")}])
+def test_in_observe_mode_nothing_is_hidden(who):
+    stage = Stage(sees=False, tool=who.get("on", tool()))
+    assert stage.run(principal=who.get("principal", AGENT)).refusal is None
+    assert stage.counted == [("list", "observe")]
+
+
+def test_a_list_hides_only_where_policy_is_enforced():
+    hidden, observed = tool(), tool(mode="observe", target="free/act", upstream="free")
+    stage = Stage(sees=False)
+    stage.tools = lambda kind, upstream=None: (hidden, observed)
+    parts = stage.parts()
+    assert pipeline.listed(parts, AGENT, "tool") == (observed,)
+    assert pipeline.listed(parts, with_mode("observe"), "tool") == (hidden, observed)
 
 
 def test_work_in_flight_is_bounded_and_the_refusal_says_when_to_retry():

@@ -21,7 +21,7 @@ ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
-STAGES: Final = ("policy", "approval", "result")
+STAGES: Final = ("list", "policy", "approval", "result")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn")
 AUTH_REASONS: Final = (
     "no_credential",
