@@ -11,7 +11,7 @@ import asyncio
 from gateway import strictjson
 from gateway.config import LimitsConfig
 from gateway.errors import Overloaded
-from gateway.model import Principal
+from gateway.model import Json, Principal
 
 RETRY_AFTER_S = 1.0
 
@@ -56,8 +56,11 @@ class InFlight:
         if not self.total:
             self.idle.set()
 
-    def decidable(self, args_json: bytes) -> bool:
-        return len(args_json) <= self._bytes_max and strictjson.nodes(args_json) <= self._nodes_max
+    def decidable(self, args: Json, args_json: bytes) -> bool:
+        if len(args_json) > self._bytes_max:
+            return False
+        # Few commas prove few values without a walk; many may just stand in a text.
+        return strictjson.nodes(args_json) <= self._nodes_max or strictjson.count(args) <= self._nodes_max
 
     def resized(self, config: LimitsConfig) -> None:
         """Take new bounds; what is in flight stays."""

@@ -225,7 +225,7 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
     if not isinstance(ask.args, dict):
         raise Refused("invalid_arguments")
     args_json = strictjson.canonical(ask.args)
-    if not parts.limits.decidable(args_json):
+    if not parts.limits.decidable(ask.args, args_json):
         raise Refused("args_too_large")
     call_id = new_id()
     key = effect_key(tool.manifest.effect_key, call_id, ask.args)

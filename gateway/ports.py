@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from gateway.model import Action, Answer, Call, Decision, Facts, Kind, Outcome, Principal, Refusal, Tool
+    from gateway.model import (
+        Action,
+        Answer,
+        Call,
+        Decision,
+        Facts,
+        Json,
+        Kind,
+        Outcome,
+        Principal,
+        Refusal,
+        Tool,
+    )
 
 Emit = Callable[[bytes], Awaitable[None]]
 """Hands one JSON-RPC notification of the upstream (raw bytes) to the client, in order."""
@@ -155,7 +167,7 @@ class Telemetry(Protocol):
 class Limits(Protocol):
     """Bounds on work in flight."""
 
-    def decidable(self, args_json: bytes) -> bool:
+    def decidable(self, args: Json, args_json: bytes) -> bool:
         """Whether arguments are small enough to be decided: an evaluation cannot be interrupted."""
 
     def enter(self, principal: Principal) -> None:

@@ -178,6 +178,10 @@ def test_arguments_too_large_to_decide_are_refused_before_policy(args):
     assert "decide" not in stage.told
 
 
+def test_a_text_full_of_commas_is_one_value_and_not_too_many():
+    assert Stage().run({"csv": "a,b,[c]," * 10_000}).refusal is None
+
+
 def test_an_effect_key_without_its_argument_is_refused():
     stage = Stage(tool=tool(manifest=Manifest(effect_key="pay:{id}")))
     assert stage.run({"x": 1}).refusal.code == "invalid_arguments" and not stage.sent
