@@ -18,7 +18,7 @@ class EventTooLarge(UpstreamError):
 
 
 class EventReader:
-    """Turns chunks into the ``data`` of events; all other fields are dropped."""
+    """Turns chunks into the ``data`` of events that have some; all other fields are dropped."""
 
     __slots__ = ("_data", "_line", "_max", "_size", "_skip_lf", "_started")
 
@@ -58,7 +58,9 @@ class EventReader:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if not line:
             if self._data:
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                # A server that keeps streams for resumption opens each with an id and empty data: no message.
+                if data := self._data[0] if len(self._data) == 1 else b"\n".join(self._data):
+                    events.append(data)
                 self._data.clear()
                 self._size = 0
             return
