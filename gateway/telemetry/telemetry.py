@@ -113,7 +113,7 @@ class Telemetry:
         waited = outcome.upstream_ns / 1e9 if outcome is not None else 0.0
         metrics.request_seconds[(surface,)].observe(total, trace)
         metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), trace)
-        if outcome is not None:
+        if outcome is not None and outcome.started_ns:  # a question is carried out by the client
             upstream = metrics.server[call.tool.upstream]
             metrics.upstream_requests[(upstream, _result(outcome))].value += 1
             metrics.upstream_seconds[(upstream,)].observe(waited, trace)

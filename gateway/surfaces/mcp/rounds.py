@@ -37,8 +37,8 @@ class Rounds:
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
 
-    async def asked(self, parts: Parts, ask: Ask, answer: Answer) -> Answer:
-        """``answer`` (an ``input_required`` result) as the client may see it, or as a refusal."""
+    async def asked(self, parts: Parts, ask: Ask, answer: Answer) -> Answer | dict[str, Any]:
+        """An ``input_required`` result as the client may see it; an ``Answer`` when it may not."""
         try:
             result = strictjson.parse(answer.result_json)
             questions = _questions(result, ask.capabilities_json)
@@ -72,7 +72,7 @@ class Rounds:
                 for name, value in result["_meta"].items()
                 if not name.startswith(protocol.VENDOR_PREFIX)
             }
-        return msgspec.structs.replace(answer, result_json=orjson.dumps(told))
+        return told
 
     async def answered(
         self, parts: Parts, ask: Ask, kept: dict[str, Any], params: dict[str, Any]
