@@ -8,7 +8,7 @@ the path of a call readable and cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -172,6 +172,17 @@ class Dialogue(Protocol):
         """The client's answer to one question as JSON; raises ``Unanswered``."""
 
 
+class Subscriber(NamedTuple):
+    """Whose subscription it is. Clients that an upstream cannot tell apart are one subscriber."""
+
+    tenant: str
+    agent: str
+    credential: str
+    subject: str
+    thread: str = ""
+    capabilities: bytes = b""
+
+
 class Upstreams(Protocol):
     """Where calls go out."""
 
@@ -183,8 +194,8 @@ class Upstreams(Protocol):
         listens: notifications are dropped and questions refused.
         """
 
-    async def unsubscribe(self, who: tuple[str, str, str, str], upstream: str, uri: str) -> None:
-        """End a subscription of a principal (tenant, agent, credential, subject). Never raises."""
+    async def unsubscribe(self, who: Subscriber, upstream: str, uri: str) -> None:
+        """End a subscription. Never raises."""
 
     def ended(self, thread: str) -> None:
         """A client is gone; what was opened for it alone can be closed."""

@@ -33,6 +33,9 @@ logger = logging.getLogger("wardgate.upstreams")
 CANCEL_GRACE_S: Final = 2.0
 """Time a legacy server has, once it knows that a call is cancelled, to say what became of it."""
 
+RESUMED: Final = 100
+"""Streams one answer may be spread over."""
+
 LISTEN_S: Final = 3600.0  # after which a stream of changes is opened anew, should its end have been lost
 LISTENERS: Final = 2048
 _REPLY_S: Final = 10.0
@@ -130,7 +133,7 @@ class Channel:
             response = await self.send(headers, body, at, hold)
             if declines(response.status):
                 return response
-            return await self.answer(response, number, at, questions)
+            return await self.answer(response, number, at, questions, session, hold)
         finally:
             if dialogue is not None:
                 dialogue.hook = None
@@ -158,11 +161,17 @@ class Channel:
         hold.abort(InDoubt("cancelled", "given up by the client"))
 
     async def answer(
-        self, response: Response, number: int, at: float, questions: Questions | None = None
+        self,
+        response: Response,
+        number: int,
+        at: float,
+        questions: Questions | None = None,
+        session: Session | None = None,
+        hold: Hold | None = None,
     ) -> Message:
         """The one message that answers request ``number``."""
         if response.stream is not None:
-            return await self._answer_in(response.stream, number, at, questions)
+            return await self._answer_in(response.stream, number, at, questions, session, hold)
         if response.status == 200 and response.media_type == b"application/json":
             message = decode(response.body)
             if message.method is not None or message.id != number:
@@ -173,10 +182,61 @@ class Channel:
         raise nonsense(f"HTTP {response.status} with {response.media_type[:80]!r}")
 
     async def _answer_in(
-        self, stream: Stream, number: int, at: float, questions: Questions | None
+        self,
+        stream: Stream,
+        number: int,
+        at: float,
+        questions: Questions | None,
+        session: Session | None,
+        hold: Hold | None,
     ) -> Message:
-        """Read events up to the answer; notifications before it go to the client, in order."""
+        """Read streams up to the answer.
+
+        A legacy server that numbers its events may close the stream and keep the answer for a client that
+        comes back (2025-11-25, basic/transports: Resumability). Nothing is sent again by that.
+        """
         reader = EventReader(self._max_bytes)
+        for _ in range(RESUMED):
+            lost = InDoubt("upstream_lost", "the stream ended without an answer")
+            try:
+                message = await self._read(stream, reader, number, at, questions)
+                if message is not None:
+                    return message
+            except InDoubt as error:
+                if error.code != "upstream_lost":
+                    raise
+                lost = error
+            if not reader.last_id or session is None:
+                raise lost
+            by = questions.at if questions is not None else at
+            stream = await self._resumed(session, reader, by, hold, lost)
+            reader = EventReader(self._max_bytes, reader.last_id)
+        raise InDoubt("upstream_lost", "the stream ended too often")
+
+    async def _resumed(
+        self, session: Session, reader: EventReader, at: float, hold: Hold | None, lost: InDoubt
+    ) -> Stream:
+        """The stream that goes on where another one ended; raises ``lost`` when there is none."""
+        if not reader.last_id.isascii() or not reader.last_id.decode().isprintable():
+            raise lost  # it would not survive a header
+        await asyncio.sleep(min(reader.retry_s, max(0.0, at - asyncio.get_running_loop().time())))
+        request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
+            self._fixed,
+            reader.last_id,
+            session.headers,
+        )
+        try:
+            response = await self._listeners.exchange(request, at, hold)
+        except NotSent as error:  # the call itself was sent, whatever becomes of this request
+            raise (hold.fault if hold is not None and hold.fault is not None else lost) from error
+        if response.stream is None:
+            raise lost
+        return response.stream
+
+    async def _read(
+        self, stream: Stream, reader: EventReader, number: int, at: float, questions: Questions | None
+    ) -> Message | None:
+        """Events up to the answer; notifications before it go to the client, in order."""
         try:
             while chunk := await stream.read():
                 for data in reader.feed(chunk):
@@ -199,7 +259,7 @@ class Channel:
             raise nonsense(large.detail) from None
         finally:
             stream.abort()
-        raise InDoubt("upstream_lost", "the stream ended without an answer")
+        return None
 
     # ------------------------------------------------------------------------------------- listening
 

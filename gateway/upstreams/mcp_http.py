@@ -24,7 +24,7 @@ from gateway.upstreams.headers import mirrored
 from gateway.upstreams.http_channel import Channel
 from gateway.upstreams.http_sessions import Session, Sessions
 from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Declined, Message, Request, decode, nonsense
-from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Owner, Status, joined
+from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
 from gateway.upstreams.wire import BodyTooLarge, Response
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -47,6 +47,7 @@ class HttpPeer:
         self._events = events
         self._channel = Channel(name, config, events, result_bytes, tls)
         self._sessions = Sessions(self._open, self._ended)
+        self._lanes = Lanes()
         self._number = 0
         self._info: Info | None = None
         self._probing: asyncio.Task[Info] | None = None
@@ -111,7 +112,7 @@ class HttpPeer:
         if request.method in (SUBSCRIBE, UNSUBSCRIBE):
             return await self._subscription(request, owner, info, at)
         if info.era == "legacy":
-            return await self._in_session(request, owner, info, at, dialogue)
+            return await self._in_lane(request, owner, info, at, dialogue)
         message = await self._modern(request, at, dialogue)
         # The server was replaced by one of another version, and said so before doing anything: one of the two
         # answers after which the same call may be sent again.
@@ -120,8 +121,17 @@ class HttpPeer:
             with suppress(NotSent):  # it was sent once, so that is no longer true
                 info = await self._reach(at)
                 if info.era == "legacy":
-                    return await self._in_session(request, owner, info, at, dialogue)
+                    return await self._in_lane(request, owner, info, at, dialogue)
         return message
+
+    async def _in_lane(
+        self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
+    ) -> Message:
+        owner = self._lanes.take(owner)
+        try:
+            return await self._in_session(request, owner, info, at, dialogue)
+        finally:
+            self._lanes.leave(owner)
 
     async def _in_session(
         self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
@@ -273,7 +283,6 @@ class HttpPeer:
 
     async def _subscription(self, request: Request, owner: Owner, info: Info, at: float) -> Message:
         """``resources/subscribe`` and its opposite, in the server's own era."""
-        owner = owner.principal  # changes are told to the principal; the surface knows its clients
         feed = self._feed(owner)
         if request.method == SUBSCRIBE:
             feed.uris.add(request.name)

@@ -20,7 +20,7 @@ from gateway.upstreams.child import Child
 from gateway.upstreams.conversation import Conversation
 from gateway.upstreams.era import Info, wanted_changes
 from gateway.upstreams.jsonrpc import Message, Request, nonsense
-from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Owner, Status, joined
+from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
 
 logger = logging.getLogger("wardgate.upstreams")
 
@@ -51,7 +51,7 @@ class _Slot:
         self.not_before = 0.0
         self.started = 0.0
         self.used = 0.0
-        self.uris: set[str] = set()  # resources that are subscribed; such a child is not idle
+        self.uris: dict[str, set[Owner]] = {}  # who subscribed to what; such a child is not idle
         self.listening: asyncio.Task[None] | None = None  # a modern server's stream of changes
 
 
@@ -67,6 +67,7 @@ class StdioPeer:
         self._max_line = result_bytes + _LINE_SLACK
         self._events = events
         self._slots: OrderedDict[Owner, _Slot] = OrderedDict()
+        self._lanes = Lanes()
         self._closing: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._info: Info | None = None
@@ -81,12 +82,9 @@ class StdioPeer:
     async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         try:
             if request.method in (SUBSCRIBE, UNSUBSCRIBE):
-                message = await self._subscription(request, owner.principal, at)
+                message = await self._subscription(request, owner, at)
             else:
-                conversation = await self._conversation(owner, at)
-                if request.log_level and not conversation.modern:
-                    await self._set_level(conversation, request.log_level, at)
-                message = await conversation.ask(request, at, dialogue)
+                message = await self._ask(request, self._place(owner), at, dialogue)
         except UpstreamError as error:
             # Our own bounds, and a client that gives up, say nothing about the upstream.
             if error.reason.party is Party.UPSTREAM:
@@ -94,6 +92,23 @@ class StdioPeer:
             raise
         self._last_error = ""
         return message
+
+    def _place(self, owner: Owner) -> Owner:
+        """Whose child it is."""
+        if self._shared:
+            return GATEWAY
+        # A modern server asks nothing of its own accord, so its child can serve all clients of a principal.
+        return owner if self._legacy else owner.principal
+
+    async def _ask(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
+        owner = self._lanes.take(owner)
+        try:
+            conversation = await self._conversation(owner, at)
+            if request.log_level and not conversation.modern:
+                await self._set_level(conversation, request.log_level, at)
+            return await conversation.ask(request, at, dialogue)
+        finally:
+            self._lanes.leave(owner)
 
     async def info(self, at: float) -> Info:
         if self._info is None:
@@ -131,10 +146,6 @@ class StdioPeer:
 
     async def _conversation(self, owner: Owner, at: float) -> Conversation:
         """The owner's child, started when there is none."""
-        if self._shared:
-            owner = GATEWAY
-        elif not self._legacy:
-            owner = owner.principal  # a modern server asks nothing of its own accord
         loop = asyncio.get_running_loop()
         slot = self._slots.get(owner)
         if slot is None:
@@ -170,7 +181,7 @@ class StdioPeer:
             self._name,
             private=not self._shared,
             list_changed=lambda: self._events.list_changed(self._name),
-            updated=lambda uri: self._events.updated(self._name, owner, uri),
+            updated=lambda uri: self._updated(slot, uri),
             exited=lambda ended: self._ended(slot, ended),
         )
         slot.conversation = conversation
@@ -234,19 +245,29 @@ class StdioPeer:
 
     async def _subscription(self, request: Request, owner: Owner, at: float) -> Message:
         """``resources/subscribe`` and its opposite, in the server's own era."""
-        conversation = await self._conversation(owner, at)
-        slot = self._slots[GATEWAY if self._shared else owner]
+        place = self._place(owner)
+        conversation = await self._conversation(place, at)
+        slot = self._slots[place]
+        owners = slot.uris.setdefault(request.name, set())
         if request.method == SUBSCRIBE:
-            slot.uris.add(request.name)
+            owners.add(owner)
         else:
-            slot.uris.discard(request.name)
+            owners.discard(owner)
+        if not owners:
+            del slot.uris[request.name]
+        elif request.method == UNSUBSCRIBE:
+            return jsonrpc.EMPTY  # others who share the child go on hearing of it
         if conversation.modern:
             self._listen(slot, conversation)
             return jsonrpc.EMPTY
         message = await conversation.ask(request, at, None)
         if message.error:
-            slot.uris.discard(request.name)
+            slot.uris.pop(request.name, None)
         return message
+
+    def _updated(self, slot: _Slot, uri: str) -> None:
+        for owner in slot.uris.get(uri, ()):
+            self._events.updated(self._name, owner, uri)
 
     async def _subscribe_again(self, slot: _Slot, conversation: Conversation, at: float) -> None:
         """A new child knows nothing of what the one before was told."""

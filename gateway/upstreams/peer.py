@@ -35,11 +35,12 @@ class Owner(NamedTuple):
     subject: str = ""
     thread: str = ""  # one client of that principal, where the upstream may ask it something
     capabilities: bytes = b""  # what it may be asked, as declared; "" for nothing
+    lane: int = 0  # apart from other calls under way of a client that names no thread
 
     @property
     def principal(self) -> Owner:
         """The same without the client."""
-        return self._replace(thread="", capabilities=b"")
+        return self._replace(thread="", capabilities=b"", lane=0)
 
 
 GATEWAY = Owner()
@@ -55,6 +56,28 @@ def owner_of(call: Call) -> Owner:
     return Owner(
         principal.tenant, principal.agent, principal.credential, subject, call.thread, call.capabilities_json
     )
+
+
+class Lanes:
+    """Keeps calls apart whose client can be asked and does not say which client it is.
+
+    A legacy server may ask without saying for which call. Where two clients look the same, each call under
+    way gets a session or child of its own, so that no client is asked another one's question.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[Owner] = set()
+
+    def take(self, owner: Owner) -> Owner:
+        if not owner.capabilities or owner.thread:
+            return owner
+        while owner in self._taken:
+            owner = owner._replace(lane=owner.lane + 1)
+        self._taken.add(owner)
+        return owner
+
+    def leave(self, owner: Owner) -> None:
+        self._taken.discard(owner)
 
 
 class Events(Protocol):

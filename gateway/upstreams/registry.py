@@ -13,7 +13,7 @@ import orjson
 from gateway.config import UpstreamConfig
 from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
-from gateway.ports import Clock, Dialogue
+from gateway.ports import Clock, Dialogue, Subscriber
 from gateway.upstreams import peer, rounds, shape
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import ParamHeaders, param_headers
@@ -56,14 +56,14 @@ class UpstreamRegistry:
     """Build once from configuration; raises ``ConfigError`` for what cannot work.
 
     ``on_list_changed`` is called with the name of an upstream that says one of its lists changed,
-    ``on_updated`` with the upstream, the principal's four names and the URI of a resource that changed.
+    ``on_updated`` with the upstream, the subscriber and the URI of a resource that changed.
     """
 
     def __init__(self, upstreams: Mapping[str, UpstreamConfig], *, clock: Clock, result_bytes: int) -> None:
         self._clock = clock
         self._result_bytes = result_bytes
         self.on_list_changed: Callable[[str], None] = _ignore
-        self.on_updated: Callable[[str, tuple[str, str, str, str], str], None] = _ignore_update
+        self.on_updated: Callable[[str, Subscriber, str], None] = _ignore_update
         self._peers: dict[str, Peer] = {name: self._peer(name, config) for name, config in upstreams.items()}
         self._known: dict[str, Info] = {}
         self._headers: dict[str, ParamHeaders] = {}  # by schema hash
@@ -83,7 +83,7 @@ class UpstreamRegistry:
         self.on_list_changed(upstream)
 
     def updated(self, upstream: str, owner: Owner, uri: str) -> None:
-        self.on_updated(upstream, owner[:4], uri)
+        self.on_updated(upstream, Subscriber(*owner[:6]), uri)
 
     # ------------------------------------------------------------------------------------- life
 
@@ -225,7 +225,7 @@ class UpstreamRegistry:
             self._headers[tool.schema_hash] = found
         return found
 
-    async def unsubscribe(self, who: tuple[str, str, str, str], upstream: str, uri: str) -> None:
+    async def unsubscribe(self, who: Subscriber, upstream: str, uri: str) -> None:
         """End a subscription; a fault is only logged, since nothing is owed to anybody any more."""
         request = Request(UNSUBSCRIBE, b'"uri":%b' % orjson.dumps(uri), name=uri)
         try:
@@ -322,5 +322,5 @@ def _ignore(_: str) -> None:
     pass
 
 
-def _ignore_update(_: str, __: tuple[str, str, str, str], ___: str) -> None:
+def _ignore_update(_: str, __: Subscriber, ___: str) -> None:
     pass

@@ -15,7 +15,7 @@ import orjson
 
 from gateway import pipeline
 from gateway.model import Answer, Ask, Kind, Principal
-from gateway.ports import Parts
+from gateway.ports import Parts, Subscriber
 from gateway.rolling import rolling_session
 from gateway.surfaces.mcp.envelope import Rejected
 
@@ -25,18 +25,25 @@ LISTS: Final[dict[str, Kind]] = {"tools": "tool", "prompts": "prompt", "resource
 MAX_URIS: Final = 256
 """Resources that one client may subscribe to."""
 
-Who = tuple[str, str, str, str]
-"""Tenant, agent, credential and subject of a principal."""
+
+class _Subscribed(NamedTuple):
+    who: Subscriber
+    upstream: str
+    uri: str
 
 
 class Outbox:
     """What one client has yet to be told, in order, each thing once."""
 
-    def __init__(self, principal: Principal, upstream: str | None, subscription: object = None) -> None:
+    def __init__(
+        self, principal: Principal, upstream: str | None, thread: str = "", subscription: object = None
+    ) -> None:
         self.principal = principal
+        self.thread = thread
+        self.capabilities: dict[str, bytes] = {}  # of its client, as each upstream is told
         self.upstream = upstream  # of the endpoint; None for all of them
         self.lists: frozenset[str] = frozenset()
-        self.uris: dict[str, str] = {}  # resource → its upstream
+        self.uris: dict[str, _Subscribed] = {}
         self._subscription = subscription  # id of a modern ``subscriptions/listen``
         self._waiting: dict[bytes, None] = {}
         self._filled = asyncio.Event()
@@ -70,17 +77,20 @@ class Outbox:
         self._filled.clear()
         return taken
 
+    def subscriber(self, upstream: str) -> Subscriber:
+        """Who this client is to an upstream; as in ``upstreams.peer.owner_of``."""
+        principal = self.principal
+        known = self.capabilities.get(upstream, b"")
+        return Subscriber(
+            principal.tenant, principal.agent, principal.credential, principal.subject or "",
+            self.thread if known else "", known,
+        )  # fmt: skip
+
     def notice(self, name: str, shown: object) -> bool:
         """Whether a list looks different from when this was asked last."""
         before = self._seen.get(name)
         self._seen[name] = shown
         return before is not None and before != shown
-
-
-class _Subscribed(NamedTuple):
-    who: Who
-    upstream: str
-    uri: str
 
 
 class Changes:
@@ -101,8 +111,8 @@ class Changes:
     def remove(self, outbox: Outbox) -> None:
         """Its client hears no more; what only it subscribed to is ended."""
         self._open.discard(outbox)
-        for uri, upstream in tuple(outbox.uris.items()):
-            self.unsubscribe(outbox, upstream, uri)
+        for uri in tuple(outbox.uris):
+            self.unsubscribe(outbox, uri)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -148,19 +158,20 @@ class Changes:
             name=uri,
             args={},
             session=rolling_session(principal),
+            thread=outbox.thread,
+            capabilities_json=outbox.capabilities.get(upstream, b""),
         )
         answer = await pipeline.call(self._parts(), ask)
         if taken(answer):
-            outbox.uris[uri] = upstream
-            self._subscribed.setdefault(_Subscribed(_who(principal), upstream, uri), set()).add(outbox)
+            key = outbox.uris[uri] = _Subscribed(outbox.subscriber(upstream), upstream, uri)
+            self._subscribed.setdefault(key, set()).add(outbox)
         return answer
 
-    def unsubscribe(self, outbox: Outbox, upstream: str, uri: str) -> None:
-        outbox.uris.pop(uri, None)
-        key = _Subscribed(_who(outbox.principal), upstream, uri)
-        left = self._subscribed.get(key)
-        if left is None:
+    def unsubscribe(self, outbox: Outbox, uri: str) -> None:
+        key = outbox.uris.pop(uri, None)
+        if key is None:
             return
+        left = self._subscribed[key]
         left.discard(outbox)
         if not left:
             del self._subscribed[key]
@@ -168,8 +179,8 @@ class Changes:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def updated(self, upstream: str, who: Who, uri: str) -> None:
-        """An upstream says that a resource changed which this principal subscribed to."""
+    def updated(self, upstream: str, who: Subscriber, uri: str) -> None:
+        """An upstream says that a resource changed which this subscriber wanted to know of."""
         for outbox in self._subscribed.get(_Subscribed(who, upstream, uri), ()):
             outbox.updated(uri)
 
@@ -187,7 +198,3 @@ class Changes:
 def taken(answer: Answer) -> bool:
     """Whether the upstream has taken a subscription."""
     return answer.refusal is None and not answer.error_json
-
-
-def _who(principal: Principal) -> Who:
-    return principal.tenant, principal.agent, principal.credential, principal.subject or ""

@@ -122,6 +122,7 @@ async def resources_subscribe(request: Request) -> Reply:
     upstream = request.upstream if request.upstream is not None else _reader(request, uri)
     if upstream is None:
         return _nobodys(request, "resource", uri)
+    session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
     answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
         return _unknown(request, "resource", uri)
@@ -131,9 +132,7 @@ async def resources_subscribe(request: Request) -> Reply:
 async def resources_unsubscribe(request: Request) -> Reply:
     session, uri = request.session, _text(request, "uri")
     assert session is not None
-    upstream = session.outbox.uris.get(uri)
-    if upstream is not None:
-        request.front.changes.unsubscribe(session.outbox, upstream, uri)
+    request.front.changes.unsubscribe(session.outbox, uri)
     return Reply(envelope.result(request.id_json, b"{}"))
 
 
@@ -142,10 +141,15 @@ async def subscriptions_listen(request: Request) -> Reply:
     wanted = request.params.get("notifications")
     if not isinstance(wanted, dict):
         raise _invalid("'notifications' must be an object.")
-    outbox = Outbox(request.principal, request.upstream, orjson.Fragment(request.id_json))
+    outbox = Outbox(
+        request.principal, request.upstream, request.named_thread(), orjson.Fragment(request.id_json)
+    )
 
     def resolve(uri: str) -> str | None:
-        return request.upstream if request.upstream is not None else _reader(request, uri)
+        upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        if upstream is not None:
+            outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
+        return upstream
 
     return await request.front.listeners.subscription(
         outbox, wanted, resolve, request.id_json, request.exchange, request.receive, request.holds

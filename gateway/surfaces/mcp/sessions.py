@@ -78,7 +78,8 @@ class Sessions:
             # Pushing out somebody else's session would let one agent disturb all others.
             raise Rejected("overloaded", headers=((b"retry-after", b"5"),))
         key = secrets.token_urlsafe(32).encode()
-        session = Session(owner, sha256(key).hexdigest()[:32], now, Outbox(principal, upstream))
+        thread = sha256(key).hexdigest()[:32]
+        session = Session(owner, thread, now, Outbox(principal, upstream, thread))
         session.capabilities = capabilities
         self._held[key] = session
         self._counts[owner] = self._counts.get(owner, 0) + 1
