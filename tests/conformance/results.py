@@ -108,7 +108,7 @@ def read(folder: Path, scored: Iterable[str] | None) -> list[Scenario]:
         except msgspec.MsgspecError as error:
             raise BadResults(f"{path}: {error}") from error
         checks = [Check(each.id, each.status, (each.error_message or "")[:_MESSAGE]) for each in said]
-        if not {"SUCCESS", "FAILURE"} & {check.status for check in checks}:
+        if not {"SUCCESS", "FAILURE", "WARNING"} & {check.status for check in checks}:
             # The suite passes a scenario that skipped everything; it shows nothing.
             checks.append(Check("nothing-checked", "FAILURE", "every check was skipped"))
         name = match["scenario"]

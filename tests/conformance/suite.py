@@ -25,7 +25,10 @@ from tests.conformance import results
 HERE: Final = Path(__file__).parent / "suite"
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
 HEADERS: Final = ("http-header-validation", "http-custom-header-server-validation")
-LEGS: Final = (*REVISIONS, "headers")
+DIRECT: Final = (*REVISIONS, "headers")
+UPSTREAMS: Final = ("legacy", "modern", "stdio-legacy", "stdio-modern")
+LEGS: Final = (*DIRECT, *(f"{revision}/{upstream}" for upstream in UPSTREAMS for revision in REVISIONS))
+"""What is run, and behind a slash the upstream meanwhile; of both eras and over HTTP where none is named."""
 
 _PRELOAD: Final = "bearer.mjs"
 _LOCKED: Final = ("package.json", "package-lock.json", ".npmrc")
@@ -55,9 +58,10 @@ class Suite(msgspec.Struct, frozen=True):
         return version
 
     def requirements(self, leg: str, side: str = "server") -> results.Requirements:
-        if leg not in REVISIONS:
+        kind, _ = parts(leg)
+        if kind not in REVISIONS:
             return results.Requirements(list(HEADERS), [])
-        return results.requirements(self.package / "requirements" / f"{leg}.yaml", side)
+        return results.requirements(self.package / "requirements" / f"{kind}.yaml", side)
 
     def legs_of(self, scenario: str) -> list[str]:
         """The legs that run a scenario."""
@@ -69,6 +73,12 @@ class Suite(msgspec.Struct, frozen=True):
         if not found:
             raise CannotRun(f"no leg runs a scenario '{scenario}'")
         return found
+
+
+def parts(leg: str) -> tuple[str, str]:
+    """The kind of a leg, and its upstream."""
+    kind, _, upstream = leg.partition("/")
+    return kind, upstream or "both"
 
 
 def install(build: Path) -> Suite:
@@ -112,7 +122,7 @@ def run(
     suite: Suite, leg: str, url: str, work: Path, *, key: str = "", scenario: str | None = None
 ) -> tuple[list[results.Scenario], float]:
     """Run a leg against a server; returns what was found and the seconds it took."""
-    output = work / leg
+    output = work / leg.replace("/", "-to-")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     env, preload = {}, []
@@ -130,7 +140,7 @@ def run(
         # The exit code is the suite's own verdict, which knows nothing of what is expected here.
         _, more = bounded(command, suite.folder, env, _LEG_S)
         said += more
-    (work / f"{leg}.log").write_text(said)
+    output.with_suffix(".log").write_text(said)
     found = results.read(output, None if scenario else suite.requirements(leg).scored)
     if not found:
         raise CannotRun(f"the suite wrote no results for {leg}:\n{said[-2000:]}")
@@ -138,11 +148,12 @@ def run(
 
 
 def _arguments(leg: str, scenario: str | None) -> list[list[str]]:
-    if leg == "headers":
+    kind, _ = parts(leg)
+    if kind == "headers":
         return [["--scenario", name] for name in ([scenario] if scenario else HEADERS)]
     if scenario:
-        return [["--scenario", scenario, "--spec-version", leg]]
-    return [["--requirements", leg]]
+        return [["--scenario", scenario, "--spec-version", kind]]
+    return [["--requirements", kind]]
 
 
 def bounded(
