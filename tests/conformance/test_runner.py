@@ -101,6 +101,13 @@ def test_an_expectation_that_does_not_come_true_is_wrong(entry):
     assert leg.stale == [entry] and not leg.right
 
 
+def test_what_may_fail_is_not_asked_to():
+    expected = {"a:c0": "may fail: a slow machine"}
+    assert judge("leg", [scenario("a", "SUCCESS")], expected).right
+    assert judge("leg", [scenario("a", "FAILURE")], expected).right
+    assert not judge("leg", [scenario("a", "SUCCESS", "FAILURE")], expected).right
+
+
 def test_a_scored_scenario_that_is_missing_is_wrong():
     leg = judge("leg", [scenario("a", "SUCCESS")], {}, required=["a", "b"])
     assert leg.not_run == ["b"] and not leg.right
