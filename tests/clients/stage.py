@@ -37,7 +37,7 @@ class Stage:
         async with tapped(f"{self._gateway.agents_url}/mcp/crm") as tap:
             words = [word.replace("{url}", tap.url) for word in driver]
             code, out, err = await self._run(client, words)
-            wire, eras = tap.answered, tap.eras
+            wire, calls = tap.answered, tap.calls
         if code != 0:
             last = "\n".join((err or out).strip().splitlines()[-15:])
             return {"run": f"the driver ended with {code}:\n{last}"}
@@ -48,7 +48,7 @@ class Stage:
         seen = story.Seen(
             report=report,
             output=out + err,
-            eras=eras,
+            calls=calls,
             wire=wire,
             effects=self._happened(client),
             decided=await self._decided(client),

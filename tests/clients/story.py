@@ -143,6 +143,7 @@ PROMISES: Final = (
     "No secret was in what the client or the model got, nor in any byte the gateway sent to it.",
     "Progress of the slow call came through, where the client shows progress to its user.",
     "It spoke the protocol revision of the table.",
+    "It posted each call once, also those that were refused, and no call got an HTTP error.",
     "The tool server carried out what was allowed, once, and nothing else; the journal has each decision.",
 )
 """What ``judge`` looks at, for the documentation."""
@@ -153,7 +154,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     report: dict[str, Any]  # what the driver said
     output: str  # all the driver wrote
-    eras: frozenset[str]  # revisions of its calls, from the wire
+    calls: list[tuple[str, int]]  # of each call on the wire: the protocol revision, and the HTTP status
     wire: bytes  # all the gateway sent it
     effects: list[dict[str, Any]]  # of its calls, in the server's own account
     decided: list[tuple[str, str, str]]  # target, verdict, reason code of its calls, from the journal
@@ -172,7 +173,9 @@ def judge(client: Client, seen: Seen) -> dict[str, str | None]:
             wrong[step.name] = step.wrong(answers)
     wrong["secrets"] = _leaked(seen)
     wrong["progress"] = "no progress came through" if seen.report["progress"] == 0 else None
-    wrong["era"] = None if seen.eras == {client.era} else f"spoke {sorted(seen.eras)}"
+    eras = sorted({era for era, _ in seen.calls})
+    wrong["era"] = None if eras == [client.era] else f"spoke {eras}"
+    wrong["calls"] = _unquiet(client, [status for _, status in seen.calls])
     wrong["effects"] = _effects(client, seen)
     wrong["version"] = None if seen.report["version"] == client.version else f"ran {seen.report['version']}"
     return wrong
@@ -188,6 +191,12 @@ def _leaked(seen: Seen) -> str | None:
         if start.encode() in seen.wire:
             return f"a secret ({start}…) was on the wire"
     return None
+
+
+def _unquiet(client: Client, statuses: list[int]) -> str | None:
+    """Every call once, also those that were refused, and no HTTP error, which ends many a session."""
+    expected = sum(len(step.calls) for step in steps(client.name))
+    return None if statuses == [200] * expected else f"calls were answered with {statuses}"
 
 
 def _effects(client: Client, seen: Seen) -> str | None:

@@ -9,9 +9,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import zip_longest
 from typing import Final
 from urllib.parse import urlsplit
 
+_REQUEST: Final = re.compile(rb"(?=(?:POST|GET|DELETE) /\S* HTTP/1\.1\r\n)")
+_STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ?[^\r\n]*\r\n")
 _ERA: Final = re.compile(rb"^mcp-protocol-version: *(\S+)\r?$", re.IGNORECASE | re.MULTILINE)
 _CALL: Final = re.compile(rb'"method" *: *"tools/call"')
 
@@ -23,18 +26,24 @@ class Tap:
         self._target = urlsplit(target)
         self._asked: list[bytearray] = []  # per connection: requests may be split anywhere
         self._answered: list[bytearray] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
     @property
-    def eras(self) -> frozenset[str]:
-        """The revisions that the requests with a tool call named in their header."""
-        found = set()
-        for stream in self._asked:
-            for request in re.split(rb"(?m)^(?=POST |GET |DELETE )", bytes(stream)):
-                if _CALL.search(request):
+    def calls(self) -> list[tuple[str, int]]:
+        """Every tool call that was posted: the revision its header named, and the HTTP status it got.
+
+        The requests of a connection are answered in their order; a call without an answer has status 0.
+        """
+        found = []
+        for asked, answered in zip(self._asked, self._answered, strict=True):
+            requests = [part for part in _REQUEST.split(bytes(asked)) if part]
+            statuses = [int(status) for status in _STATUS.findall(bytes(answered))]
+            for request, status in zip_longest(requests, statuses[: len(requests)], fillvalue=0):
+                if isinstance(request, bytes) and _CALL.search(request):
                     named = _ERA.search(request)
-                    found.add(named[1].decode() if named else "none")
-        return frozenset(found)
+                    found.append((named[1].decode() if named else "none", status))
+        return found
 
     @property
     def answered(self) -> bytes:
@@ -42,17 +51,29 @@ class Tap:
         return b"\n".join(bytes(stream) for stream in self._answered)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         asked, answered = bytearray(), bytearray()
         self._asked.append(asked)
         self._answered.append(answered)
-        back, forth = await asyncio.open_connection(self._target.hostname, self._target.port)
+        forth = None
         try:
+            back, forth = await asyncio.open_connection(self._target.hostname, self._target.port)
             await asyncio.gather(_pump(reader, forth, asked), _pump(back, writer, answered))
         except (OSError, asyncio.CancelledError):
             pass  # the client was ended, or the run is over: what was kept stays
         finally:
-            forth.close()
+            if forth is not None:
+                forth.close()
             writer.close()
+            self._tasks.discard(task)
+
+    async def close(self) -> None:
+        """End what is still connected, such as streams a client left open."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, kept: bytearray) -> None:
@@ -74,3 +95,4 @@ async def tapped(target: str) -> AsyncIterator[Tap]:
         yield tap
     finally:
         server.close()
+        await tap.close()
