@@ -29,6 +29,17 @@ class RecordStats(msgspec.Struct, frozen=True, kw_only=True):
     last_write_s: float = 0.0  # seconds since the epoch, 0 when nothing was written yet
 
 
+class CredentialStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upstream's secrets say of themselves when metrics are scraped."""
+
+    upstream: str
+    states: Mapping[str, int]
+    age_s: float
+    results: Mapping[str, int]
+    refused: int  # answers 401 after which nothing more was sent
+    sent_again: int
+
+
 class Metrics(Collector):
     """The series of one gateway, in a registry of their own: two gateways in a process do not mix."""
 
@@ -73,6 +84,11 @@ class Metrics(Collector):
         self._bundle = Gauges(specs.BUNDLE)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
+        self._credentials = Gauges(specs.CREDENTIALS)
+        self._credential_age = Gauges(specs.CREDENTIAL_AGE)
+        self._credential_reads = Counters(specs.CREDENTIAL_READS)
+        self._unauthorized = Counters(specs.UNAUTHORIZED)
+        self._credential_source: Callable[[], Iterable[CredentialStats]] = tuple
         self._sources: dict[str, Callable[[], RecordStats]] = {}
         self._families = (
             self.requests,
@@ -84,6 +100,10 @@ class Metrics(Collector):
             self.tool_calls,
             self.upstream_requests,
             self.upstream_seconds,
+            self._credentials,
+            self._credential_age,
+            self._credential_reads,
+            self._unauthorized,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -115,8 +135,25 @@ class Metrics(Collector):
                 self._dropped[(sink, reason)].value = stats.dropped.get(reason, 0)
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
+        self._collect_credentials()
         for family in self._families:
             yield family.collect()
+
+    def _collect_credentials(self) -> None:
+        for family in (
+            self._credentials, self._credential_age, self._credential_reads, self._unauthorized,
+        ):  # fmt: skip
+            family.clear()  # what a reload took away must not be shown as it was
+        for found in self._credential_source():
+            upstream = self.server[found.upstream]
+            for state, secrets in found.states.items():
+                self._credentials[(upstream, state)] += secrets
+            age = self._credential_age[(upstream,)]
+            self._credential_age[(upstream,)] = max(age, found.age_s)
+            for result, readings in found.results.items():
+                self._credential_reads[(upstream, result)].value += readings
+            self._unauthorized[(upstream, "yes")].value += found.sent_again
+            self._unauthorized[(upstream, "no")].value += found.refused
 
     # -- what may be named --------------------------------------------------------------------------------
 
@@ -160,6 +197,10 @@ class Metrics(Collector):
     def watch_records(self, sink: str, stats: Callable[[], RecordStats]) -> None:
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
+
+    def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
+        """Ask ``source`` at each scrape how the secrets for upstreams do."""
+        self._credential_source = source
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

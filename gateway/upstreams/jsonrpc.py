@@ -32,6 +32,14 @@ class Declined(UpstreamError):
         self.status = status
 
 
+class Unauthorized(Declined):
+    """HTTP 401 to the gateway's own credential, also after it was read again."""
+
+    def __init__(self) -> None:
+        super().__init__(401)
+        self.code = "credential_refused"
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request in no particular era. ``params_json`` is the inside of an object: ``"name":"x","…":…``."""
 
@@ -40,6 +48,7 @@ class Request(msgspec.Struct, frozen=True):
     meta_json: bytes = b""  # likewise: members of ``_meta`` that every era gets
     name: str = ""  # mirrored in the ``Mcp-Name`` header
     param_headers: tuple[tuple[str, str], ...] = ()  # mirrored as ``Mcp-Param-*``
+    headers: bytes = b""  # whole header lines that only an HTTP upstream gets, in every era
 
     def encode(self, number: int, stamp: bytes = b"") -> bytes:
         """The message; ``stamp`` is what the era adds to ``_meta``."""

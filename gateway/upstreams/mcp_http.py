@@ -21,6 +21,7 @@ from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Emit
 from gateway.reasons import Party
 from gateway.upstreams import era
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import configured, mirrored
 from gateway.upstreams.jsonrpc import (
@@ -28,6 +29,7 @@ from gateway.upstreams.jsonrpc import (
     Declined,
     Message,
     Request,
+    Unauthorized,
     begins_as_answer,
     decode,
     nonsense,
@@ -51,6 +53,7 @@ class Session(msgspec.Struct, frozen=True):
 
     id: str  # "" with a server that keeps none
     headers: bytes
+    owner: Owner = GATEWAY
 
 
 class HttpPeer:
@@ -61,6 +64,7 @@ class HttpPeer:
         *,
         result_bytes: int,
         list_changed: ListChanged,
+        credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         assert config.url is not None
@@ -80,6 +84,7 @@ class HttpPeer:
             + self._fixed
             + b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
         )
+        self._credentials = credentials or Credentials(name, config)
         self._number = 0
         self._info: Info | None = None
         self._probing: asyncio.Task[Info] | None = None
@@ -97,7 +102,7 @@ class HttpPeer:
             self._last_error = ""
             raise
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+            if error.reason.party is Party.UPSTREAM:  # our own bounds and secrets say nothing about it
                 self._last_error = str(error)
             raise
         self._last_error = ""
@@ -137,7 +142,7 @@ class HttpPeer:
         info = self._info or await self._reach(at)
         if info.era == "legacy":
             return await self._in_session(request, owner, at, emit)
-        message = await self._modern(request, at, emit)
+        message = await self._modern(request, owner, at, emit)
         # The server was replaced by one of another version, and said so before doing anything: one of the two
         # answers after which the same call may be sent again.
         if message.error and message.error_code() == UNSUPPORTED_VERSION:
@@ -174,7 +179,7 @@ class HttpPeer:
     async def _probe(self, at: float) -> Info:
         """Ask ``server/discover``; anything but a modern answer leads to ``initialize``."""
         try:
-            message = await self._modern(era.DISCOVER, at, None)
+            message = await self._modern(era.DISCOVER, GATEWAY, at, None)
         except NotSent:
             raise
         except UpstreamError as error:
@@ -185,7 +190,7 @@ class HttpPeer:
         else:
             found = era.discovered(message.result_json) if message.result else None
         if found is None:
-            found, session = await self._initialize(at)
+            found, session = await self._initialize(GATEWAY, at)
             before = self._sessions.pop(GATEWAY, None)
             self._sessions[GATEWAY] = session
             if before is not None and before.id:
@@ -201,14 +206,14 @@ class HttpPeer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._last_error = str(error)
 
-    async def _modern(self, request: Request, at: float, emit: Emit | None) -> Message:
+    async def _modern(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
         headers = mirrored(era.MODERN, request.method, request.name)
         for name, value in request.param_headers:
             headers += f"{name}: {value}\r\n".encode("ascii")
-        return await self._exchange(request, headers, None, at, emit)
+        return await self._exchange(request, headers, owner, None, at, emit)
 
     async def _legacy(self, request: Request, session: Session, at: float, emit: Emit | None) -> Message:
-        return await self._exchange(request, session.headers, session, at, emit)
+        return await self._exchange(request, session.headers, session.owner, session, at, emit)
 
     # ------------------------------------------------------------------------------------- sessions
 
@@ -230,7 +235,7 @@ class HttpPeer:
             raise NotSent("upstream_unavailable", f"initialize failed: {error}") from None
 
     async def _open(self, owner: Owner, at: float) -> Session:
-        _, session = await self._initialize(at)
+        _, session = await self._initialize(owner, at)
         self._sessions[owner] = session
         while len(self._sessions) > MAX_SESSIONS:
             _, oldest = self._sessions.popitem(last=False)
@@ -243,10 +248,10 @@ class HttpPeer:
         if not task.cancelled():
             task.exception()  # whoever waited has it; nobody may have
 
-    async def _initialize(self, at: float) -> tuple[Info, Session]:
+    async def _initialize(self, owner: Owner, at: float) -> tuple[Info, Session]:
         self._number += 1
         number = self._number
-        response = await self._send(b"", era.INITIALIZE.encode(number), at)
+        response = await self._send(owner, b"", era.INITIALIZE.encode(number), at)
         message = await self._answer(response, number, None, at, None)
         if not message.result:
             raise nonsense("initialize was refused")
@@ -256,15 +261,16 @@ class HttpPeer:
         headers = f"mcp-protocol-version: {info.version}\r\n"
         if response.session:
             headers += f"mcp-session-id: {response.session}\r\n"
-        session = Session(response.session, headers.encode("ascii"))
-        accepted = await self._send(session.headers, era.INITIALIZED, at)
+        session = Session(response.session, headers.encode("ascii"), owner)
+        accepted = await self._send(owner, session.headers, era.INITIALIZED, at)
         if accepted.stream is not None:
             accepted.stream.abort()
         return info, session
 
     async def _end(self, session: Session, at: float) -> None:
-        request = b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers)
         try:
+            headers = self._credentials.headers(session.owner) + session.headers
+            request = b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, headers)
             await self._pool.exchange(request, at)
         except UpstreamError as error:
             logger.debug("upstream %s: session not ended: %s", self._name, error)
@@ -272,13 +278,19 @@ class HttpPeer:
     # ------------------------------------------------------------------------------------- exchange
 
     async def _exchange(
-        self, request: Request, headers: bytes, session: Session | None, at: float, emit: Emit | None
+        self,
+        request: Request,
+        headers: bytes,
+        owner: Owner,
+        session: Session | None,
+        at: float,
+        emit: Emit | None,
     ) -> Message:
         """One request and its answer; ``session`` is ``None`` in the modern era."""
         self._number += 1
         number = self._number
         body = request.encode(number, era.STAMP if session is None else b"")
-        response = await self._send(headers, body, at)
+        response = await self._send(owner, request.headers + headers, body, at)
         if _declines(response.status):
             return self._refused(response, number, session)
         return await self._answer(response, number, session, at, emit)
@@ -297,10 +309,25 @@ class HttpPeer:
             raise Declined(response.status)
         return message
 
-    async def _send(self, headers: bytes, body: bytes, at: float) -> Response:
-        return await self._pool.exchange(
-            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
-        )
+    async def _send(self, owner: Owner, headers: bytes, body: bytes, at: float) -> Response:
+        credential = self._credentials.headers(owner)
+        request = b"%b%b%bcontent-length: %d\r\n\r\n%b"
+        response = await self._pool.exchange(request % (self._post, credential, headers, len(body), body), at)
+        if response.status != 401 or not self._credentials.given:
+            return response
+        if response.stream is not None:
+            response.stream.abort()
+        # 401 says that the request was not applied for want of a valid credential (RFC 9110, 15.5.2): the
+        # last of the answers after which a call is sent again, once, and only with another credential.
+        if await self._credentials.renewed(owner, credential, at):
+            with suppress(NotSent):  # it was sent once, so that is no longer true
+                credential = self._credentials.headers(owner)
+                response = await self._pool.exchange(
+                    request % (self._post, credential, headers, len(body), body), at
+                )
+        if response.status == 401:
+            raise Unauthorized()
+        return response
 
     async def _answer(
         self, response: Response, number: int, session: Session | None, at: float, emit: Emit | None
@@ -355,7 +382,7 @@ class HttpPeer:
 
     async def _refuse(self, answer: bytes, session: Session, at: float) -> None:
         try:
-            accepted = await self._send(session.headers, answer, at)
+            accepted = await self._send(session.owner, session.headers, answer, at)
         except UpstreamError as error:
             logger.debug("upstream %s: refusal not delivered: %s", self._name, error)
         else:

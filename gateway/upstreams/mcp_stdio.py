@@ -18,6 +18,7 @@ from gateway.reasons import Party
 from gateway.upstreams import era
 from gateway.upstreams.child import Child
 from gateway.upstreams.conversation import Conversation
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info
 from gateway.upstreams.jsonrpc import Message, Request, nonsense
 from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, joined
@@ -31,18 +32,20 @@ PATIENCE_S: Final = 1.0  # a pause this short is waited for
 IDLE_S: Final = 600.0
 DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
 STDERR_SHOWN: Final = 20
+FINISH_LOOK_S: Final = 0.05
 _LINE_SLACK: Final = 4096
 
 
 class _Slot:
     """The place of one owner's child, and how often it has failed."""
 
-    __slots__ = ("conversation", "failures", "not_before", "started", "starting", "used")
+    __slots__ = ("conversation", "failures", "generation", "not_before", "started", "starting", "used")
 
     def __init__(self) -> None:
         self.conversation: Conversation | None = None
         self.starting: asyncio.Task[Conversation] | None = None
         self.failures = 0
+        self.generation = 0  # of the credential its child was started with
         self.not_before = 0.0
         self.started = 0.0
         self.used = 0.0
@@ -50,12 +53,19 @@ class _Slot:
 
 class StdioPeer:
     def __init__(
-        self, name: str, config: UpstreamConfig, *, result_bytes: int, list_changed: ListChanged
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        result_bytes: int,
+        list_changed: ListChanged,
+        credentials: Credentials | None = None,
     ) -> None:
         assert config.command is not None
         self._name = name
         self._command = config.command
         self._env = {key: expand(value, f"upstreams.{name}.env.{key}") for key, value in config.env.items()}
+        self._credentials = credentials or Credentials(name, config)
         self._cwd = config.cwd
         self._shared = config.shared
         self._limit = config.children
@@ -78,7 +88,7 @@ class StdioPeer:
             conversation = await self._conversation(owner, at)
             message = await conversation.ask(request, at, emit)
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+            if error.reason.party is Party.UPSTREAM:  # our own bounds and secrets say nothing about it
                 self._last_error = str(error)
             raise
         self._last_error = ""
@@ -119,12 +129,16 @@ class StdioPeer:
         if self._shared:
             owner = GATEWAY
         loop = asyncio.get_running_loop()
+        generation = self._credentials.generation(owner)
         slot = self._slots.get(owner)
         if slot is None:
             self._make_room()
             slot = self._slots[owner] = _Slot()
         self._slots.move_to_end(owner)
         slot.used = loop.time()
+        # An environment is fixed when a process starts, so another credential takes another child.
+        if slot.conversation is not None and slot.starting is None and slot.generation != generation:
+            self._replace(slot)
         if slot.conversation is not None and slot.conversation.alive:
             return slot.conversation
         if slot.starting is None:
@@ -149,6 +163,8 @@ class StdioPeer:
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         slot.started = asyncio.get_running_loop().time()
+        slot.generation = self._credentials.generation(owner)
+        secret = self._credentials.variables(owner)
         conversation = Conversation(
             self._name,
             private=not self._shared,
@@ -158,7 +174,13 @@ class StdioPeer:
         slot.conversation = conversation
         try:
             conversation.child = await Child.start(
-                self._name, self._command, self._env, self._cwd, conversation, self._max_line
+                self._name,
+                self._command,
+                {**self._env, **secret},
+                self._cwd,
+                conversation,
+                self._max_line,
+                hidden=tuple(secret.values()),
             )
             await self._greet(conversation, at)
         except BaseException:  # also a cancelled start must not leave a process behind
@@ -223,6 +245,20 @@ class StdioPeer:
             slot.failures = 0
         slot.not_before = now + min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(slot.failures, 16))
         slot.failures += 1
+
+    def _replace(self, slot: _Slot) -> None:
+        """The next call starts another child; this one ends when it has answered what it was asked."""
+        conversation, slot.conversation = slot.conversation, None
+        if conversation is not None:
+            task = asyncio.create_task(self._finish(conversation))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _finish(self, conversation: Conversation) -> None:
+        while conversation.in_flight and conversation.alive and not self._closed:  # noqa: ASYNC110
+            await asyncio.sleep(FINISH_LOOK_S)
+        if conversation.child is not None:
+            await conversation.child.close()
 
     def _make_room(self) -> None:
         """Stay within the number of children: the longest unused one that is idle goes."""
