@@ -84,6 +84,8 @@ async def _contacts(config: Config) -> list[Finding]:
         found = await asyncio.gather(
             *(_contact(registry, name, each) for name, each in config.upstreams.items())
         )
+        slow = [secret.read() for _, secret in registry.secrets() if secret.waiting]
+        await asyncio.gather(*slow)  # each has a time-out of its own
         secrets = [finding for name, secret in registry.secrets() for finding in usable(name, secret)]
     finally:
         await registry.close()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector
 from gateway.reasons import REASONS
 from gateway.telemetry import specs
 from gateway.telemetry.cardinality import OTHER, Guard
-from gateway.telemetry.series import Counters, Gauges, Histograms
+from gateway.telemetry.series import Counters, Gauges, Histograms, Key
 
 
 class RecordStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,20 +141,27 @@ class Metrics(Collector):
             yield family.collect()
 
     def _collect_credentials(self) -> None:
-        for family in (
-            self._credentials, self._credential_age, self._credential_reads, self._unauthorized,
-        ):  # fmt: skip
-            family.clear()  # what a reload took away must not be shown as it was
+        """Values are set, not added to: two scrapes at once would count twice."""
+        states: dict[Key, float] = defaultdict(float)
+        ages: dict[Key, float] = defaultdict(float)
+        reads: dict[Key, float] = defaultdict(float)
+        unauthorized: dict[Key, float] = defaultdict(float)
         for found in self._credential_source():
             upstream = self.server[found.upstream]
             for state, secrets in found.states.items():
-                self._credentials[(upstream, state)] += secrets
-            age = self._credential_age[(upstream,)]
-            self._credential_age[(upstream,)] = max(age, found.age_s)
+                states[(upstream, state)] += secrets
+            ages[(upstream,)] = max(ages[(upstream,)], found.age_s)
             for result, readings in found.results.items():
-                self._credential_reads[(upstream, result)].value += readings
-            self._unauthorized[(upstream, "yes")].value += found.sent_again
-            self._unauthorized[(upstream, "no")].value += found.refused
+                reads[(upstream, result)] += readings
+            unauthorized[(upstream, "yes")] += found.sent_again
+            unauthorized[(upstream, "no")] += found.refused
+        for gauges, values in ((self._credentials, states), (self._credential_age, ages)):
+            gauges.drop(set(gauges) - set(values))  # what a reload took away must not be shown as it was
+            gauges.update(values)
+        for counters, values in ((self._credential_reads, reads), (self._unauthorized, unauthorized)):
+            counters.drop(set(counters) - set(values))
+            for key, value in values.items():
+                counters[key].value = value
 
     # -- what may be named --------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Signer:
         self._current: tuple[SigningKey, Ed25519PrivateKey] | None = None
         self._choose_again_s = 0.0
         self._reading: asyncio.Task[None] | None = None
+        self._again = False
         self.stamp: Callable[[], Stamp | None] = FromFile(self._path).stamp
 
     def sign(self, call: Call, audience: str, policy: str) -> str:
@@ -85,6 +86,7 @@ class Signer:
     # -- a file that is watched
 
     def changed(self) -> None:
+        self._again = True  # a reading under way may have seen the file before
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
 
@@ -93,13 +95,14 @@ class Signer:
 
     async def _read(self) -> None:
         try:
-            self._keys = await asyncio.to_thread(signing_keys.load, self._path)
+            while self._again:
+                self._again = False
+                self._keys = await asyncio.to_thread(signing_keys.load, self._path)
+                self._choose_again_s = 0.0
+                logger.info("signing keys read again")
         except ConfigError as error:
             # One bad write must not stop every call. Taking a key back is writing a file without it.
             logger.error("the last good signing keys stay in use: %s", error)
-        else:
-            self._choose_again_s = 0.0
-            logger.info("signing keys read again")
         finally:
             self._reading = None
 

@@ -69,6 +69,7 @@ class Secret:
         self._until = math.inf
         self._renewed = -math.inf
         self._reading: asyncio.Task[None] | None = None
+        self._again = False
 
     @property
     def state(self) -> Literal["ok", "kept", "unavailable"]:
@@ -82,6 +83,17 @@ class Secret:
             self._reading = asyncio.create_task(self._read())
             self._reading.add_done_callback(self._was_read)
         return self._reading
+
+    def changed(self) -> None:
+        """The file is another one; a reading under way may have seen the one before."""
+        if self._reading is None:
+            self.read()
+        else:
+            self._again = True
+
+    @property
+    def waiting(self) -> bool:
+        return self._reading is not None
 
     def tick(self, now: float) -> None:
         """What time alone changes."""
@@ -129,6 +141,9 @@ class Secret:
 
     def _was_read(self, task: asyncio.Task[None]) -> None:
         self._reading = None
+        if self._again and not task.cancelled():
+            self._again = False
+            self.read()
 
     def _took(self, reading: Reading, block: bytes) -> None:
         now = time.monotonic()
@@ -306,12 +321,9 @@ class _SecretFile:
     """A secret as ``Keeper`` watches it."""
 
     def __init__(self, secret: Secret, source: FromFile) -> None:
-        self._secret = secret
         self.stamp = source.stamp
+        self.changed = secret.changed
         self.still_there = secret.still_there
-
-    def changed(self) -> None:
-        self._secret.read()
 
 
 class Keeper:

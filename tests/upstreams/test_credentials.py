@@ -605,3 +605,53 @@ async def test_an_agent_without_a_credential_does_not_make_the_upstream_look_dow
     assert (await up.execute(call(who=principal("mallory")), None)).status == "not_sent"
     [status] = up.status()
     assert status.connected and not status.last_error
+
+
+async def test_a_change_while_the_file_is_being_read_is_not_lost(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A slow file system: the second change comes while the first is read, with the content from before."""
+    token = put(tmp_path / "token", "first")
+    server = await serve(modern(answered))
+    up = registry(up=at_url(server, credentials={"secret": {"file": token}}))
+    await up.start()
+    real = FromFile.read
+
+    async def slow(self: FromFile) -> Any:
+        found = await real(self)
+        await asyncio.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(FromFile, "read", slow)
+    put(token, "second")
+    await asyncio.sleep(0.15)
+    put(token, "third")
+    await until(lambda: up.credentials()[0].results["changed"] == 3)
+    await up.execute(call(), None)
+    assert sent(server) == ["Bearer third"]
+
+
+async def test_a_helper_that_hangs_delays_nobody_else(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(credentials, "FIRST_READ_S", 0.3)
+    server = await serve(modern(answered))
+    hangs = {**helper(tmp_path, "time.sleep(60)"), "timeout_s": 30}
+    token = put(tmp_path / "token", "first")
+    up = registry(
+        hangs=at_url(server, credentials={"secret": hangs}),
+        up=at_url(server, credentials={"secret": {"file": token}}),
+    )
+    started = time.monotonic()
+    await up.start()
+    assert (await up.execute(call(), None)).status == "ok"
+    put(token, "second")
+    await until(lambda: up.credentials()[1].results["changed"] == 2)
+    refused = await up.execute(call("hangs"), None)
+    assert (refused.status, refused.code) == ("not_sent", "credential_unavailable")
+    assert runs(tmp_path) == 1
+    closing = time.monotonic()
+    await up.close()
+    assert time.monotonic() - closing < 2 and closing - started < 3, "and it is ended with the gateway"
