@@ -131,6 +131,8 @@ class Secret:
     async def _read(self) -> None:
         try:
             reading = await self.source.read()
+            if reading.expires_ns is not None and reading.expires_ns <= time.time_ns():
+                raise Unusable("it had expired before it was read")
             block = self._fit(reading.value)
         except Unusable as why:
             self._failed(str(why))
