@@ -57,7 +57,7 @@ class Child(asyncio.SubprocessProtocol):
         self._gone = asyncio.Event()
         self._log_second = 0.0
         self._logged = 0
-        self._hidden: tuple[str, ...] = ()
+        self._hidden: tuple[bytes, ...] = ()
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.pid = 0
 
@@ -80,7 +80,7 @@ class Child(asyncio.SubprocessProtocol):
         loop = asyncio.get_running_loop()
         child = cls(name, listener, max_line)
         child._hidden = tuple(
-            line for value in hidden for line in value.splitlines() if len(line) >= HIDDEN_CHARS
+            line.encode() for value in hidden for line in value.splitlines() if len(line) >= HIDDEN_CHARS
         )
         try:
             await loop.subprocess_exec(
@@ -181,16 +181,16 @@ class Child(asyncio.SubprocessProtocol):
         self._listener.exited(self)
 
     def _stderr(self, data: bytes) -> None:
-        *complete, rest = (self._stderr_rest + data).split(b"\n")
+        said = self._stderr_rest + data
+        for secret in self._hidden:  # before anything is cut off, which could leave half of one
+            said = said.replace(secret, b"***")
+        *complete, rest = said.split(b"\n")
         self._stderr_rest = rest[-4 * STDERR_CHARS :]
         now = asyncio.get_running_loop().time()
         if now - self._log_second >= 1.0:
             self._log_second, self._logged = now, 0
         for raw in complete:
-            text = clean(raw.decode(errors="replace"))
-            for secret in self._hidden:
-                text = text.replace(secret, "***")
-            text = text[:STDERR_CHARS]
+            text = clean(raw.decode(errors="replace"))[:STDERR_CHARS]
             self.stderr.append(text)
             self._logged += 1
             if self._logged <= STDERR_LOGGED:

@@ -143,7 +143,7 @@ class HttpPeer:
         if info.era == "legacy":
             return await self._in_session(request, owner, at, emit)
         message = await self._modern(request, owner, at, emit)
-        # The server was replaced by one of another version, and said so before doing anything: one of the two
+        # The server was replaced by one of another version, and said so before doing anything: one of the
         # answers after which the same call may be sent again.
         if message.error and message.error_code() == UNSUPPORTED_VERSION:
             self._info = None
@@ -158,7 +158,7 @@ class HttpPeer:
             return await self._legacy(request, session, at, emit)
         except Declined as declined:
             # 404 to a session id: the session is over and the request was not looked at (2025-11-25,
-            # basic/transports: Session Management). The other answer after which a call is sent again.
+            # basic/transports: Session Management). Another answer after which a call is sent again.
             if declined.status != 404 or not session.id:
                 raise
             if self._sessions.get(owner) is session:

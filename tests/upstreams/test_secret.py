@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config import SecretConfig
@@ -53,17 +53,20 @@ class Source:
 
 
 _VALUES = st.sampled_from(["a", "b", "c"])
-_LIVES = st.none() | st.floats(1, 100)
+_LIVES = st.none() | st.floats(1, 20)
 _EVENTS = st.lists(
     st.tuples(st.just("says"), _VALUES, _LIVES)
     | st.tuples(st.just("fails"), st.none(), st.none())
     | st.tuples(st.just("waits"), st.floats(0.5, 90), st.none()),
+    min_size=4,
     max_size=30,
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(_EVENTS, st.floats(0, 60))
+@example([("says", "a", 5.0), ("fails", None, None), ("waits", 10.0, None)], 60.0)  # its end comes first
+@example([("says", "a", 50.0), ("fails", None, None), ("waits", 10.0, None)], 5.0)  # patience does
 def test_a_secret_is_used_exactly_as_long_as_it_may_be(events: list[Any], keep_s: float) -> None:
     """Against a model that remembers the last good value, its end, and when reading first failed after it."""
 
