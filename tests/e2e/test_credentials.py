@@ -166,7 +166,7 @@ async def test_a_tool_server_verifies_with_the_published_keys_also_across_a_rota
 
     async def published() -> list[str]:
         async with aiohttp.ClientSession() as http, http.get(url) as response:
-            assert response.status == 200 and "max-age" in response.headers["cache-control"]
+            assert response.status == 200
             return [key["kid"] for key in (await response.json())["keys"]]
 
     def verify(contact: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -47,7 +47,6 @@ async def metrics(request: Request, deps: Deps) -> Response:
 
 
 @routes.get("/.well-known/wardgate/jwks.json", summary="Keys that assertions are verified with")
-async def jwks(deps: Deps, response: Response) -> models.KeySet:
+async def jwks(deps: Deps) -> models.KeySet:
     """The public keys, also of the one that signs next; empty when nothing is signed."""
-    response.headers["cache-control"] = "public, max-age=300"
     return models.KeySet.model_validate(deps.jwks())
