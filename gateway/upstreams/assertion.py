@@ -52,8 +52,8 @@ class Signer:
         self._again = False
         self.stamp: Callable[[], Stamp | None] = FromFile(self._path).stamp
 
-    def sign(self, call: Call, audience: str, policy: str) -> str:
-        """The assertion about ``call``; raises ``NotSent`` while no key may sign."""
+    def sign(self, call: Call, audience: str, policy: str, number: int = 0) -> str:
+        """The assertion about ``call`` or its input round ``number``; ``NotSent`` while no key may sign."""
         now = self._clock.now_ns() // 1_000_000_000
         if now >= self._choose_again_s:
             self._choose(now)
@@ -66,7 +66,7 @@ class Signer:
             "aud": audience,
             "iat": now,
             "exp": now + self._lifetime_s,
-            "jti": call.id,
+            "jti": f"{call.id}.{number}" if number else call.id,
             "tenant": principal.tenant,
             "agent": principal.agent,
             "owner": principal.owner,

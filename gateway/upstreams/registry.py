@@ -13,16 +13,16 @@ import orjson
 from gateway.config import AssertionConfig, UpstreamConfig
 from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
-from gateway.ports import Clock, Emit
-from gateway.upstreams import assertion, peer, shape
+from gateway.ports import Clock, Dialogue, Subscriber
+from gateway.upstreams import assertion, peer, rounds, shape
 from gateway.upstreams.assertion import Signer
 from gateway.upstreams.credentials import Credentials, CredentialState, Keeper, Secret
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import ParamHeaders, param_headers
-from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain
+from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
 from gateway.upstreams.mcp_http import HttpPeer
 from gateway.upstreams.mcp_stdio import StdioPeer
-from gateway.upstreams.peer import GATEWAY, Peer
+from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -57,7 +57,8 @@ _head: Final = msgspec.json.Decoder(_ResultHead)
 class UpstreamRegistry:
     """Build once from configuration; raises ``ConfigError`` for what cannot work.
 
-    ``on_list_changed`` is called with the name of an upstream that says one of its lists changed.
+    ``on_list_changed`` is called with the name of an upstream that says one of its lists changed,
+    ``on_updated`` with the upstream, the subscriber and the URI of a resource that changed.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class UpstreamRegistry:
         self._clock = clock
         self._result_bytes = result_bytes
         self.on_list_changed: Callable[[str], None] = _ignore
+        self.on_updated: Callable[[str, Subscriber, str], None] = _ignore_update
         self.policy_revision: Callable[[], str] = str  # in force, for assertions
         self._credentials = {name: Credentials(name, config) for name, config in upstreams.items()}
         self._asserted = {
@@ -93,25 +95,25 @@ class UpstreamRegistry:
         self._closing = False
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
-        changed = self._list_changed
         if config.url is not None:
             return HttpPeer(
                 name,
                 config,
                 result_bytes=self._result_bytes,
-                list_changed=changed,
+                events=self,
                 credentials=self._credentials[name],
             )
         return StdioPeer(
-            name,
-            config,
-            result_bytes=self._result_bytes,
-            list_changed=changed,
-            credentials=self._credentials[name],
+            name, config, result_bytes=self._result_bytes, events=self, credentials=self._credentials[name]
         )
 
-    def _list_changed(self, name: str) -> None:
-        self.on_list_changed(name)
+    # ------------------------------------------------------------------------------------ events
+
+    def list_changed(self, upstream: str) -> None:
+        self.on_list_changed(upstream)
+
+    def updated(self, upstream: str, owner: Owner, uri: str) -> None:
+        self.on_updated(upstream, Subscriber(*owner[:6]), uri)
 
     # ------------------------------------------------------------------------------------- life
 
@@ -137,7 +139,7 @@ class UpstreamRegistry:
 
     # ------------------------------------------------------------------------------------- port
 
-    async def execute(self, call: Call, emit: Emit | None) -> Outcome:
+    async def execute(self, call: Call, dialogue: Dialogue | None) -> Outcome:
         """See ``ports.Upstreams``."""
         started = self._clock.now_ns()
         before = self._clock.monotonic()
@@ -149,14 +151,9 @@ class UpstreamRegistry:
         self._in_flight += 1
         self._idle.clear()
         try:
-            at = asyncio.get_running_loop().time() + call.tool.manifest.deadline_s
-            request = shape.shape(call, self._param_headers(call))
-            audience = self._asserted.get(call.tool.upstream)
-            if audience is not None:
-                request = self._with_assertion(request, call, audience, isinstance(target, HttpPeer))
-            message = await target.call(request, peer.owner_of(call.principal), at, emit)
-            status, code, detail = self._judge(message)
-            shown = status in ("ok", "tool_error", "rpc_error")
+            message = await self._carried_out(target, call, dialogue)
+            status, code, detail = self._judge(message, dialogue)
+            shown = status in ("ok", "tool_error", "rpc_error", "input_required")
             return Outcome(
                 status=status,
                 code=code,
@@ -166,9 +163,18 @@ class UpstreamRegistry:
                 started_ns=started,
                 upstream_ns=self._since(before),
             )
+        except rounds.Refused as refused:
+            # The upstream said itself that it has not done it yet, and will not hear the rest.
+            return Outcome(
+                status="failed",
+                code="input_refused",
+                detail=refused.code,
+                started_ns=started,
+                upstream_ns=self._since(before),
+            )
         except UpstreamError as error:
             return Outcome(
-                status=_status_of(error),
+                status=_status_of(error, call),
                 code=error.code,
                 detail=error.detail,
                 started_ns=started,
@@ -189,12 +195,18 @@ class UpstreamRegistry:
             if not self._in_flight:
                 self._idle.set()
 
-    def _with_assertion(self, request: Request, call: Call, audience: str, http: bool) -> Request:
+    def _with_assertion(self, request: Request, call: Call, target: Peer, number: int = 0) -> Request:
+        """``number`` counts the input rounds of the call, each of which is a request of its own."""
+        audience = self._asserted.get(call.tool.upstream)
+        if audience is None:
+            return request
         # Without its assertion the upstream could not tell the call from one that went around us.
         if self._signer is None:
             raise NotSent("credential_unavailable", "there is no key to sign an assertion with")
-        signed = self._signer.sign(call, audience, self.policy_revision())
-        return assertion.in_header(request, signed) if http else assertion.in_meta(request, signed)
+        signed = self._signer.sign(call, audience, self.policy_revision(), number)
+        if isinstance(target, HttpPeer):
+            return assertion.in_header(request, signed)
+        return assertion.in_meta(request, signed)
 
     def jwks(self) -> dict[str, Json]:
         """The public keys that assertions can be verified with."""
@@ -214,7 +226,37 @@ class UpstreamRegistry:
     def _since(self, before: float) -> int:
         return int((self._clock.monotonic() - before) * 1e9)
 
-    def _judge(self, message: Message) -> tuple[Status, str, str]:
+    async def _carried_out(self, target: Peer, call: Call, dialogue: Dialogue | None) -> Message:
+        """The answer, after the input rounds that the client does not take part in itself."""
+        loop = asyncio.get_running_loop()
+        deadline_s = call.tool.manifest.deadline_s
+        request = (
+            subscribe(call.tool.name)
+            if call.tool.kind == "subscription"
+            else shape.shape(call, self._param_headers(call))
+        )
+        owner = peer.owner_of(call)
+        asked = self._with_assertion(request, call, target)
+        message = await target.call(asked, owner, loop.time() + deadline_s, dialogue)
+        if dialogue is None or dialogue.rounds:
+            return message
+        for number in range(1, rounds.MAX_ROUNDS + 1):
+            if b"input_required" not in bytes(message.result) or not self._asks(message):
+                break
+            following = await rounds.answered(request, message, dialogue)
+            # People take longer to answer than an assertion lives.
+            following = self._with_assertion(following, call, target, number)
+            message = await target.call(following, owner, loop.time() + deadline_s, dialogue)
+        return message
+
+    @staticmethod
+    def _asks(message: Message) -> bool:
+        try:
+            return _head.decode(message.result).result_type == "input_required"
+        except (msgspec.DecodeError, RecursionError):
+            return False  # ``_judge`` says what is wrong with it
+
+    def _judge(self, message: Message, dialogue: Dialogue | None) -> tuple[Status, str, str]:
         """What kind of answer it is; raises ``InDoubt`` for a result that is no object of the protocol."""
         if len(message.result) + len(message.error) > self._result_bytes:
             return "withheld", "result_too_large", f"{len(message.result)} bytes"
@@ -224,6 +266,9 @@ class UpstreamRegistry:
             head = _head.decode(message.result)
         except (msgspec.DecodeError, RecursionError) as error:
             raise nonsense(f"not a result: {error}") from None
+        if head.result_type == "input_required" and dialogue is not None and dialogue.rounds:
+            rounds.parse(message.result)
+            return "input_required", "", ""
         if head.result_type != "complete":
             # No capability was declared that would permit asking back; there is nobody to answer.
             return "failed", "upstream_error", f"the upstream asks for {head.result_type[:40]!r}"
@@ -242,6 +287,20 @@ class UpstreamRegistry:
             found = param_headers(orjson.loads(tool.definition_json).get("inputSchema"))
             self._headers[tool.schema_hash] = found
         return found
+
+    async def unsubscribe(self, who: Subscriber, upstream: str, uri: str) -> None:
+        """End a subscription; a fault is only logged, since nothing is owed to anybody any more."""
+        request = Request(UNSUBSCRIBE, b'"uri":%b' % orjson.dumps(uri), name=uri)
+        try:
+            at = asyncio.get_running_loop().time() + LIST_S
+            await self._get(upstream).call(request, Owner(*who), at, None)
+        except (UpstreamError, Refused) as error:
+            logger.debug("upstream %s: not unsubscribed: %s", upstream, error)
+
+    def ended(self, thread: str) -> None:
+        """A client is gone; what was opened for it alone is closed."""
+        for each in self._peers.values():
+            each.ended(thread)
 
     # ------------------------------------------------------------------------------- discovery
 
@@ -309,8 +368,10 @@ class UpstreamRegistry:
         return found
 
 
-def _status_of(error: UpstreamError) -> Status:
+def _status_of(error: UpstreamError, call: Call) -> Status:
     """What a fault says about the effect of the call."""
+    if error.code == "cancelled" and not call.tool.writes:
+        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, NotSent):
         return "not_sent"
     if isinstance(error, BodyTooLarge):
@@ -322,4 +383,8 @@ def _status_of(error: UpstreamError) -> Status:
 
 
 def _ignore(_: str) -> None:
+    pass
+
+
+def _ignore_update(_: str, __: Subscriber, ___: str) -> None:
     pass

@@ -288,3 +288,10 @@ def test_a_key_file_is_private_from_its_first_moment(key_file: Path) -> None:
 
 def test_a_request_without_an_assertion_is_what_it_was(call: Any) -> None:
     assert shape(call()).headers == b""
+
+
+def test_each_input_round_of_a_call_has_an_assertion_of_its_own(call: Any, key_file: Path) -> None:
+    """People take longer than a minute to answer, and a server must not take the answers for a replay."""
+    mine = signer(key_file)
+    ids = [claims_of(mine.sign(call(), AUDIENCE, "", number))["jti"] for number in range(3)]
+    assert ids == ["call-1", "call-1.1", "call-1.2"]
