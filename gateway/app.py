@@ -115,6 +115,7 @@ class Gateway:
             controls=CONTROLS,
         )
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         self._resolved_to = last_seq(self.database)
         self.state = MemoryState(map(_live, live_effects(self.database)))
         self.journal.start()
@@ -160,6 +161,7 @@ class Gateway:
     def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
+        outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.parts = Parts(

@@ -23,7 +23,12 @@ class Outside(NamedTuple):
     @classmethod
     async def open(cls, config: Config, clock: Clock) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
-        registry = UpstreamRegistry(config.upstreams, clock=clock, result_bytes=config.limits.result_bytes)
+        registry = UpstreamRegistry(
+            config.upstreams,
+            clock=clock,
+            result_bytes=config.limits.result_bytes,
+            assertion=config.assertion,
+        )
         catalog = ToolCatalog(config.upstreams, mode=config.mode)
         refresher = Refresher(catalog, registry.definitions)
         registry.on_list_changed = refresher.changed
@@ -38,4 +43,4 @@ class Outside(NamedTuple):
     @staticmethod
     def depends_on(config: Config) -> object:
         """What must be equal in two configurations for the same ``Outside`` to serve both."""
-        return config.upstreams, config.mode, config.limits.result_bytes
+        return config.upstreams, config.assertion, config.mode, config.limits.result_bytes

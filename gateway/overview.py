@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import structs
@@ -24,14 +24,16 @@ from gateway.ports import Parts
 from gateway.storage.database import Database
 from gateway.surfaces.admin.deps import (
     AdminDeps,
+    CredentialsState,
     DecisionFilter,
     DecisionPage,
     InForce,
     PartState,
     UpstreamState,
 )
-from gateway.telemetry.metrics import RecordStats
+from gateway.telemetry.metrics import CredentialStats, RecordStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.upstreams.credentials import CredentialState
 
 
 class Running(Protocol):
@@ -68,6 +70,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         upstreams=lambda: _upstreams(gateway),
         decisions=RecordedDecisions(Query(gateway.database)),
         reload=gateway.reload,
+        jwks=lambda: gateway.outside.registry.jwks(),
     )
 
 
@@ -141,6 +144,20 @@ def record_stats(journal: Journal) -> RecordStats:
     )
 
 
+def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
+    return [
+        CredentialStats(
+            upstream=found.upstream,
+            states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
+            age_s=found.age_s,
+            results=found.results,
+            refused=found.refused - found.sent_again,
+            sent_again=found.sent_again,
+        )
+        for found in outside.registry.credentials()
+    ]
+
+
 def _in_force(gateway: Running) -> InForce:
     return InForce(
         revisions=msgspec.structs.asdict(gateway.revisions()),
@@ -148,6 +165,20 @@ def _in_force(gateway: Running) -> InForce:
         in_flight=gateway.limits.total,
         mode=gateway.config.mode,
         controls=gateway.parts.controls,
+    )
+
+
+def _health(up: bool, credentials: CredentialState | None) -> Literal["ok", "degraded", "down"]:
+    if not up:
+        return "down"
+    return "degraded" if credentials is not None and (credentials.kept or credentials.unavailable) else "ok"
+
+
+def _shown(found: CredentialState | None) -> CredentialsState | None:
+    if found is None:
+        return None
+    return CredentialsState(
+        ok=found.ok, kept=found.kept, unavailable=found.unavailable, age_s=round(found.age_s, 1)
     )
 
 
@@ -159,14 +190,18 @@ def _tools(gateway: Running) -> Sequence[Tool]:
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
+    credentials = {found.upstream: found for found in registry.credentials()}
     return [
         UpstreamState(
             name=status.upstream,
             transport=status.transport,
-            state="ok" if status.connected and status.upstream not in stale else "down",
+            state=_health(
+                status.connected and status.upstream not in stale, credentials.get(status.upstream)
+            ),
             mode=gateway.config.upstreams[status.upstream].mode,
             tools=len(catalog.tools("tool", status.upstream)),
             detail=status.last_error,
+            credentials=_shown(credentials.get(status.upstream)),
         )
         for status in registry.status()
     ]

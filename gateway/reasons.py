@@ -146,6 +146,13 @@ _ALL: Final = (
     # -- upstream ------------------------------------------------------------------------------------
     Reason("upstream_unavailable", "Upstream not reachable", "The tool server could not be reached; nothing was sent.",
            "Retry later.", Party.UPSTREAM, retryable=True, unavailable=True),
+    Reason("credential_unavailable", "No credential for the upstream",
+           "The gateway has no credential for this tool server that it may use for you; nothing was sent.",
+           "Ask an operator; retry when the credential has been set up or renewed.", Party.OPERATOR,
+           retryable=True, unavailable=True),
+    Reason("credential_refused", "Upstream refused the gateway's credential",
+           "The tool server did not accept the gateway's credential; it did not carry out the call.",
+           "Ask an operator to renew the credential.", Party.OPERATOR, unavailable=True),
     Reason("upstream_timeout", "Upstream did not answer in time",
            "The tool server did not answer in time; the call may or may not have had its effect.",
            "Check whether the effect happened before asking again.", Party.UPSTREAM, unavailable=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli.assertion import app as assertion_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
@@ -44,5 +45,6 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(records_app, name="records")
 app.add_typer(policy_app, name="policy")
+app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")
 app.command()(version)

@@ -39,6 +39,8 @@ UPSTREAM_RESULTS: Final = (
     "input_refused",
     "cancelled",
     "result_too_large",
+    "credential_unavailable",
+    "credential_refused",
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
@@ -131,6 +133,30 @@ UPSTREAM_SECONDS: Final = Spec(
     {"upstream": "configured upstreams"},
     CALL,
     exemplar=True,
+)
+CREDENTIALS: Final = Spec(
+    "wardgate_upstream_credentials",
+    "gauge",
+    "Secrets for upstreams, by how they do: kept is the last good one of a source that fails.",
+    {"upstream": "configured upstreams", "state": "ok, kept, unavailable"},
+)
+CREDENTIAL_AGE: Final = Spec(
+    "wardgate_upstream_credential_age_seconds",
+    "gauge",
+    "Time since the source of the stalest secret in use was last seen good; variables do not count.",
+    {"upstream": "configured upstreams"},
+)
+CREDENTIAL_READS: Final = Spec(
+    "wardgate_upstream_credential_refresh_total",
+    "counter",
+    "Readings of secrets, by what came of them. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "result": "changed, unchanged, failed"},
+)
+UNAUTHORIZED: Final = Spec(
+    "wardgate_upstream_unauthorized_total",
+    "counter",
+    "Answers 401 to a credential of the gateway. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "sent_again": "yes (once, with another secret), no"},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -241,6 +267,10 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    CREDENTIALS,
+    CREDENTIAL_AGE,
+    CREDENTIAL_READS,
+    UNAUTHORIZED,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,

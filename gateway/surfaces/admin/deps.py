@@ -29,6 +29,15 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[str, ...] = ()  # as in every record: what runs and what is not there
 
 
+class CredentialsState(msgspec.Struct, frozen=True, kw_only=True):
+    """How many secrets of an upstream do how; never whose or what."""
+
+    ok: int
+    kept: int
+    unavailable: int
+    age_s: float
+
+
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     """One configured upstream."""
 
@@ -38,6 +47,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     tools: int
     detail: str = ""
+    credentials: CredentialsState | None = None
 
 
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +99,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Callable[[], Sequence[UpstreamState]]
     decisions: Decisions
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+    jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 
 
 async def _deps(request: Request) -> AdminDeps:

@@ -162,6 +162,15 @@ class ToolList(_Model):
     cursor: str | None = None
 
 
+class CredentialsView(_Model):
+    """Secrets for an upstream, counted by how they do; their values and owners are not shown."""
+
+    ok: int
+    kept: int = Field(description="The source fails, and the last good secret is used for a while.")
+    unavailable: int = Field(description="Calls that need one of these are refused as not sent.")
+    age_s: float = Field(description="Since the stalest source in use was last seen good.")
+
+
 class UpstreamView(_Model):
     name: str = Field(examples=["git"])
     transport: Literal["http", "stdio"]
@@ -169,6 +178,15 @@ class UpstreamView(_Model):
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])
     detail: str = ""
+    credentials: CredentialsView | None = Field(None, description="When some are configured.")
+
+
+class KeySet(_Model):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: list[dict[str, str]] = Field(
+        examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "…", "x": "…", "alg": "EdDSA", "use": "sig"}]]
+    )
 
 
 class UpstreamList(_Model):

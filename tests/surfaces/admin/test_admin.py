@@ -189,12 +189,17 @@ async def test_metrics_are_negotiated_and_not_redirected(office):
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
+async def test_the_public_keys_of_assertions_are_open(office):
+    answer = await office.ask("/.well-known/wardgate/jwks.json", role=None)
+    assert (answer.status_code, answer.json()) == (200, {"keys": []})
+
+
 # -- who --------------------------------------------------------------------------------------------------
 
 
 async def test_everything_else_needs_an_operator(office):
     for method, path in operations(office):
-        if path in ("/livez", "/readyz", "/metrics"):
+        if path in ("/livez", "/readyz", "/metrics", "/.well-known/wardgate/jwks.json"):
             continue
         answer = await office.ask(path, role=None, method=method)
         assert (answer.status_code, answer.json()["code"]) == (401, "no_credential"), path
