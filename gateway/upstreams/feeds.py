@@ -34,6 +34,7 @@ class Feed:
         self.uris: set[str] = set()  # resources that are subscribed
         self.ready = asyncio.Event()  # while the upstream has taken the stream
         self.none = False  # the upstream has no such stream
+        self.awaited = False  # a call has waited for it, whether it came or not
 
     def start(self) -> None:
         if self._task is None and not self.none:

@@ -32,6 +32,7 @@ logger = logging.getLogger("wardgate.upstreams")
 
 _CLOSE_S: Final = 2.0
 _FEED_S: Final = 10.0  # for opening a stream of changes
+_HEARD_S: Final = 1.0  # some servers begin that stream only when they have something to say
 
 
 class HttpPeer:
@@ -141,6 +142,7 @@ class HttpPeer:
         self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
     ) -> Message:
         session = await self._sessions.of(owner, at)
+        await self._heard(owner, at)
         if request.log_level and request.log_level != session.level and "logging" in info.capabilities:
             await self._set_level(session, request.log_level, at)
         try:
@@ -168,6 +170,8 @@ class HttpPeer:
         """Ask ``server/discover``; anything but a modern answer leads to ``initialize``."""
         try:
             message = await self._modern(era.DISCOVER, GATEWAY, at, None)
+            if era.offered(message.error_json):  # of several servers behind one name, an older one: once more
+                message = await self._modern(era.DISCOVER, GATEWAY, at, None)
         except NotSent:
             raise
         except UpstreamError as error:
@@ -245,6 +249,17 @@ class HttpPeer:
         if owner.capabilities:
             self._feed(owner).start()  # where the server may ask what it asks of no call in particular
         return session
+
+    async def _heard(self, owner: Owner, at: float) -> None:
+        """Have the first call wait until what the server asks outside of calls can be heard.
+
+        The official SDKs' servers drop a question, and wait for its answer, when nobody is listening yet.
+        """
+        feed = self._feeds.get(owner) if owner.capabilities else None
+        if feed is None or feed.awaited:
+            return
+        await feed.wait(min(at, asyncio.get_running_loop().time() + _HEARD_S))
+        feed.awaited = True
 
     async def _initialize(self, owner: Owner, at: float) -> tuple[Info, Session]:
         self._number += 1
