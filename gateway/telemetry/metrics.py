@@ -71,9 +71,12 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self._quarantined = Gauges(specs.QUARANTINED)
+        self.pin_events = Counters(specs.PIN_EVENTS)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
         self._sources: dict[str, Callable[[], RecordStats]] = {}
+        self._held: Callable[[], Mapping[tuple[str, str], int]] | None = None
         self._families = (
             self.requests,
             self.request_seconds,
@@ -96,6 +99,8 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self._quarantined,
+            self.pin_events,
             collapsed,
             self.spans,
             build,
@@ -115,6 +120,12 @@ class Metrics(Collector):
                 self._dropped[(sink, reason)].value = stats.dropped.get(reason, 0)
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
+        if self._held is not None:
+            held = self._held()
+            for key in list(self._quarantined):
+                self._quarantined[key] = 0
+            for (upstream, state), entries in held.items():
+                self._quarantined[(upstream, state)] = entries
         for family in self._families:
             yield family.collect()
 
@@ -124,7 +135,8 @@ class Metrics(Collector):
         """The configured upstreams; series of those that went are dropped."""
         gone = set(self.server.declare(names))
         if gone:
-            for family in (self.upstream_requests, self.upstream_seconds, self.tool_calls):
+            counted = (self.upstream_requests, self.upstream_seconds, self.tool_calls, self.pin_events)
+            for family in (*counted, self._quarantined):
                 family.drop([key for key in family if key[0] in gone])
 
     def declare_tools(self, names: Iterable[tuple[str, str]]) -> None:
@@ -160,6 +172,15 @@ class Metrics(Collector):
     def watch_records(self, sink: str, stats: Callable[[], RecordStats]) -> None:
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
+
+    def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
+        self._held = held
+
+    def pin_event(self, upstream: str, event: str, times: int) -> None:
+        """Something happened to definitions of an upstream."""
+        known = event if event in specs.PIN_EVENT_NAMES else OTHER
+        self.pin_events[(self.server[upstream], known)].value += times
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

@@ -19,6 +19,7 @@ from gateway.reasons import REASONS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
 from gateway.surfaces.admin import (
+    Accepted,
     AdminDeps,
     DecisionFilter,
     DecisionPage,
@@ -76,6 +77,8 @@ class Office:
             "journal": PartState(state="ok", essential=True),
             "upstream:git": PartState(state="degraded", detail="restarting: secret detail"),
         }
+        self.accepted: list[Accepted] = []
+        self.accept_error: Exception | None = None
         self.reload_error: Exception | None = None
         self.reloads = 0
         tools = [
@@ -109,9 +112,15 @@ class Office:
                     UpstreamState(name="git", transport="stdio", state="ok", mode="enforce", tools=2)
                 ],
                 decisions=self.records,
+                accept=self.accept,
                 reload=self.reload,
             )
         )
+
+    async def accept(self, accepted):
+        if self.accept_error is not None:
+            raise self.accept_error
+        self.accepted.append(accepted)
 
     async def reload(self):
         if self.reload_error is not None:
