@@ -41,7 +41,9 @@ EVENTS: Final = (
 MAX_PINS: Final = 40_000
 """Entries remembered of one upstream; what it lists beyond them is in quarantine and not remembered."""
 SAVE_GAP_S: Final = 5.0
-"""Between two writes for one upstream, unless something was accepted."""
+"""Between two writes for one upstream in the long run, unless something was accepted."""
+SAVE_BURST: Final = 5
+"""Writes that may follow each other at once."""
 
 _NAMED: Final = 10  # names in one log line
 _QUIET: Final = frozenset({"first", "accepted", "restored"})
@@ -76,7 +78,7 @@ class Pinning:
         self._rows: dict[str, dict[Key, PinRow]] = {name: {} for name in policies}
         self._dirty: dict[str, set[Key]] = {name: set() for name in policies}
         self._failed: set[str] = set()
-        self._save_after: dict[str, float] = dict.fromkeys(policies, 0.0)
+        self._saves: dict[str, float] = dict.fromkeys(policies, 0.0)  # when those made are paid for
         self._alike: dict[tuple[str, str], set[tuple[str, str]]] = {}  # kind and skeleton → upstream and name
         self._indexed: dict[str, set[Key]] = {name: set() for name in policies}
         self._reserved = {name: reserved(other for other in policies if other != name) for name in policies}
@@ -107,7 +109,7 @@ class Pinning:
             changed = dirty | found.changed
             if self._store is None:
                 changed = set()
-            elif changed and (found.accepted or self._clock.monotonic() >= self._save_after[upstream]):
+            elif changed and (found.accepted or self._may_save(upstream)):
                 try:
                     saving = _to_save(upstream, found, changed, entries, self._clock.now_ns())
                     await asyncio.to_thread(self._store.save, upstream, *saving)
@@ -119,7 +121,7 @@ class Pinning:
                     return self._compare(upstream, entries, accepting=False).pins
                 changed = set()
                 self._failed.discard(upstream)
-                self._save_after[upstream] = self._clock.monotonic() + SAVE_GAP_S
+                self._saves[upstream] = max(self._saves[upstream], self._clock.monotonic()) + SAVE_GAP_S
             self._dirty[upstream] = changed
             self._rows[upstream] = found.rows
             if found.rows:
@@ -134,6 +136,9 @@ class Pinning:
     def unsaved(self, upstream: str) -> bool:
         """Whether something waits to be stored, so that the next look at the upstream must not be far off."""
         return bool(self._dirty[upstream]) or upstream in self._failed
+
+    def _may_save(self, upstream: str) -> bool:
+        return self._saves[upstream] - self._clock.monotonic() < SAVE_BURST * SAVE_GAP_S
 
     # ------------------------------------------------------------------------------------- comparing
 

@@ -56,26 +56,20 @@ def list_tools(
 
     Exits 1 when something in quarantine waits for a person.
     """
-    from gateway.cli.times import local
     from gateway.pins import waiting
 
     with _read(config) as (loaded, _, rows):
-        pass
-    judged = [(row, _judged(loaded, row)) for row in rows if upstream in (None, row.upstream)]
+        judged = [(row, _judged(loaded, row)) for row in rows if upstream in (None, row.upstream)]
     shown = [(row, pin) for row, pin in judged if pin.quarantined or not quarantined]
     if as_json:
         print_json([_described(row, pin) for row, pin in shown])
     else:
-        print_table(
-            "",
-            ["target", "kind", "state", "flags", "quarantine", "hash", "accepted by", "accepted"],
-            [
-                [_written(row), row.kind, pin.state, " ".join(pin.flags), "yes" if pin.quarantined else "",
-                 row.listed_hash[:12], row.accepted_by or "",
-                 local(row.accepted_ns) if row.accepted_ns is not None else ""]
-                for row, pin in shown
-            ],
-        )  # fmt: skip
+        rows_shown = [
+            [_written(row), row.kind, pin.state + (" (held)" if pin.quarantined else ""),
+             " ".join(pin.flags), row.listed_hash[:12], row.accepted_by or ""]
+            for row, pin in shown
+        ]  # fmt: skip
+        print_table("", ["target", "kind", "state", "flags", "hash", "accepted by"], rows_shown)
     if any(waiting(pin) for _, pin in judged):
         raise typer.Exit(FOUND_SOMETHING)
 
