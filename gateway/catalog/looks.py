@@ -1,8 +1,8 @@
 """What a name looks like, so that one name cannot pass for another.
 
-Two names look alike when their skeletons are equal: Unicode compatibility normalization (NFKC, which folds
-full-width, mathematical and other letter forms), then the prototypes of UTS #39 for everything that passes
-for an ASCII character (``confusables.txt`` beside this file, 800 code points). Each name is also compared
+Two names look alike when their skeletons are equal: the prototypes of UTS #39 for everything that passes for
+an ASCII character (``confusables.txt`` beside this file, 800 code points), and compatibility normalization
+(NFKC), which folds full-width, mathematical and other letter forms. Each name is also compared
 without regard to case. Look-alikes within a script that has nothing to do with ASCII are not found.
 
 Nothing is decided by skeleton: a name is resolved, recorded and sent as its own bytes.
@@ -26,15 +26,19 @@ SEAM: Final = "__"
 @lru_cache(maxsize=65_536)
 def looks(name: str) -> tuple[str, ...]:
     """The skeletons of a name: as it is written, and without regard to case when that differs."""
-    normal = unicodedata.normalize("NFKC", name)
-    table = _table()
-    return tuple(dict.fromkeys((normal.translate(table), normal.casefold().translate(table))))
+    return tuple(dict.fromkeys((_normal(name), _normal(_normal(name.casefold()).casefold()))))
 
 
 def reserved(upstreams: Iterable[str]) -> tuple[str, ...]:
     """Skeletons that no name may begin with: reserved words, and ``upstream__`` of the given upstreams."""
     begins = (*RESERVED, *(upstream + SEAM for upstream in upstreams))
     return tuple(dict.fromkeys(skeleton for begin in begins for skeleton in looks(begin)))
+
+
+def _normal(name: str) -> str:
+    # Before normalization too, which takes some characters apart into a space and a mark.
+    shown = name.translate(_table())
+    return shown if shown.isascii() else unicodedata.normalize("NFKC", shown).translate(_table())
 
 
 @cache

@@ -78,6 +78,8 @@ class Pinning:
         self._rows: dict[str, dict[Key, PinRow]] = {name: {} for name in policies}
         self._dirty: dict[str, set[Key]] = {name: set() for name in policies}
         self._failed: set[str] = set()
+        self._version = 0  # of what entries are compared with, beside their own rows
+        self._last: dict[str, tuple[int, list[tuple[PinKind, str, str]], list[Pin]]] = {}
         self._saves: dict[str, float] = dict.fromkeys(policies, 0.0)  # when those made are paid for
         self._alike: dict[tuple[str, str], set[tuple[str, str]]] = {}  # kind and skeleton → upstream and name
         self._indexed: dict[str, set[Key]] = {name: set() for name in policies}
@@ -98,14 +100,20 @@ class Pinning:
                 self._unsaved_over(rows[upstream], known, self._dirty[upstream])
                 self._tell(upstream, _said(known, rows[upstream]))
             self._rows = rows
+            self._version += 1
             for upstream, known in rows.items():
                 self._index(upstream, known, ())
 
     async def observe(self, upstream: str, entries: Sequence[Entry]) -> list[Pin]:
         """Take note of what an upstream lists now; the pin of each entry."""
         async with self._lock:
-            found = self._compare(upstream, entries, accepting=True)
             dirty = self._dirty[upstream]
+            listed = [(kind, tool.name, tool.schema_hash) for kind, tool in entries]
+            last = self._last.get(upstream)
+            # Nothing that is compared has changed, which is how nearly every look ends.
+            if last is not None and last[:2] == (self._version, listed) and not dirty:
+                return last[2]
+            found = self._compare(upstream, entries, accepting=True)
             changed = dirty | found.changed
             if self._store is None:
                 changed = set()
@@ -124,6 +132,7 @@ class Pinning:
                 self._saves[upstream] = max(self._saves[upstream], self._clock.monotonic()) + SAVE_GAP_S
             self._dirty[upstream] = changed
             self._rows[upstream] = found.rows
+            self._last[upstream] = (self._version, listed, found.pins)
             if found.rows:
                 self._contacts.add(upstream)
             self._tell(upstream, found.events)
@@ -228,6 +237,8 @@ class Pinning:
             if key[0] in ("tool", "prompt") and (row.accepted_hash is not None or row.listed)
         }
         before = self._indexed[upstream]
+        if present != before:
+            self._version += 1
         for kind, name in before - present:
             for skeleton in looks(name):
                 self._alike[kind, skeleton].discard((upstream, name))
@@ -360,8 +371,11 @@ def _said(before: Mapping[Key, PinRow], after: Mapping[Key, PinRow]) -> list[tup
         old = before.get(key)
         if old is None:
             continue
-        if row.accepted_hash != old.accepted_hash or (old.rejected_hash and not row.rejected_hash):
-            events.append(("accepted", row.name))
-        elif row.rejected_hash != old.rejected_hash:
+        if row.rejected_hash is not None and row.rejected_hash != old.rejected_hash:
             events.append(("rejected", row.name))
+        elif row.accepted_hash is not None and (row.accepted_ns, row.accepted_by) != (
+            old.accepted_ns,
+            old.accepted_by,
+        ):
+            events.append(("accepted", row.name))
     return events

@@ -24,6 +24,7 @@ from gateway.storage.tables import pins as table
 
 _BATCH: Final = 500  # rows in one transaction: the journal must not wait long for the file
 
+_ACCEPTED: Final = ("accepted_hash", "accepted_json", "accepted_ns", "accepted_by")
 _COLUMNS: Final = tuple(table.c[name] for name in PinRow.__struct_fields__)
 
 
@@ -88,8 +89,18 @@ class Pins:
         )
 
     def reject(self, row: PinRow, by: str) -> bool:
-        """Refuse exactly the definition ``row.listed_hash``, also one that was accepted before."""
-        return self._said(row, rejected_hash=table.c.listed_hash, rejected_ns=time.time_ns(), rejected_by=by)
+        """Refuse exactly the definition ``row.listed_hash``; if it was accepted before, that ends too."""
+        accepted = {
+            name: case((table.c.accepted_hash == table.c.listed_hash, null()), else_=table.c[name])
+            for name in _ACCEPTED
+        }
+        return self._said(
+            row,
+            rejected_hash=table.c.listed_hash,
+            rejected_ns=time.time_ns(),
+            rejected_by=by,
+            **accepted,
+        )
 
     def _said(self, row: PinRow, *where: Any, **values: Any) -> bool:
         with _readable(), self._database.writing() as connection:
@@ -131,11 +142,10 @@ def _upsert() -> Any:
     listed = ("listed", "listed_hash", "listed_json", "shape", "flags", "seen_ns", "removed_ns")
     # Accepting without a person is for what nobody has said anything about yet.
     silent = and_(table.c.accepted_hash.is_(None), table.c.rejected_hash.is_(None))
-    accepted = ("accepted_hash", "accepted_json", "accepted_ns", "accepted_by")
     return row.on_conflict_do_update(
         index_elements=[table.c.upstream, table.c.kind, table.c.name],
         set_={name: new[name] for name in listed}
-        | {name: case((silent, new[name]), else_=table.c[name]) for name in accepted},
+        | {name: case((silent, new[name]), else_=table.c[name]) for name in _ACCEPTED},
     )
 
 

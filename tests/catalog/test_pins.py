@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -292,7 +292,8 @@ async def test_a_name_that_looks_like_another_is_held_whichever_upstream_lists_i
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("list_1", "list_l"), ("form", "forrn"), ("O_o", "0_o"), ("Il", "ll"), ("a|b", "alb")]
+    ("one", "other"),
+    [("list_1", "list_l"), ("form", "forrn"), ("O_o", "0_o"), ("m0", "M0"), ("Il", "ll"), ("a|b", "alb")],
 )
 def test_ascii_has_look_alikes_of_its_own(one: str, other: str) -> None:
     assert set(looks(one)) & set(looks(other))
@@ -618,7 +619,8 @@ class Life(RuleBasedStateMachine):
         if self.now:
             name = data.draw(st.sampled_from(sorted(self.now)))
             self.run(self.scene.reject(name))
-            self.accepted[name] = f"not {self.now[name]}"
+            if self.accepted.get(name) == self.now[name]:
+                del self.accepted[name]  # of another definition nothing was said
 
     @invariant()
     def only_what_was_accepted_is_offered(self) -> None:
@@ -634,7 +636,16 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestLife.settings = settings(
+    max_examples=25,
+    stateful_step_count=12,
+    deadline=None,
+    phases=(
+        Phase.explicit,
+        Phase.reuse,
+        Phase.generate,
+    ),  # each step commits to a disk: shrinking takes minutes
+)
 
 
 # --------------------------------------------------------------------------------------------- cost
@@ -648,13 +659,13 @@ async def test_10_000_tools_are_compared_within_a_bound_and_resolved_as_fast_as_
     ]
     await up.lists_now(*tools)
     assert len(up.offered()) == 10_000
-    before = time.perf_counter()
+    before = time.process_time()
     await up.refresh()
-    assert time.perf_counter() - before < 5
+    assert time.process_time() - before < 5
     changed = [entry("tool_0", "Other."), *tools[1:]]
-    before = time.perf_counter()
+    before = time.process_time()
     await up.lists_now(*changed)
-    assert time.perf_counter() - before < 5
+    assert time.process_time() - before < 5
     assert len(up.offered()) == 9_999 and up.stored.saves == 2
 
     small = scene("small")
@@ -663,23 +674,23 @@ async def test_10_000_tools_are_compared_within_a_bound_and_resolved_as_fast_as_
     def cost(catalog: ToolCatalog, upstream: str) -> float:
         best = 1.0
         for _ in range(20):
-            since = time.perf_counter()
+            since = time.process_time()
             for _ in range(1000):
                 catalog.resolve("tool", upstream, "tool_7")
-            best = min(best, time.perf_counter() - since)
+            best = min(best, time.process_time() - since)
         return best
 
     assert cost(up.catalog, "up") < 2 * cost(small.catalog, "small")
 
 
-async def test_10_000_look_alikes_are_no_more_work_than_others(scene: Any) -> None:
+async def test_8_000_look_alikes_are_no_more_work_than_others(scene: Any) -> None:
     """A list made to have everything compared with everything."""
     letters = ("a", "а")
     names = ["".join(letters[number >> bit & 1] for bit in range(13)) for number in range(8000)]
     up = scene()
-    before = time.perf_counter()
+    before = time.process_time()
     await up.lists_now(*map(entry, names))
-    assert time.perf_counter() - before < 8
+    assert time.process_time() - before < 8
     assert up.offered() == []
 
 
@@ -691,3 +702,26 @@ def test_judging_is_a_function_of_row_and_configuration() -> None:
     other = PinRow(upstream="u", kind="tool", name="n", listed_hash="i", accepted_hash="h")
     assert judged(other, PinsConfig()).quarantined
     assert not judged(other, PinsConfig(changed="flag")).quarantined
+
+
+def test_every_character_of_the_table_looks_like_what_it_passes_for() -> None:
+    table = Path(pinning.__file__).with_name("confusables.txt").read_text()
+    checked = 0
+    for line in table.splitlines():
+        if not line.startswith("#"):
+            prototype, sources = ([chr(int(p, 16)) for p in part.split()] for part in line.split(";"))
+            for source in sources:
+                checked += 1
+                shown = "".join(prototype)
+                assert set(looks(f"a{source}b")) & set(looks(f"a{shown}b")), (ascii(source), shown)
+    assert checked > 800
+
+
+async def test_what_was_rejected_does_not_come_back_by_rejecting_another(scene: Any) -> None:
+    up = scene()
+    await up.lists_now(entry("a", "1."))
+    await up.reject("a")
+    await up.lists_now(entry("a", "2."))
+    await up.reject("a")
+    await up.lists_now(entry("a", "1."))
+    assert up.offered() == []
