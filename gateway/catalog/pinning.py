@@ -112,6 +112,7 @@ class Pinning:
             last = self._last.get(upstream)
             # Nothing that is compared has changed, which is how nearly every look ends.
             if last is not None and last[:2] == (self._version, listed) and not dirty:
+                self._failed.discard(upstream)  # what could not be stored is no longer what is listed
                 return last[2]
             found = self._compare(upstream, entries, accepting=True)
             changed = dirty | found.changed

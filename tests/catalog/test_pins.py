@@ -536,6 +536,8 @@ async def test_what_cannot_be_stored_is_not_accepted_and_is_tried_again(scene: A
     up.stored.broken = True
     await up.lists_now(entry("a", "Other."))
     assert up.offered() == [], "a change is held whether or not it can be stored"
+    await up.lists_now(entry("a"))
+    assert up.offered() == ["a"] and not up.catalog.unsaved("up")
 
 
 async def test_what_a_person_said_survives_what_the_gateway_writes(scene: Any) -> None:
