@@ -89,9 +89,9 @@ def show(
         return
     for key, value in described.items():
         if value not in (None, [], ""):
-            say(f"{key + ':':<14}{_visible(value if isinstance(value, str) else _flat(value))}")
+            say(f"{key + ':':<15}{_visible(value if isinstance(value, str) else _flat(value))}")
     for finding in found:
-        say(f"{'conceals:':<14}{finding}")
+        say(f"{'conceals:':<15}{finding}")
     say("")
     for line in _lines(definition):
         say(line)
@@ -347,7 +347,12 @@ def _lines(definition: Any) -> list[str]:
     import json
 
     text = json.dumps(definition, indent=2, sort_keys=True, ensure_ascii=False)
-    return [_visible(line) for line in text.replace("\\n", "\\n\n").split("\n")]
+    lines = [_visible(line) for line in text.replace("\\n", "\\n\n").split("\n")]
+    # The name in ASCII: there a look-alike must not pass, while a text may well be in another script.
+    return [
+        line if line[:9] != '  "name":' else line.encode("ascii", "backslashreplace").decode()
+        for line in lines
+    ]
 
 
 def _written(row: PinRow) -> str:

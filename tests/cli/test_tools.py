@@ -104,6 +104,7 @@ def test_a_diff_shows_what_changed_and_what_cannot_be_seen(changed: Path) -> Non
         '-  "name": "old"', '+  "name": "young"',
     ]  # fmt: skip
     assert tools(changed, "diff", "bank/look").returncode == 0
+    assert '+  "name": "\\u0440ay"' in tools(changed, "diff", "bank/рay").stdout
 
 
 def test_show_spells_out_the_definition(changed: Path) -> None:
