@@ -216,6 +216,34 @@ class AssertionConfig(Section):
     issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
 
+class PinsConfig(Section):
+    """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
+
+    first: Literal["accept", "quarantine"] = Field(
+        "accept", description="What an upstream lists at the very first contact: trust on first use, or not."
+    )
+    added: Literal["accept", "quarantine"] = Field(
+        "quarantine", description="What is listed for the first time after that."
+    )
+    changed: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Anything whose definition is no longer the accepted one."
+    )
+    removed: Literal["accept", "quarantine"] = Field(
+        "accept", description="What was not listed for a while and is back as it was accepted."
+    )
+    suspicious: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Definitions with characters or markup that hide text, not yet accepted."
+    )
+    shadowing: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Names that look like another one or are reserved, not yet accepted."
+    )
+    same_name: Literal["quarantine", "flag"] = Field(
+        "flag", description="Names that another upstream has as well, not yet accepted."
+    )
+    resources: bool = Field(
+        False, description="Pin listed resources too, not only tools, prompts and resource templates."
+    )
+
 
 class UpstreamConfig(Section):
     url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
@@ -236,6 +264,7 @@ class UpstreamConfig(Section):
     deadline_s: Seconds = Field(60.0, description="Time for an answer, where a tool has none of its own.")
     connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
     children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
+    pins: PinsConfig = PinsConfig()
     tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
 
     @model_validator(mode="after")

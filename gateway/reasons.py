@@ -94,6 +94,9 @@ _ALL: Final = (
     Reason("unknown_tool", "Unknown tool", "There is no such tool.", "See the list of tools.", Party.AGENT),
     Reason("not_visible", "Tool not visible to this agent", "There is no such tool.",
            "See the list of tools.", Party.AGENT),
+    Reason("tool_quarantined", "Definition not accepted",
+           "This tool's definition is new or has changed, and an operator has not accepted it yet; nothing was sent.",
+           "Ask an operator to look at it: 'wardgate tools diff'.", Party.OPERATOR),
     Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments are not an object.",
            "Send the arguments the tool's schema asks for.", Party.AGENT),
     # -- policy --------------------------------------------------------------------------------------
@@ -180,6 +183,9 @@ _ALL: Final = (
     # -- administration ------------------------------------------------------------------------------
     Reason("not_found", "Nothing there", "There is nothing at this address.",
            "See /docs for the addresses there are.", Party.AGENT),
+    Reason("definition_changed", "Another definition by now",
+           "The definition named is not the one that is listed now, so nothing was accepted.",
+           "Look at the definition again and name its hash.", Party.OPERATOR),
     Reason("reload_refused", "New configuration refused",
            "The new configuration or policy is not valid; what was in force stays in force.",
            "Fix what the detail names and reload again.", Party.OPERATOR),

@@ -57,6 +57,21 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+PIN_STATES: Final = ("new", "changed", "returned", "rejected")
+PIN_EVENT_NAMES: Final = (
+    "first",
+    "added",
+    "changed",
+    "restored",
+    "removed",
+    "returned",
+    "renamed",
+    "suspicious",
+    "shadowing",
+    "accepted",
+    "rejected",
+    "overflow",
+)
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 RULE_CAP: Final = 500
@@ -238,6 +253,18 @@ AUTH_FAILURES: Final = Spec(
     "Requests without a usable credential.",
     {"reason": ", ".join(AUTH_REASONS)},
 )
+QUARANTINED: Final = Spec(
+    "wardgate_tools_quarantined",
+    "gauge",
+    "Tools, prompts and templates in quarantine: listed by an upstream, offered to nobody.",
+    {"upstream": "configured upstreams", "state": ", ".join(PIN_STATES)},
+)
+PIN_EVENTS: Final = Spec(
+    "wardgate_pin_events_total",
+    "counter",
+    "What happened to definitions of upstreams, once for each definition.",
+    {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -283,6 +310,8 @@ SPECS: Final = (
     ACTIVATIONS,
     ACTIVATED,
     BUNDLE,
+    QUARANTINED,
+    PIN_EVENTS,
     COLLAPSED,
     SPANS,
     BUILD,

@@ -7,6 +7,7 @@ operator key. The port is bound to loopback unless configured otherwise and is n
 
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
     DecisionFilter,
     DecisionPage,
@@ -17,6 +18,7 @@ from gateway.surfaces.admin.deps import (
 )
 
 __all__ = [
+    "Accepted",
     "AdminDeps",
     "DecisionFilter",
     "DecisionPage",

@@ -50,6 +50,16 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     credentials: CredentialsState | None = None
 
 
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """One definition that an operator accepts, named by its hash so that it cannot be another one."""
+
+    upstream: str
+    kind: str  # tool, prompt, resource or template
+    name: str
+    hash: str
+    by: str  # the operator
+
+
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which decisions are asked for; ``None`` does not restrict. Times are nanoseconds since the epoch."""
 
@@ -98,6 +108,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     tools: Callable[[], Sequence[Tool]]
     upstreams: Callable[[], Sequence[UpstreamState]]
     decisions: Decisions
+    accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
     jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 

@@ -153,7 +153,32 @@ class ToolView(_Model):
     )
     mode: str = Field(examples=["enforce"])
     deadline_s: float = Field(examples=[60.0])
-    schema_hash: str
+    schema_hash: str = Field(description="SHA-256 of its definition.")
+    pin: str = Field(
+        description="pinned, or how its definition differs: new, changed, returned, rejected.",
+        examples=["changed"],
+    )
+    flags: list[str] = Field(
+        description="Of suspicious, shadowing, same_name and renamed.", examples=[["suspicious"]]
+    )
+    quarantined: bool = Field(description="Offered to nobody and not called.")
+
+
+class AcceptTool(_Model):
+    """Which definition is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upstream: str = Field(max_length=63, examples=["git"])
+    kind: Literal["tool", "prompt", "resource", "template"] = "tool"
+    name: str = Field(max_length=2048, examples=["git_log"])
+    hash: str = Field(pattern="^[0-9a-f]{64}$", description="The whole `schema_hash` of `GET /v1/tools`.")
+
+
+class AcceptedTool(_Model):
+    target: str = Field(examples=["git/git_log"])
+    hash: str
+    accepted_by: str = Field(examples=["ada"])
 
 
 class ToolList(_Model):
