@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from gateway.storage.tables import control
 
 CREDENTIALS: Final = "credentials"
+TOKENS: Final = "tokens"
 RESOLUTIONS: Final = "resolutions"
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
