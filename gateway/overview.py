@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from gateway import __version__
 from gateway.config import Config
 from gateway.errors import JournalError
+from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -22,11 +23,13 @@ from gateway.outside import Outside
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.deps import (
     AdminDeps,
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
@@ -38,6 +41,7 @@ class Running(Protocol):
     """What there is to see of a gateway; what a reload replaces is looked up at each request."""
 
     config: Config
+    authenticator: Authenticator
     directory: Directory
     database: Database
     journal: Journal
@@ -46,6 +50,7 @@ class Running(Protocol):
     parts: Parts
     policy: EmbeddedPolicy
     reload_failure: str
+    revocations: TokenRevocations
     started_ns: int
     telemetry: Telemetry
 
@@ -66,6 +71,8 @@ def admin_deps(gateway: Running) -> AdminDeps:
         status=lambda: _in_force(gateway),
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
+        issuers=lambda tenant: _issuers(gateway, tenant),
+        revocations=lambda tenant: _revocations(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
         reload=gateway.reload,
     )
@@ -129,7 +136,17 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
+    for issuer in gateway.authenticator.issuers.values():
+        ring = issuer.keyring
+        parts[f"issuer:{issuer.name}"] = PartState(
+            state="ok" if ring.state() == "fresh" and ring.usable else "degraded", detail=ring.failure
+        )
     return parts
+
+
+def issuer_stats(authenticator: Authenticator) -> Iterator[tuple[str, int, float]]:
+    for issuer in authenticator.issuers.values():
+        yield issuer.name, issuer.keyring.usable, issuer.keyring.fetched_ns / 1e9
 
 
 def record_stats(journal: Journal) -> RecordStats:
@@ -154,6 +171,26 @@ def _in_force(gateway: Running) -> InForce:
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
     return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+
+
+def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
+    return [
+        IssuerState(
+            name=issuer.name,
+            issuer=issuer.config.issuer,
+            state=issuer.keyring.state(),
+            keys=issuer.keyring.usable,
+            fetched_ns=issuer.keyring.fetched_ns or None,
+            detail="; ".join(filter(None, (issuer.keyring.failure, *issuer.keyring.set.dropped))),
+        )
+        for issuer in gateway.authenticator.issuers.values()
+        if issuer.config.tenant == tenant
+    ]
+
+
+def _revocations(gateway: Running, tenant: str) -> Sequence[Mapping[str, Any]]:
+    with _readable():
+        return [structs.asdict(each) for each in gateway.revocations.list(tenant=tenant)]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:

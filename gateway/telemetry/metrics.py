@@ -71,9 +71,12 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self._issuer_keys = Gauges(specs.ISSUER_KEYS)
+        self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
         self._sources: dict[str, Callable[[], RecordStats]] = {}
+        self._issuers: Callable[[], Iterable[tuple[str, int, float]]] = tuple
         self._families = (
             self.requests,
             self.request_seconds,
@@ -96,6 +99,8 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self._issuer_keys,
+            self._issuer_fetched,
             collapsed,
             self.spans,
             build,
@@ -115,6 +120,11 @@ class Metrics(Collector):
                 self._dropped[(sink, reason)].value = stats.dropped.get(reason, 0)
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
+        self._issuer_keys.clear()
+        self._issuer_fetched.clear()
+        for issuer, keys, fetched_s in self._issuers():
+            self._issuer_keys[(issuer,)] = keys
+            self._issuer_fetched[(issuer,)] = fetched_s
         for family in self._families:
             yield family.collect()
 
@@ -160,6 +170,10 @@ class Metrics(Collector):
     def watch_records(self, sink: str, stats: Callable[[], RecordStats]) -> None:
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
+
+    def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
+        self._issuers = stats
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

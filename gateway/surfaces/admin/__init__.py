@@ -12,6 +12,7 @@ from gateway.surfaces.admin.deps import (
     DecisionPage,
     Decisions,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "DecisionPage",
     "Decisions",
     "InForce",
+    "IssuerState",
     "PartState",
     "UpstreamState",
     "create_admin",

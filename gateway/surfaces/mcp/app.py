@@ -18,7 +18,7 @@ import orjson
 from gateway import strictjson
 from gateway.config import ServerConfig
 from gateway.errors import Refused
-from gateway.model import Principal
+from gateway.model import Presented, Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
@@ -80,7 +80,9 @@ class McpSurface:
             heads = gather(scope["headers"])
             self._doors.check(heads)
             upstream = _endpoint(scope["path"])
-            principal = self._authenticate(heads.get(b"authorization"))
+            principal = await self._authenticate(
+                Presented(heads.get(b"authorization"), scope["headers"], scope.get("client"), scope["path"])
+            )
             if scope["method"] == "POST":
                 accepts_json, accepts_stream = accepts(heads)
                 if not (accepts_json or accepts_stream):
