@@ -244,7 +244,7 @@ class Gateway:
             logger.error("not reloaded, the last good configuration stays in force: %s", error)
 
     def _stored(self) -> Stored:
-        return Stored(self.credentials.list(), self.revocations.list())
+        return Stored(self.credentials.list(), self.revocations.current())
 
     def _epochs(self) -> Mapping[str, int]:
         with self.database.reading() as connection:

@@ -59,34 +59,36 @@ class Authenticator:
 
         Keys that were fetched are kept where a reload changed nothing about how.
         """
-        self.directory.load(stored.keys, config.agents, config.mode)
         issuers: dict[str, Issuer] = {}
         for name, each in config.identity.issuers.items():
             before = self.issuers.get(name)
             keep = before is not None and _source_of(before.config) == _source_of(each)
             ring = before.keyring if keep and before is not None else self._keyring(name, each)
             issuers[name] = Issuer(name, each, ring)
-        kept = {id(issuer.keyring) for issuer in issuers.values()}
-        for issuer in self.issuers.values():
-            if id(issuer.keyring) not in kept:
-                issuer.keyring.stop()
-        self.issuers = issuers
+        settings = config.identity.proxy
+        secret = None if settings.secret is None else expand(settings.secret, "identity.proxy.secret")
+        proxy = Proxy(settings, secret, config.agents, config.mode) if settings.networks else None
+        resource = Resource(config)
         revocations = list(stored.revocations)
+
+        # Everything that could fail has been made: from here on it is in force as a whole.
+        self.directory.load(stored.keys, config.agents, config.mode)
         self.tokens.load(
             {issuer.config.issuer: issuer for issuer in issuers.values()},
             config.agents,
             config.mode,
             Revocations(revocations),
         )
-        proxy = config.identity.proxy
-        secret = None if proxy.secret is None else expand(proxy.secret, "identity.proxy.secret")
-        self._proxy = Proxy(proxy, secret, config.agents, config.mode) if proxy.networks else None
-        self.resource = Resource(config)
-        self._other_ways = bool(issuers) or self._proxy is not None
+        gone = {id(issuer.keyring): issuer.keyring for issuer in self.issuers.values()}
+        for issuer in issuers.values():
+            gone.pop(id(issuer.keyring), None)
+            issuer.keyring.start()
+        for ring in gone.values():
+            ring.stop()
+        self.issuers, self._proxy, self.resource = issuers, proxy, resource
+        self._other_ways = bool(issuers) or proxy is not None
         self._revoked = repr(sorted(each.id for each in revocations))
         self._revise()
-        for issuer in issuers.values():
-            issuer.keyring.start()
 
     async def agent(self, presented: Presented) -> Principal:
         """The agent behind a request. Suspends only where the keys of an issuer have to be fetched."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, and_, insert, or_, select, update
 
 from gateway.storage import control
 from gateway.storage.database import Database
 from gateway.storage.tables import token_revocations as table
+
+LONGEST_LIFE_S: Final = 31 * 86_400
+"""Older tokens are refused whatever the configuration: the greatest ``max_age_s``, and a day for clocks."""
 
 RevocationKind = Literal["token", "subject", "agent"]
 
@@ -64,11 +67,22 @@ class TokenRevocations:
 
     def list(self, *, tenant: str | None = None, lifted: bool = False) -> Sequence[TokenRevocation]:
         """Those in force, oldest first; with ``lifted`` also those that no longer are."""
-        query = select(table).order_by(table.c.created_ns, table.c.id)
+        query = _ALL
         if tenant is not None:
             query = query.where(table.c.tenant == tenant)
         if not lifted:
             query = query.where(table.c.lifted_ns.is_(None))
+        with self._database.reading() as connection:
+            return [_revocation(row) for row in connection.execute(query)]
+
+    def current(self) -> Sequence[TokenRevocation]:
+        """Those that can still refuse a token, oldest first: what a gateway keeps in memory."""
+        since = time.time_ns() - LONGEST_LIFE_S * 1_000_000_000
+        id_matters = and_(table.c.kind == "token", table.c.created_ns > since)
+        time_matters = and_(
+            table.c.kind != "token", or_(table.c.issued_before_ns.is_(None), table.c.issued_before_ns > since)
+        )
+        query = _ALL.where(table.c.lifted_ns.is_(None), or_(id_matters, time_matters))
         with self._database.reading() as connection:
             return [_revocation(row) for row in connection.execute(query)]
 
@@ -86,4 +100,8 @@ class TokenRevocations:
 
 
 def _revocation(row: Row[Any]) -> TokenRevocation:
-    return TokenRevocation(**row._mapping)
+    return TokenRevocation(**dict(zip(_FIELDS, row, strict=True)))  # a tenth of the cost of a row's mapping
+
+
+_FIELDS: Final = TokenRevocation.__struct_fields__
+_ALL: Final = select(*(table.c[name] for name in _FIELDS)).order_by(table.c.created_ns, table.c.id)

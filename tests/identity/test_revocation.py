@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from gateway.storage import control
 from gateway.storage.database import Database
-from gateway.storage.revocations import TokenRevocation, TokenRevocations
+from gateway.storage.revocations import LONGEST_LIFE_S, TokenRevocation, TokenRevocations
 from tests.identity.test_tokens import door
 
 
@@ -89,6 +89,40 @@ async def test_a_lifted_revocation_no_longer_holds_and_stays_on_record(store):
     assert store.lift(made.id) is False and store.lift("unknown") is False
     assert store.list() == [] and [each.id for each in store.list(lifted=True)] == [made.id]
     assert store.list(tenant="other", lifted=True) == []
+
+
+def test_what_can_no_longer_refuse_a_token_is_not_kept_in_memory(store):
+    old = time.time_ns() - (LONGEST_LIFE_S + 60) * 10**9
+    agent = {"tenant": "default", "kind": "agent", "issuer": "", "value": "bot"}
+    subject = {"tenant": "default", "kind": "subject", "issuer": "corp", "value": "user-1"}
+    kept = [
+        store.insert(tenant="default", kind="token", issuer="corp", value="new"),
+        store.insert(**agent, issued_before_ns=time.time_ns()),
+        store.insert(**subject),
+    ]
+    gone = [
+        store.insert(tenant="default", kind="token", issuer="corp", value="old"),
+        store.insert(**agent, issued_before_ns=old),
+        store.insert(**subject, issued_before_ns=old),
+    ]
+    with store._database.writing() as connection:
+        connection.execute(
+            text("UPDATE token_revocations SET created_ns = :old WHERE value = 'old'"), {"old": old}
+        )
+    assert {each.id for each in store.current()} == {each.id for each in kept}
+    assert len(store.list()) == len(kept) + len(gone), "and they stay on record"
+
+
+async def test_ten_thousand_revocations_are_in_force_well_within_a_second(store):
+    with store._database.writing() as connection:
+        row = "INSERT INTO token_revocations VALUES (:i, 't', 'token', 'corp', :i, NULL, :now, NULL, '')"
+        connection.execute(text(row), [{"i": f"j{n}", "now": time.time_ns()} for n in range(10_000)])
+    async with door() as corp:
+        started = time.perf_counter()
+        corp.load(revoked=tuple(store.current()))
+        assert time.perf_counter() - started < 0.5
+        assert await corp.code(corp.idp.token(jti="j7")) == "revoked_credential"
+        assert (await corp.enter(corp.idp.token(jti="k7"))).agent == "bot"
 
 
 def test_an_agent_cannot_be_revoked_for_ever_by_mistake(store):
