@@ -264,6 +264,7 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     issuers = identity.get("issuers") if isinstance(identity, dict) else None
     if isinstance(issuers, dict):
         for issuer in issuers.values():
-            if isinstance(issuer, dict) and isinstance(issuer.get("jwks_file"), str):
-                issuer["jwks_file"] = str(base / issuer["jwks_file"])
+            for key in ("jwks_file", "ca_file"):
+                if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
+                    issuer[key] = str(base / issuer[key])
     return raw

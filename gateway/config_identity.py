@@ -40,6 +40,9 @@ class IssuerConfig(Section):
         "then be on the issuer's own origin.",
     )
     jwks_file: Path | None = Field(None, description="A file with its keys (JWKS), instead of the network.")
+    ca_file: Path | None = Field(
+        None, description="Authorities (PEM) that vouch for the issuer's TLS, instead of the usual ones."
+    )
     secret: Text | None = Field(
         None,
         description="Shared secret for HS256, at least 32 bytes; ${NAME} expands. Only with "

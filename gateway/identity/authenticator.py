@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -52,7 +53,7 @@ class Authenticator:
         self._proxy: Proxy | None = None
         self._other_ways = False
         self._revoked = ""
-        self._http: httpx.AsyncClient | None = None
+        self._clients: dict[Path | None, httpx.AsyncClient] = {}  # by ca_file
 
     def load(self, stored: Stored, config: Config) -> None:
         """Judge by these from now on. Nothing is awaited, so no request sees half of it.
@@ -140,9 +141,9 @@ class Authenticator:
         """Stop fetching keys."""
         for issuer in self.issuers.values():
             issuer.keyring.stop()
-        if self._http is not None:
+        for client in self._clients.values():
             with suppress(httpx.HTTPError):
-                await self._http.aclose()
+                await client.aclose()
 
     def documents(self) -> Mapping[str, bytes]:
         """Resource metadata by path, as of now."""
@@ -153,12 +154,18 @@ class Authenticator:
         if config.secret is not None:
             secret = expand(config.secret, f"identity.issuers.{name}.secret")
             return Keyring.shared(name, config, secret.encode(), now_ns)
-        return Keyring(name, config, fetch.source(config, self._client), now_ns, self._keys_changed)
+        return Keyring(
+            name,
+            config,
+            fetch.source(config, lambda: self._client(config.ca_file)),
+            now_ns,
+            self._keys_changed,
+        )
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            self._http = fetch.client()
-        return self._http
+    def _client(self, ca_file: Path | None) -> httpx.AsyncClient:
+        if ca_file not in self._clients:
+            self._clients[ca_file] = fetch.client(ca_file)
+        return self._clients[ca_file]
 
     def _keys_changed(self, keyring: Keyring) -> None:
         self.tokens.keys_changed(keyring)
@@ -178,6 +185,6 @@ class Authenticator:
 def _source_of(config: IssuerConfig) -> object:
     """What must be equal in two configurations for the same fetched keys to serve both."""
     return (
-        config.issuer, config.jwks_url, config.jwks_file, config.secret, config.algorithms, config.refresh_s,
-        config.refresh_least_s, config.stale_s, config.timeout_s,
+        config.issuer, config.jwks_url, config.jwks_file, config.ca_file, config.secret, config.algorithms,
+        config.refresh_s, config.refresh_least_s, config.stale_s, config.timeout_s,
     )  # fmt: skip

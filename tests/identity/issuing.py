@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -92,7 +93,9 @@ class Idp:
 
 
 @asynccontextmanager
-async def issuing(keys: list[SigningKey] | None = None) -> AsyncIterator[Idp]:
+async def issuing(
+    keys: list[SigningKey] | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Idp]:
     idp = Idp("", keys)
     app = web.Application()
 
@@ -102,10 +105,10 @@ async def issuing(keys: list[SigningKey] | None = None) -> AsyncIterator[Idp]:
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]  # aiohttp has no other way
-    idp.url = f"http://127.0.0.1:{port}"
+    idp.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
     idp.metadata = {"issuer": idp.url, "jwks_uri": f"{idp.url}/jwks"}
     try:
         yield idp

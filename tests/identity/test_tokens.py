@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from statistics import median
 from typing import Any
 
 import jwt
@@ -514,19 +515,20 @@ async def test_a_reload_forgets_what_was_believed_under_the_old_configuration():
 
 
 async def test_a_remembered_token_costs_about_a_microsecond_and_a_new_one_a_few_hundred():
-    """Loose bounds, for a machine that is busy; what was measured is in the documentation."""
+    """CPU time, and loose bounds, for a machine that is busy; the figures are in ADR 16."""
     async with door() as corp:
-        tokens = [corp.idp.token(jti=str(number)) for number in range(200)]
+        tokens = [corp.idp.token(jti=str(number)) for number in range(100)]
         await corp.enter(tokens[0])
-        started = time.perf_counter()
+        verified, remembered = [], []
         for token in tokens[1:]:
+            started = time.thread_time()
             await corp.authenticator.tokens.verify(token.encode())
-        verified_us = (time.perf_counter() - started) / len(tokens[1:]) * 1e6
+            verified.append((time.thread_time() - started) * 1e6)
         presented = Presented(f"Bearer {tokens[0]}".encode())
-        started = time.perf_counter()
-        for _ in range(5000):
-            await corp.authenticator.agent(presented)
-        remembered_us = (time.perf_counter() - started) / 5000 * 1e6
-        print(f"verify {verified_us:.0f} µs, remembered {remembered_us:.2f} µs")
-        assert verified_us < 2000
-        assert remembered_us < 25
+        for _ in range(20):
+            started = time.thread_time()
+            for _ in range(500):
+                await corp.authenticator.agent(presented)
+            remembered.append((time.thread_time() - started) / 500 * 1e6)
+        assert median(verified) < 1500
+        assert median(remembered) < 20
