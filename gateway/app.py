@@ -48,7 +48,7 @@ from gateway.telemetry import telemetry
 logger = logging.getLogger("wardgate.app")
 
 CONTROLS: Final = (
-    "identity:keys",
+    "identity:keys+tokens+proxy",
     "policy:embedded",
     "journal:sqlite",
     "effects:memory",

@@ -129,7 +129,8 @@ class Authenticator:
             lacking.challenge = self.resource.insufficient(path, lacking.needed)
             raise
         except Unauthenticated as refused:
-            if self.resource and self.tokens.advertises(token):
+            # A new token would not help while the issuer's keys cannot be had.
+            if self.resource and refused.code != "issuer_unavailable" and self.tokens.advertises(token):
                 refused.challenge = self.resource.unauthenticated(path, "invalid_token")
             raise
 

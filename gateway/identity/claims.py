@@ -129,7 +129,11 @@ def _actors(issuer: IssuerConfig, claims: Mapping[str, Any]) -> tuple[_Actor, ..
             raise malformed("act is no object with a sub")
         if len(found) >= issuer.max_chain:
             raise malformed("act is longer than max_chain")
-        found.append(_Actor(sub, _text(inside, "iss")))
+        iss = _text(inside, "iss")
+        # Shown before the name, so it must not look like the prefix of an issuer of ours.
+        if iss is not None and "://" not in iss:
+            raise malformed("iss of act is no URL")
+        found.append(_Actor(sub, iss))
     return tuple(reversed(found))
 
 

@@ -104,6 +104,7 @@ class Tokens:
         """The principal of a token, verified now; waits only where its key has to be fetched."""
         parts = jws.take_apart(token)
         issuer = self._issuer(parts)
+        self._allowed(issuer, parts)  # before anything is fetched for it
         if not issuer.keyring.knows(parts.kid, parts.algorithm):
             await issuer.keyring.refresh()
             issuer = self._issuer(parts)  # a reload may have come in between
@@ -160,11 +161,14 @@ class Tokens:
         return issuer
 
     @staticmethod
-    def _proven(issuer: Issuer, parts: jws.Jws) -> Key:
-        """The key that made the signature."""
+    def _allowed(issuer: Issuer, parts: jws.Jws) -> None:
         # The algorithm is the issuer's and the key's choice, never the token's.
         if parts.algorithm not in issuer.config.algorithms:
             raise jws.malformed(f"alg {parts.algorithm[:20]!r} is not of the issuer's 'algorithms'")
+
+    def _proven(self, issuer: Issuer, parts: jws.Jws) -> Key:
+        """The key that made the signature."""
+        self._allowed(issuer, parts)
         key = issuer.keyring.find(parts.kid, parts.algorithm)
         if key is None:
             kid = "none" if parts.kid is None else repr(parts.kid[:80])

@@ -56,6 +56,15 @@ async def test_tokens_with_made_up_keys_do_not_become_a_flood_against_the_issuer
         assert corp.idp.fetches == 1
 
 
+async def test_nothing_is_fetched_for_a_token_that_no_key_could_make_good():
+    async with door() as corp:
+        assert (await corp.enter(corp.idp.token())).agent == "bot"
+        asked = len(corp.idp.asked)
+        assert await corp.code(corp.idp.token(SigningKey("other", "ES384"))) == "bad_credential"
+        assert await corp.code(corp.idp.token(OTHER, iss="https://elsewhere.example")) == "wrong_issuer"
+        assert len(corp.idp.asked) == asked
+
+
 async def test_all_who_need_keys_wait_for_one_fetch():
     async with issuing() as idp:
         idp.delay_s = 0.1

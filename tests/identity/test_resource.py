@@ -90,6 +90,10 @@ async def test_who_comes_without_a_credential_or_with_a_bad_token_is_told_where_
             assert (
                 challenge == f'Bearer error="invalid_token", resource_metadata="{METADATA}/mcp", scope="call"'
             )
+        corp.keyring.usable_until_ns = 1
+        corp.keyring._began = time.monotonic() + 10**6  # and nothing is fetched
+        unavailable = await corp.refused(corp.idp.token())
+        assert (unavailable.code, unavailable.challenge) == ("issuer_unavailable", "")
         with pytest.raises(Unauthenticated) as static:
             await corp.authenticator.agent(Presented(b"Bearer wgk_0123456789abcdef_secret"))
         assert static.value.challenge == "", "a client with a static key would drop it"

@@ -158,7 +158,8 @@ async def test_the_chain_of_actors_is_read_root_first_and_ends_with_the_agent():
     "act",
     [
         "bot", [], {}, {"sub": ""}, {"sub": 7}, {"sub": "bot", "act": "x"}, {"sub": "clerk"},
-        {"sub": "bot\n"}, {"sub": "bot", "iss": "https://elsewhere.example", "act": {}}, {"sub": "x" * 300},
+        {"sub": "bot\n"}, {"sub": "bot", "iss": "https://elsewhere.example", "act": {}},
+        {"sub": "bot", "act": {"sub": "x", "iss": "corp"}}, {"sub": "x" * 300},
     ],
 )  # fmt: skip
 async def test_a_chain_that_is_odd_or_ends_with_somebody_else_is_refused(act):
