@@ -27,8 +27,7 @@ LEAST_SECRET: Final = 32  # bytes
 
 
 class IssuerConfig(Section):
-    """An OAuth or OIDC issuer whose access tokens (JWT) make an agent. Its clients and users must be such
-    that the values of `agent_claim` cannot be chosen by whoever registers there."""
+    """An OAuth or OIDC issuer whose access tokens (JWT) stand for agents."""
 
     issuer: Text = Field(description="The `iss` of its tokens, compared exactly. https, or http on loopback.")
     audience: tuple[Text, ...] = Field(
@@ -61,7 +60,8 @@ class IssuerConfig(Section):
     )
     agents: dict[Text, Name] = Field(
         default_factory=dict,
-        description="Agents by the value of `agent_claim`. Without it the value is the agent's name.",
+        description="Agents by the value of `agent_claim`. Without it the value is the agent's name, which "
+        "is right only where nobody can choose it.",
     )
     tenant: Name = Field("default", description="The tenant whose agents it may name.")
     subject: Literal["auto", "always", "never"] = Field(
@@ -156,7 +156,7 @@ class ProxyConfig(Section):
         "x-wardgate-proxy-secret", description="The header that carries the secret, when there is one."
     )
     secret: Text | None = Field(
-        None, description="What the proxy must also send, at least 32 characters; ${NAME} expands."
+        None, description="What the proxy must also send, at least 32 bytes; ${NAME} expands."
     )
     subjects: dict[Text, Name] = Field(
         default_factory=dict,
