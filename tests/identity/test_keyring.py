@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 
+import jwt
 import pytest
 from aiohttp import web
 
@@ -280,6 +281,17 @@ def test_a_key_that_is_weak_private_or_for_something_else_is_not_used():
     for jwk in bad:
         found = usable(jwk)
         assert found.keys == () and len(found.dropped) == 1, jwk
+
+
+def test_a_key_never_checks_a_signature_of_an_algorithm_it_was_not_published_for():
+    rsa = SigningKey("r", "RS256")
+    [key] = usable(rsa.jwk).keys
+    made = {
+        name: jwt.get_algorithm_by_name(name).sign(b"message", rsa.private) for name in ("RS256", "RS512")
+    }
+    assert key.signed("RS256", b"message", made["RS256"])
+    assert not key.signed("RS256", b"massage", made["RS256"])
+    assert not key.signed("RS512", b"message", made["RS512"]) and not key.signed("none", b"message", b"")
 
 
 def test_which_key_a_token_means_never_depends_on_the_order_of_the_set():
