@@ -24,6 +24,7 @@ from gateway.approvals.absent import NoApprovals
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.errors import ConfigError
+from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.recovery import LiveEffect as Recorded
@@ -39,14 +40,16 @@ from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
 from gateway.storage.pins import Pins
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.mcp import McpSurface, ServerInfo
+from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
 
 logger = logging.getLogger("wardgate.app")
 
 CONTROLS: Final = (
-    "identity:keys",
+    "identity:keys+tokens+proxy",
     "pins:database",
     "policy:embedded",
     "journal:sqlite",
@@ -79,6 +82,7 @@ class Gateway:
         self.clock = SystemClock()
         self.limits = InFlight(self.config.limits)
         self.directory = Directory(self.clock.now_ns)
+        self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
@@ -101,8 +105,10 @@ class Gateway:
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
+        self.revocations = TokenRevocations(self.database)
         epochs = self._epochs()  # before the keys are read: one revoked while the gateway starts is seen
-        self.directory.load(self.credentials.list(), config.agents, config.mode)
+        self.authenticator.load(self._stored(), config)
+        stack.push_async_callback(self.authenticator.close)
         recovered = await asyncio.to_thread(recover, self.database)
         if recovered.in_doubt:
             logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
@@ -119,6 +125,7 @@ class Gateway:
             controls=CONTROLS,
         )
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         self._resolved_to = last_seq(self.database)
@@ -133,12 +140,13 @@ class Gateway:
 
         self.mcp = McpSurface(
             lambda: self.parts,
-            self.directory.authenticate,
+            self.authenticator.agent,
             config.server,
             self._info,
             key.derived("request state"),
         )
         self._hear(self.outside)
+        self.agents_app = WellKnown(self.mcp, self.authenticator.documents)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
@@ -160,7 +168,7 @@ class Gateway:
     def revisions(self) -> Revisions:
         return Revisions(
             config=self._config_revision,
-            keys=self.directory.revision,
+            keys=self.authenticator.revision,
             policy=self.policy.revision,
             catalog=self.outside.catalog.revision,
         )
@@ -226,8 +234,8 @@ class Gateway:
             outside = before if keep else await self._open_outside(config)
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
             async with self._reading_keys:
-                stored = await asyncio.to_thread(self.credentials.list)
-                self.directory.load(stored, config.agents, config.mode)
+                stored = await asyncio.to_thread(self._stored)
+                self.authenticator.load(stored, config)
                 self._put_in_force(config, policy, outside)
             if not keep:
                 self._hear(outside)
@@ -260,22 +268,27 @@ class Gateway:
         except ConfigError as error:
             logger.error("not reloaded, the last good configuration stays in force: %s", error)
 
+    def _stored(self) -> Stored:
+        return Stored(self.credentials.list(), self.revocations.current())
+
     def _epochs(self) -> Mapping[str, int]:
         with self.database.reading() as connection:
             epochs = control.epochs(connection)
-        return {name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.RESOLUTIONS)}
+        return {
+            name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.TOKENS, control.RESOLUTIONS)
+        }
 
     async def _credentials_changed(self) -> None:
-        """A key was issued or revoked, or a call in doubt was resolved, by the command line."""
+        """A key was issued, a key or token revoked, or a call in doubt resolved, by the command line."""
         async with self._reading_keys:
-            stored = await asyncio.to_thread(self.credentials.list)
-            self.directory.load(stored, self.config.agents, self.config.mode)
+            stored = await asyncio.to_thread(self._stored)
+            self.authenticator.load(stored, self.config)
         resolved, to = await asyncio.to_thread(resolved_since, self.database, self._resolved_to)
         for effect, executed in resolved:
             # Only a key made from a template stands for more than the one call.
             self.state.resolve(_live(effect), done=executed and effect.key != effect.call_id)
         self._resolved_to = to
-        logger.info("keys and resolutions read again", extra={"keys": self.directory.revision})
+        logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:

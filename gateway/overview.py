@@ -15,6 +15,7 @@ from gateway import __version__
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.errors import JournalError, Refused
+from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -26,6 +27,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
 from gateway.storage.pins import Pins
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.deps import (
     Accepted,
     AdminDeps,
@@ -33,6 +35,7 @@ from gateway.surfaces.admin.deps import (
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
@@ -45,6 +48,7 @@ class Running(Protocol):
     """What there is to see of a gateway; what a reload replaces is looked up at each request."""
 
     config: Config
+    authenticator: Authenticator
     directory: Directory
     database: Database
     journal: Journal
@@ -54,6 +58,7 @@ class Running(Protocol):
     pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
+    revocations: TokenRevocations
     started_ns: int
     telemetry: Telemetry
 
@@ -79,6 +84,8 @@ def admin_deps(gateway: Running) -> AdminDeps:
         status=lambda: _in_force(gateway),
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
+        issuers=lambda tenant: _issuers(gateway, tenant),
+        revocations=lambda tenant: _revocations(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
@@ -145,6 +152,11 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
+    for issuer in gateway.authenticator.issuers.values():
+        ring = issuer.keyring
+        parts[f"issuer:{issuer.name}"] = PartState(
+            state="ok" if ring.state() == "fresh" and ring.usable else "degraded", detail=ring.failure
+        )
     return parts
 
 
@@ -183,6 +195,11 @@ async def _accept(gateway: Running, accepted: Accepted) -> None:
     if not await asyncio.to_thread(write):
         raise Refused("definition_changed", shown(accepted.name))
     await gateway.pins_changed()
+
+
+def issuer_stats(authenticator: Authenticator) -> Iterator[tuple[str, int, float]]:
+    for issuer in authenticator.issuers.values():
+        yield issuer.name, issuer.keyring.usable, issuer.keyring.fetched_ns / 1e9
 
 
 def record_stats(journal: Journal) -> RecordStats:
@@ -236,6 +253,26 @@ def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
     offered = (*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource"))
     return [*offered, *catalog.held()]
+
+
+def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
+    return [
+        IssuerState(
+            name=issuer.name,
+            issuer=issuer.config.issuer,
+            state=issuer.keyring.state(),
+            keys=issuer.keyring.usable,
+            fetched_ns=issuer.keyring.fetched_ns or None,
+            detail="; ".join(filter(None, (issuer.keyring.failure, *issuer.keyring.set.dropped))),
+        )
+        for issuer in gateway.authenticator.issuers.values()
+        if issuer.config.tenant == tenant
+    ]
+
+
+def _revocations(gateway: Running, tenant: str) -> Sequence[Mapping[str, Any]]:
+    with _readable():
+        return [structs.asdict(each) for each in gateway.revocations.list(tenant=tenant)]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:

@@ -63,6 +63,9 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     except Overloaded as full:
         return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
     try:
+        # A token without the scopes its issuer's tokens need may look around, and calls nothing.
+        if principal.missing_scopes:
+            return _refused_early(parts, ask, "insufficient_scope", " ".join(principal.missing_scopes))
         # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
         try:
             tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)

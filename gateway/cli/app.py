@@ -17,6 +17,7 @@ from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
 from gateway.cli.tools import app as tools_app
+from gateway.cli.tokens import app as tokens_app
 
 app = typer.Typer(
     name="wardgate",
@@ -43,6 +44,7 @@ def version(as_json: AsJson = False) -> None:
 for command in (init, serve, stdio, demo, doctor):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
+app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")

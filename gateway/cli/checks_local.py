@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.cli.checks_identity import without_keys
 from gateway.cli.findings import Finding, ok, problem, warning
 from gateway.errors import ConfigError, StateError
 
@@ -186,10 +187,10 @@ def _keys(config: Config, database: Database) -> Iterator[Finding]:
     now = time.time_ns()
     active = Credentials(database).active()
     holders = {key.name for key in active if key.kind == "agent"}
-    for name in sorted(set(config.agents) - holders):
+    for name in sorted(set(config.agents) - holders - without_keys(config)):
         yield warning(
             "keys",
-            f"Agent '{name}' has no valid key.",
+            f"Agent '{name}' has no valid key, and no issuer or proxy names it.",
             "It cannot call anything.",
             f"wardgate keys new --agent {name}",
         )

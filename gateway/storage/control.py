@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 from gateway.storage.tables import control
 
 CREDENTIALS: Final = "credentials"
+TOKENS: Final = "tokens"
 RESOLUTIONS: Final = "resolutions"
 PINS: Final = "pins"
 RECOVERED: Final = "recovered"

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -145,6 +145,20 @@ pinned_upstreams = Table(
     # Upstreams whose first list has been seen: from then on, what is added is new.
     Column("upstream", Text, primary_key=True),
     Column("first_ns", BigInteger, nullable=False),
+)
+
+token_revocations = Table(
+    "token_revocations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # token | subject | agent
+    Column("issuer", Text, nullable=False),  # name in the configuration; "" of an agent
+    Column("value", Text, nullable=False),  # jti, sub or name
+    Column("issued_before_ns", BigInteger),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("lifted_ns", BigInteger),
+    Column("note", Text, nullable=False, server_default=""),
 )
 
 control = Table(

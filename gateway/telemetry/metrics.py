@@ -85,6 +85,8 @@ class Metrics(Collector):
         self._bundle = Gauges(specs.BUNDLE)
         self._quarantined = Gauges(specs.QUARANTINED)
         self.pin_events = Counters(specs.PIN_EVENTS)
+        self._issuer_keys = Gauges(specs.ISSUER_KEYS)
+        self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
         self._credentials = Gauges(specs.CREDENTIALS)
@@ -94,6 +96,7 @@ class Metrics(Collector):
         self._credential_source: Callable[[], Iterable[CredentialStats]] = tuple
         self._sources: dict[str, Callable[[], RecordStats]] = {}
         self._held: Callable[[], Mapping[tuple[str, str], int]] | None = None
+        self._issuers: Callable[[], Iterable[tuple[str, int, float]]] = tuple
         self._families = (
             self.requests,
             self.request_seconds,
@@ -122,6 +125,8 @@ class Metrics(Collector):
             self._bundle,
             self._quarantined,
             self.pin_events,
+            self._issuer_keys,
+            self._issuer_fetched,
             collapsed,
             self.spans,
             build,
@@ -148,6 +153,11 @@ class Metrics(Collector):
                 self._quarantined[key] = 0
             for (upstream, state), entries in held.items():
                 self._quarantined[(upstream, state)] = entries
+        self._issuer_keys.clear()
+        self._issuer_fetched.clear()
+        for issuer, keys, fetched_s in self._issuers():
+            self._issuer_keys[(issuer,)] = keys
+            self._issuer_fetched[(issuer,)] = fetched_s
         for family in self._families:
             yield family.collect()
 
@@ -229,6 +239,9 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
+    def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
+        self._issuers = stats
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

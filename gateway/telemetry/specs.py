@@ -29,6 +29,13 @@ AUTH_REASONS: Final = (
     "bad_credential",
     "revoked_credential",
     "expired_credential",
+    "not_yet_valid",
+    "wrong_issuer",
+    "wrong_audience",
+    "unknown_agent",
+    "insufficient_scope",
+    "issuer_unavailable",
+    "untrusted_proxy",
     "wrong_role",
 )
 UPSTREAM_RESULTS: Final = (
@@ -265,6 +272,18 @@ PIN_EVENTS: Final = Spec(
     "What happened to definitions of upstreams, once for each definition.",
     {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
 )
+ISSUER_KEYS: Final = Spec(
+    "wardgate_issuer_keys",
+    "gauge",
+    "Keys of a token issuer that are in use; 0 refuses every token of it.",
+    {"issuer": "configured issuers"},
+)
+ISSUER_FETCHED: Final = Spec(
+    "wardgate_issuer_keys_fetched_timestamp_seconds",
+    "gauge",
+    "When the keys of a token issuer were last fetched with success; 0 for never.",
+    {"issuer": "configured issuers"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -312,6 +331,8 @@ SPECS: Final = (
     BUNDLE,
     QUARANTINED,
     PIN_EVENTS,
+    ISSUER_KEYS,
+    ISSUER_FETCHED,
     COLLAPSED,
     SPANS,
     BUILD,

@@ -13,6 +13,7 @@ from gateway.surfaces.admin.deps import (
     DecisionPage,
     Decisions,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "DecisionPage",
     "Decisions",
     "InForce",
+    "IssuerState",
     "PartState",
     "UpstreamState",
     "create_admin",

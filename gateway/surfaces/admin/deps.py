@@ -60,6 +60,17 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     by: str  # the operator
 
 
+class IssuerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured issuer of tokens."""
+
+    name: str
+    issuer: str
+    state: Literal["empty", "fresh", "stale", "unusable"]
+    keys: int  # in use
+    fetched_ns: int | None = None  # the last good fetch
+    detail: str = ""  # why keys could not be fetched, or are not used
+
+
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which decisions are asked for; ``None`` does not restrict. Times are nanoseconds since the epoch."""
 
@@ -107,6 +118,8 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     status: Callable[[], InForce]
     tools: Callable[[], Sequence[Tool]]
     upstreams: Callable[[], Sequence[UpstreamState]]
+    issuers: Callable[[str], Sequence[IssuerState]]  # of a tenant
+    revocations: Callable[[str], Sequence[Mapping[str, Any]]]  # of a tenant, in force; blocks
     decisions: Decisions
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError

@@ -171,6 +171,20 @@ async def upstreams(operator: Viewer, deps: Deps) -> models.UpstreamList:
     )
 
 
+@routes.get("/issuers", tags=["identity"], summary="Issuers of tokens and how their keys do")
+async def issuers(operator: Viewer, deps: Deps) -> models.IssuerList:
+    found = deps.issuers(operator.tenant)
+    return models.IssuerList(
+        items=[models.IssuerView.model_validate(each, from_attributes=True) for each in found]
+    )
+
+
+@routes.get("/tokens/revocations", tags=["identity"], summary="Revoked tokens, oldest first")
+async def revocations(operator: Viewer, deps: Deps) -> models.RevocationList:
+    found = await run_in_threadpool(deps.revocations, operator.tenant)
+    return models.RevocationList(items=[models.RevocationView.model_validate(each) for each in found])
+
+
 @routes.get("/reasons", tags=["status"], summary="What each reason code means")
 async def reasons(operator: Viewer) -> models.ReasonList:
     return models.ReasonList(

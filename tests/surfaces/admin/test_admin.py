@@ -24,6 +24,7 @@ from gateway.surfaces.admin import (
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
     create_admin,
@@ -80,6 +81,13 @@ class Office:
         self.accepted: list[Accepted] = []
         self.accept_error: Exception | None = None
         self.reload_error: Exception | None = None
+        self.issuer = IssuerState(
+            name="corp", issuer="https://login.example.com", state="stale", keys=2, fetched_ns=10**18
+        )
+        self.revocation = {
+            "id": "r1", "tenant": "default", "kind": "subject", "issuer": "corp", "value": "user-1",
+            "issued_before_ns": None, "created_ns": 10**18, "lifted_ns": None, "note": "left",
+        }  # fmt: skip
         self.reloads = 0
         tools = [
             Tool(
@@ -111,6 +119,8 @@ class Office:
                 upstreams=lambda: [
                     UpstreamState(name="git", transport="stdio", state="ok", mode="enforce", tools=2)
                 ],
+                issuers=lambda tenant: [self.issuer] if tenant == "default" else [],
+                revocations=lambda tenant: [self.revocation] if tenant == "default" else [],
                 decisions=self.records,
                 accept=self.accept,
                 reload=self.reload,
@@ -441,3 +451,15 @@ async def test_the_description_is_published_with_examples_and_problems(office):
     assert list(status["responses"]["401"]["content"]) == ["application/problem+json"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert document["components"]["schemas"]["Decision"]["properties"]["agent"]["examples"] == ["release-bot"]
+
+
+async def test_an_operator_sees_the_issuers_and_revocations_of_its_own_tenant(office):
+    [issuer] = (await office.ask("/v1/issuers")).json()["items"]
+    assert (issuer["name"], issuer["state"], issuer["keys"]) == ("corp", "stale", 2)
+    assert issuer["fetched"] == "2001-09-09T01:46:40Z"
+    [revoked] = (await office.ask("/v1/tokens/revocations")).json()["items"]
+    assert (revoked["kind"], revoked["value"], revoked["issued_before"]) == ("subject", "user-1", None)
+    for path in ("/v1/issuers", "/v1/tokens/revocations"):
+        assert (await office.ask(path, "stranger")).json()["items"] == []
+        assert (await office.ask(path, None)).status_code == 401
+        assert (await office.ask(path, "agent")).status_code == 401

@@ -26,6 +26,7 @@ from gateway.digest import call_digest  # noqa: F401  # the digest is the real o
 from gateway.errors import Refused, Unauthenticated
 from gateway.limits import InFlight
 from gateway.model import QUESTIONS, Call, Decision, Facts, Finding, Manifest, Outcome, Principal, Tool
+from gateway.model import Call, Decision, Facts, Finding, Manifest, Outcome, Presented, Principal, Tool
 from gateway.ports import Parts, ResultDecision
 from gateway.state.memory import MemoryState
 from gateway.surfaces.mcp import McpSurface
@@ -215,7 +216,8 @@ class _Telemetry:
     def unenforced(self, *what: Any) -> None: ...
 
 
-def authenticate(header: bytes | None) -> Principal:
+async def authenticate(presented: Presented) -> Principal:
+    header = presented.authorization
     if header is None:
         raise Unauthenticated("no_credential")
     if header not in TOKENS:
