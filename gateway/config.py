@@ -13,21 +13,17 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.errors import ConfigError
+from gateway.section import Name, Seconds, Section
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 RiskName = Literal["read", "reversible", "compensable", "irreversible"]
 ModeName = Literal["observe", "warn", "enforce"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerConfig(Section):
@@ -35,6 +31,11 @@ class ServerConfig(Section):
     port: int = Field(8700, ge=0, le=65_535, description="Port agents connect to; 0 picks a free one.")
     admin_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")
     admin_port: int = Field(8701, ge=0, le=65_535, description="Port of health, metrics and the admin API.")
+    public_url: str | None = Field(
+        None,
+        description="Where agents reach the gateway from outside, such as https://gateway.example.com; the "
+        "base of resource identifiers, which are never taken from a request.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host header values accepted besides loopback names and the bound address."
     )
@@ -53,6 +54,14 @@ class ServerConfig(Section):
         description="Time a client has to answer a question of an upstream (sampling, elicitation, roots).",
     )
     max_sessions: int = Field(10_000, ge=1, description="Legacy MCP sessions held at once.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        secure_url(value)
+        return value.rstrip("/")
 
 
 class LimitsConfig(Section):
@@ -216,6 +225,34 @@ class AssertionConfig(Section):
     issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
 
+class PinsConfig(Section):
+    """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
+
+    first: Literal["accept", "quarantine"] = Field(
+        "accept", description="What an upstream lists at the very first contact: trust on first use, or not."
+    )
+    added: Literal["accept", "quarantine"] = Field(
+        "quarantine", description="What is listed for the first time after that."
+    )
+    changed: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Anything whose definition is no longer the accepted one."
+    )
+    removed: Literal["accept", "quarantine"] = Field(
+        "accept", description="What was not listed for a while and is back as it was accepted."
+    )
+    suspicious: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Definitions with characters or markup that hide text, not yet accepted."
+    )
+    shadowing: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Names that look like another one or are reserved, not yet accepted."
+    )
+    same_name: Literal["quarantine", "flag"] = Field(
+        "flag", description="Names that another upstream has as well, not yet accepted."
+    )
+    resources: bool = Field(
+        False, description="Pin listed resources too, not only tools, prompts and resource templates."
+    )
+
 
 class UpstreamConfig(Section):
     url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
@@ -236,6 +273,7 @@ class UpstreamConfig(Section):
     deadline_s: Seconds = Field(60.0, description="Time for an answer, where a tool has none of its own.")
     connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
     children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
+    pins: PinsConfig = PinsConfig()
     tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
 
     @model_validator(mode="after")
@@ -299,6 +337,25 @@ class Config(Section):
     assertion: AssertionConfig = AssertionConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
+    identity: IdentityConfig = IdentityConfig()
+
+    @model_validator(mode="after")
+    def _known_agents(self) -> Config:
+        if self.identity.metadata and self.server.public_url is None:
+            raise ValueError("identity.metadata needs server.public_url")
+        named: list[tuple[str, str | None, str]] = [
+            ("identity.proxy.subjects", None, agent) for agent in self.identity.proxy.subjects.values()
+        ]
+        for name, issuer in self.identity.issuers.items():
+            where = f"identity.issuers.{name}"
+            names = [*([issuer.agent] if issuer.agent else []), *issuer.agents.values()]
+            named += [(where, issuer.tenant, agent) for agent in names]
+        for where, tenant, agent in named:
+            if agent not in self.agents:
+                raise ValueError(f"{where}: there is no agent '{agent}' under 'agents'")
+            if tenant is not None and self.agents[agent].tenant != tenant:
+                raise ValueError(f"{where}: agent '{agent}' belongs to another tenant")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -338,6 +395,13 @@ def load(path: Path) -> Config:
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    secrets = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
+    for where, secret in {**secrets, "proxy": config.identity.proxy.secret}.items():
+        if secret is not None:
+            where = f"{path}: identity.{where}.secret"
+            # A short one can be found by trying, offline for a token.
+            if len(expand(secret, where).encode()) < LEAST_SECRET:
+                raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     return config
 
 
@@ -374,6 +438,13 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
                 upstream["cwd"] = str(base / upstream["cwd"])
             if isinstance(upstream, dict) and isinstance(upstream.get("credentials"), dict):
                 _absolute_secrets(upstream["credentials"], base)
+    identity = raw.get("identity")
+    issuers = identity.get("issuers") if isinstance(identity, dict) else None
+    if isinstance(issuers, dict):
+        for issuer in issuers.values():
+            for key in ("jwks_file", "ca_file"):
+                if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
+                    issuer[key] = str(base / issuer[key])
     return raw
 
 

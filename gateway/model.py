@@ -10,7 +10,7 @@ float seconds; money is integer micro-USD. ``bytes`` fields named ``*_json`` hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -39,6 +39,15 @@ Status = Literal[
 # ---------------------------------------------------------------------------------------------- who
 
 
+class Presented(msgspec.Struct, frozen=True):
+    """What a caller shows of itself; nothing of it is proven."""
+
+    authorization: bytes | None = None  # the header, when it came exactly once
+    headers: Iterable[tuple[bytes, bytes]] = ()  # all of them; read only where a trusted proxy is configured
+    peer: tuple[str, int] | None = None  # the other end of the TCP connection
+    path: str = "/mcp"  # what was asked for; a challenge names its metadata
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """An authenticated agent. Only ``identity`` makes one; nothing in it comes from a request body."""
 
@@ -48,7 +57,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     credential: str  # id of the credential, never the secret
     subject: str | None = None  # the verified end user, when there is one
     chain: tuple[str, ...] = ()  # delegation, root first
-    labels: tuple[str, ...] = ()  # set by the operator
+    labels: tuple[str, ...] = ()  # set by the operator, for the agent or for a scope of its token
+    missing_scopes: tuple[str, ...] = ()  # what its token would need to call anything
     environment: str = "default"
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
@@ -84,6 +94,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
+PinState = Literal["pinned", "new", "changed", "returned", "rejected", "removed"]
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """How a definition stands to the accepted one. What is in quarantine is not offered and not called."""
+
+    state: PinState = "pinned"
+    flags: tuple[str, ...] = ()  # "suspicious", "shadowing", "same_name", "renamed"
+    quarantined: bool = False
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``.
 
@@ -99,6 +120,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema_hash: str  # SHA-256 over the canonical definition, "" when the upstream publishes none
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
+    pin: Pin = Pin()
 
     @property
     def writes(self) -> bool:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 from gateway.catalog.catalog import ToolCatalog
+from gateway.catalog.pinning import Pinning, Told
 from gateway.catalog.refresher import Refresher
 from gateway.config import Config
+from gateway.pins import Stored
 from gateway.ports import Clock
 from gateway.upstreams.registry import UpstreamRegistry
 
@@ -21,7 +23,7 @@ class Outside(NamedTuple):
     refresher: Refresher
 
     @classmethod
-    async def open(cls, config: Config, clock: Clock) -> Self:
+    async def open(cls, config: Config, clock: Clock, pins: Stored, told: Told) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
         registry = UpstreamRegistry(
             config.upstreams,
@@ -29,7 +31,9 @@ class Outside(NamedTuple):
             result_bytes=config.limits.result_bytes,
             assertion=config.assertion,
         )
-        catalog = ToolCatalog(config.upstreams, mode=config.mode)
+        pinning = Pinning({name: each.pins for name, each in config.upstreams.items()}, pins, clock, told)
+        await pinning.load()
+        catalog = ToolCatalog(config.upstreams, mode=config.mode, pins=pinning)
         refresher = Refresher(catalog, registry.definitions)
         registry.on_list_changed = refresher.changed
         await registry.start()

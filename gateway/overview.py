@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import structs
 from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
+from gateway.catalog.names import shown
 from gateway.config import Config
-from gateway.errors import JournalError
+from gateway.errors import JournalError, Refused
+from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
+from gateway.pins import waiting
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.pins import Pins
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
     CredentialsState,
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
@@ -40,20 +48,28 @@ class Running(Protocol):
     """What there is to see of a gateway; what a reload replaces is looked up at each request."""
 
     config: Config
+    authenticator: Authenticator
     directory: Directory
     database: Database
     journal: Journal
     limits: InFlight
     outside: Outside
     parts: Parts
+    pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
+    revocations: TokenRevocations
     started_ns: int
     telemetry: Telemetry
 
     def revisions(self) -> Revisions: ...
 
     async def reload(self) -> Mapping[str, str]: ...
+
+    async def pins_changed(self) -> None: ...
+
+
+_NAMED: Final = 5
 
 
 def admin_deps(gateway: Running) -> AdminDeps:
@@ -68,7 +84,10 @@ def admin_deps(gateway: Running) -> AdminDeps:
         status=lambda: _in_force(gateway),
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
+        issuers=lambda tenant: _issuers(gateway, tenant),
+        revocations=lambda tenant: _revocations(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
+        accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
     )
@@ -128,11 +147,59 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             detail="draining" if gateway.limits.closing else "",
         ),
     }
+    parts["pins"] = _pins(gateway)
     for upstream in _upstreams(gateway):
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
+    for issuer in gateway.authenticator.issuers.values():
+        ring = issuer.keyring
+        parts[f"issuer:{issuer.name}"] = PartState(
+            state="ok" if ring.state() == "fresh" and ring.usable else "degraded", detail=ring.failure
+        )
     return parts
+
+
+def quarantined(gateway: Running) -> Mapping[tuple[str, str], int]:
+    """How many entries are in quarantine, by upstream and state; none for every configured upstream too."""
+    counted = {(name, "changed"): 0 for name in gateway.outside.catalog.upstreams}
+    for tool in gateway.outside.catalog.held():
+        key = (tool.upstream, tool.pin.state)
+        counted[key] = counted.get(key, 0) + 1
+    return counted
+
+
+def _pins(gateway: Running) -> PartState:
+    held = [tool for tool in gateway.outside.catalog.held() if waiting(tool.pin)]
+    if not held:
+        return PartState(state="ok")
+    named = ", ".join(shown(tool.target) for tool in held[:_NAMED])
+    more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+    return PartState(state="degraded", detail=f"in quarantine: {named}{more}; see 'wardgate tools diff'")
+
+
+async def _accept(gateway: Running, accepted: Accepted) -> None:
+    """Accept one definition for an operator, and put it in force."""
+
+    def write() -> bool:
+        _, rows = gateway.pins.load()
+        # A template is a resource everywhere but here.
+        kinds = ("resource", "template") if accepted.kind == "resource" else (accepted.kind,)
+        named = {row.kind: row for row in rows if row.target == f"{accepted.upstream}/{accepted.name}"}
+        row = next((named[kind] for kind in kinds if kind in named and named[kind].listed), None)
+        if row is None:
+            raise Refused("not_found", shown(accepted.name))
+        exactly = msgspec.structs.replace(row, listed_hash=accepted.hash)
+        return gateway.pins.accept(exactly, accepted.by)
+
+    if not await asyncio.to_thread(write):
+        raise Refused("definition_changed", shown(accepted.name))
+    await gateway.pins_changed()
+
+
+def issuer_stats(authenticator: Authenticator) -> Iterator[tuple[str, int, float]]:
+    for issuer in authenticator.issuers.values():
+        yield issuer.name, issuer.keyring.usable, issuer.keyring.fetched_ns / 1e9
 
 
 def record_stats(journal: Journal) -> RecordStats:
@@ -184,7 +251,28 @@ def _shown(found: CredentialState | None) -> CredentialsState | None:
 
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
-    return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+    offered = (*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource"))
+    return [*offered, *catalog.held()]
+
+
+def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
+    return [
+        IssuerState(
+            name=issuer.name,
+            issuer=issuer.config.issuer,
+            state=issuer.keyring.state(),
+            keys=issuer.keyring.usable,
+            fetched_ns=issuer.keyring.fetched_ns or None,
+            detail="; ".join(filter(None, (issuer.keyring.failure, *issuer.keyring.set.dropped))),
+        )
+        for issuer in gateway.authenticator.issuers.values()
+        if issuer.config.tenant == tenant
+    ]
+
+
+def _revocations(gateway: Running, tenant: str) -> Sequence[Mapping[str, Any]]:
+    with _readable():
+        return [structs.asdict(each) for each in gateway.revocations.list(tenant=tenant)]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:

@@ -63,6 +63,9 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     except Overloaded as full:
         return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
     try:
+        # A token without the scopes its issuer's tokens need may look around, and calls nothing.
+        if principal.missing_scopes:
+            return _refused_early(parts, ask, "insufficient_scope", " ".join(principal.missing_scopes))
         # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
         try:
             tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
@@ -74,6 +77,9 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
             if mode == "enforce":
                 return _refused_early(parts, ask, "not_visible", tool.target)
             parts.telemetry.unenforced("list", mode)
+        # A definition nobody accepted (new, or swapped behind an accepted name) is not called in any mode.
+        if tool.pin.quarantined:
+            return _refused_early(parts, ask, "tool_quarantined", tool.target)
         # Arguments that are no object, or too large to decide in bounded time, are not asked about.
         try:
             made = _make(parts, ask, tool)
@@ -210,6 +216,8 @@ async def _carry_out(
 
 def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
     """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided.
+
+    What is in quarantine is not among the catalog's tools, in any mode.
 
     Where policy is only observed, nothing is hidden.
     """

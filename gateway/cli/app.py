@@ -16,6 +16,8 @@ from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
+from gateway.cli.tools import app as tools_app
+from gateway.cli.tokens import app as tokens_app
 
 app = typer.Typer(
     name="wardgate",
@@ -42,8 +44,10 @@ def version(as_json: AsJson = False) -> None:
 for command in (init, serve, stdio, demo, doctor):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
+app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(records_app, name="records")
+app.add_typer(tools_app, name="tools")
 app.add_typer(policy_app, name="policy")
 app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")

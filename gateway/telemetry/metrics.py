@@ -83,6 +83,10 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self._quarantined = Gauges(specs.QUARANTINED)
+        self.pin_events = Counters(specs.PIN_EVENTS)
+        self._issuer_keys = Gauges(specs.ISSUER_KEYS)
+        self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
         self._credentials = Gauges(specs.CREDENTIALS)
@@ -91,6 +95,8 @@ class Metrics(Collector):
         self._unauthorized = Counters(specs.UNAUTHORIZED)
         self._credential_source: Callable[[], Iterable[CredentialStats]] = tuple
         self._sources: dict[str, Callable[[], RecordStats]] = {}
+        self._held: Callable[[], Mapping[tuple[str, str], int]] | None = None
+        self._issuers: Callable[[], Iterable[tuple[str, int, float]]] = tuple
         self._families = (
             self.requests,
             self.request_seconds,
@@ -117,6 +123,10 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self._quarantined,
+            self.pin_events,
+            self._issuer_keys,
+            self._issuer_fetched,
             collapsed,
             self.spans,
             build,
@@ -137,6 +147,17 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        if self._held is not None:
+            held = self._held()
+            for key in list(self._quarantined):
+                self._quarantined[key] = 0
+            for (upstream, state), entries in held.items():
+                self._quarantined[(upstream, state)] = entries
+        self._issuer_keys.clear()
+        self._issuer_fetched.clear()
+        for issuer, keys, fetched_s in self._issuers():
+            self._issuer_keys[(issuer,)] = keys
+            self._issuer_fetched[(issuer,)] = fetched_s
         for family in self._families:
             yield family.collect()
 
@@ -169,7 +190,8 @@ class Metrics(Collector):
         """The configured upstreams; series of those that went are dropped."""
         gone = set(self.server.declare(names))
         if gone:
-            for family in (self.upstream_requests, self.upstream_seconds, self.tool_calls):
+            counted = (self.upstream_requests, self.upstream_seconds, self.tool_calls, self.pin_events)
+            for family in (*counted, self._quarantined):
                 family.drop([key for key in family if key[0] in gone])
 
     def declare_tools(self, names: Iterable[tuple[str, str]]) -> None:
@@ -209,6 +231,17 @@ class Metrics(Collector):
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
+    def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
+        self._held = held
+
+    def pin_event(self, upstream: str, event: str, times: int) -> None:
+        """Something happened to definitions of an upstream."""
+        known = event if event in specs.PIN_EVENT_NAMES else OTHER
+        self.pin_events[(self.server[upstream], known)].value += times
+    def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
+        self._issuers = stats
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

@@ -29,6 +29,13 @@ AUTH_REASONS: Final = (
     "bad_credential",
     "revoked_credential",
     "expired_credential",
+    "not_yet_valid",
+    "wrong_issuer",
+    "wrong_audience",
+    "unknown_agent",
+    "insufficient_scope",
+    "issuer_unavailable",
+    "untrusted_proxy",
     "wrong_role",
 )
 UPSTREAM_RESULTS: Final = (
@@ -57,6 +64,21 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+PIN_STATES: Final = ("new", "changed", "returned", "rejected")
+PIN_EVENT_NAMES: Final = (
+    "first",
+    "added",
+    "changed",
+    "restored",
+    "removed",
+    "returned",
+    "renamed",
+    "suspicious",
+    "shadowing",
+    "accepted",
+    "rejected",
+    "overflow",
+)
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 RULE_CAP: Final = 500
@@ -238,6 +260,30 @@ AUTH_FAILURES: Final = Spec(
     "Requests without a usable credential.",
     {"reason": ", ".join(AUTH_REASONS)},
 )
+QUARANTINED: Final = Spec(
+    "wardgate_tools_quarantined",
+    "gauge",
+    "Tools, prompts and templates in quarantine: listed by an upstream, offered to nobody.",
+    {"upstream": "configured upstreams", "state": ", ".join(PIN_STATES)},
+)
+PIN_EVENTS: Final = Spec(
+    "wardgate_pin_events_total",
+    "counter",
+    "What happened to definitions of upstreams, once for each definition.",
+    {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
+)
+ISSUER_KEYS: Final = Spec(
+    "wardgate_issuer_keys",
+    "gauge",
+    "Keys of a token issuer that are in use; 0 refuses every token of it.",
+    {"issuer": "configured issuers"},
+)
+ISSUER_FETCHED: Final = Spec(
+    "wardgate_issuer_keys_fetched_timestamp_seconds",
+    "gauge",
+    "When the keys of a token issuer were last fetched with success; 0 for never.",
+    {"issuer": "configured issuers"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -283,6 +329,10 @@ SPECS: Final = (
     ACTIVATIONS,
     ACTIVATED,
     BUNDLE,
+    QUARANTINED,
+    PIN_EVENTS,
+    ISSUER_KEYS,
+    ISSUER_FETCHED,
     COLLAPSED,
     SPANS,
     BUILD,

@@ -7,21 +7,25 @@ operator key. The port is bound to loopback unless configured otherwise and is n
 
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
     DecisionFilter,
     DecisionPage,
     Decisions,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
 
 __all__ = [
+    "Accepted",
     "AdminDeps",
     "DecisionFilter",
     "DecisionPage",
     "Decisions",
     "InForce",
+    "IssuerState",
     "PartState",
     "UpstreamState",
     "create_admin",

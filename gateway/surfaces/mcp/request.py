@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.model import Principal
+from gateway.model import Presented, Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.changes import Changes
@@ -39,7 +39,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
-    still: Callable[[Heads, Principal], Awaitable[bool]]  # whether a credential still makes this principal
+    still: Callable[[Presented, Principal], Awaitable[bool]]  # whether a credential still makes this principal
     ask_timeout_s: float
 
 
@@ -49,6 +49,7 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     front: Front
     parts: Parts  # taken once: a reload in between must not mix two configurations
     view: View
+    presented: Presented
     principal: Principal
     upstream: str | None  # None on the aggregated endpoint
     heads: Heads
@@ -65,7 +66,7 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
 
     async def holds(self) -> bool:
         """Whether the credential this request came with still is what it was."""
-        return await self.front.still(self.heads, self.principal)
+        return await self.front.still(self.presented, self.principal)
 
     def traceparents(self) -> tuple[str, str]:
         """``(parent, HTTP parent)``: the body's context leads, and the header's is kept where they differ."""
