@@ -190,6 +190,18 @@ def _gone(pid):
     return False
 
 
+@pytest.mark.parametrize("leg", suite.LEGS)
+def test_every_leg_runs_its_own_side_of_the_suite_at_its_own_revision(leg):
+    kind, upstream = suite.parts(leg)
+    runs = suite._commands(leg, "http://127.0.0.1:1/mcp", None)
+    assert runs and all((arguments[0] == "client") == (kind in suite.CLIENT) for _, arguments in runs)
+    assert bool(upstream) == (kind not in suite.CLIENT), "the suite is the upstream, or one is started"
+    for name, arguments in runs:
+        only = suite._commands(leg, "http://127.0.0.1:1/mcp", name or "caching")
+        assert len(only) == 1 and (name or "caching") in only[0][1]
+        assert kind == "headers" or kind.removeprefix("client-") in arguments
+
+
 def test_without_npm_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(suite.CannotRun, match="apt-get install npm"):
