@@ -177,7 +177,7 @@ class Gateway:
         modules = self.policy.catalogue()
         self.telemetry.declare(
             upstreams=self.outside.catalog.upstreams,
-            tools=self.outside.catalog.tools("tool"),
+            tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
             rules=[module.id for module in modules],
             codes={code for module in modules for code in module.codes},
         )

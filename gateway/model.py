@@ -22,7 +22,8 @@ Risk = Literal["read", "reversible", "compensable", "irreversible"]
 Mode = Literal["observe", "warn", "enforce"]
 Verdict = Literal["allow", "deny", "escalate"]
 Action = Literal["allow", "block", "hold", "modify"]
-Status = Literal["ok", "tool_error", "rpc_error", "failed", "in_doubt", "not_sent", "withheld"]
+Status = Literal["ok", "tool_error", "rpc_error", "failed", "in_doubt", "not_sent", "withheld", "unobserved"]
+"""``unobserved``: let through to somebody who was never going to say what became of it."""
 
 
 # ---------------------------------------------------------------------------------------------- who
@@ -84,6 +85,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema_hash: str  # SHA-256 over the canonical definition, "" when the upstream publishes none
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
+    elsewhere: bool = False  # somebody else runs it; the gateway only decides and records
 
     @property
     def writes(self) -> bool:
@@ -102,7 +104,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", later "http", "extauthz"
+    surface: str  # "mcp", "http", "extauthz" or "hook"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on

@@ -23,7 +23,8 @@ class Outside(NamedTuple):
     @classmethod
     async def open(cls, config: Config, clock: Clock) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
-        registry = UpstreamRegistry(config.upstreams, clock=clock, result_bytes=config.limits.result_bytes)
+        reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
+        registry = UpstreamRegistry(reached, clock=clock, result_bytes=config.limits.result_bytes)
         catalog = ToolCatalog(config.upstreams, mode=config.mode)
         refresher = Refresher(catalog, registry.definitions)
         registry.on_list_changed = refresher.changed

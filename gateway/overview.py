@@ -153,12 +153,23 @@ def _in_force(gateway: Running) -> InForce:
 
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
-    return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+    return [*catalog.tools("tool"), *catalog.elsewhere, *catalog.tools("prompt"), *catalog.tools("resource")]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
+    elsewhere = [
+        UpstreamState(
+            name=name,
+            transport="elsewhere",
+            state="ok",  # nothing is sent there, so nothing of it can be down
+            mode=config.mode,
+            tools=len(catalog.tools("tool", name)),
+        )
+        for name, config in gateway.config.upstreams.items()
+        if config.elsewhere
+    ]
     return [
         UpstreamState(
             name=status.upstream,
@@ -169,4 +180,4 @@ def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
             detail=status.last_error,
         )
         for status in registry.status()
-    ]
+    ] + elsewhere

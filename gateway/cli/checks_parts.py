@@ -74,13 +74,10 @@ async def _contacts(config: Config) -> list[Finding]:
     from gateway.clock import SystemClock
     from gateway.upstreams.registry import UpstreamRegistry
 
-    registry = UpstreamRegistry(
-        config.upstreams, clock=SystemClock(), result_bytes=config.limits.result_bytes
-    )
+    reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
+    registry = UpstreamRegistry(reached, clock=SystemClock(), result_bytes=config.limits.result_bytes)
     try:
-        found = await asyncio.gather(
-            *(_contact(registry, name, each) for name, each in config.upstreams.items())
-        )
+        found = await asyncio.gather(*(_contact(registry, name, each) for name, each in reached.items()))
     finally:
         await registry.close()
     return [finding for findings in found for finding in findings]

@@ -54,6 +54,8 @@ class Metrics(Collector):
         self.tool_calls = Counters(specs.TOOL_CALLS)
         self.upstream_requests = Counters(specs.UPSTREAM_REQUESTS)
         self.upstream_seconds = Histograms(specs.UPSTREAM_SECONDS)
+        self.settled = Counters(specs.SETTLED)
+        self.open_decisions = Gauges(specs.OPEN, [()])
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -84,6 +86,8 @@ class Metrics(Collector):
             self.tool_calls,
             self.upstream_requests,
             self.upstream_seconds,
+            self.settled,
+            self.open_decisions,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -124,7 +128,7 @@ class Metrics(Collector):
         """The configured upstreams; series of those that went are dropped."""
         gone = set(self.server.declare(names))
         if gone:
-            for family in (self.upstream_requests, self.upstream_seconds, self.tool_calls):
+            for family in (self.upstream_requests, self.upstream_seconds, self.tool_calls, self.settled):
                 family.drop([key for key in family if key[0] in gone])
 
     def declare_tools(self, names: Iterable[tuple[str, str]]) -> None:

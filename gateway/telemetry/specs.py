@@ -15,7 +15,7 @@ from gateway.telemetry.cardinality import OTHER
 FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3)
 CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-SURFACES: Final = ("mcp", "http", "extauthz", "admin")
+SURFACES: Final = ("mcp", "http", "extauthz", "hook", "admin")
 KINDS_WITHOUT_NAMES: Final = {"prompt": "_prompt", "resource": "_resource", "completion": "_completion"}
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
@@ -38,6 +38,7 @@ UPSTREAM_RESULTS: Final = (
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
+SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -126,6 +127,17 @@ UPSTREAM_SECONDS: Final = Spec(
     {"upstream": "configured upstreams"},
     CALL,
     exemplar=True,
+)
+SETTLED: Final = Spec(
+    "wardgate_decisions_settled_total",
+    "counter",
+    "Decisions about tools that run elsewhere, by what became of the call.",
+    {"upstream": "configured upstreams", "status": ", ".join(SETTLED_AS)},
+)
+OPEN: Final = Spec(
+    "wardgate_decisions_open",
+    "gauge",
+    "Decisions about tools that run elsewhere whose outcome is still to come.",
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -236,6 +248,8 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    SETTLED,
+    OPEN,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,

@@ -20,21 +20,24 @@ from gateway.config import ServerConfig
 from gateway.errors import Refused
 from gateway.model import Principal
 from gateway.ports import Parts
-from gateway.surfaces.mcp import envelope, legacy, modern, protocol
-from gateway.surfaces.mcp.envelope import Rejected, Reply
-from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
-from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.sessions import Sessions, owner_of
-from gateway.surfaces.mcp.stream import Exchange, send_reply
-from gateway.surfaces.mcp.transport import (
+from gateway.surfaces.doors import (
     ClientGone,
     Doors,
     Heads,
-    accepts,
+    Receive,
+    Scope,
+    Send,
     check_content,
     gather,
     read_body,
 )
+from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.ports import Authenticate, UpstreamInfo
+from gateway.surfaces.mcp.request import Request
+from gateway.surfaces.mcp.sessions import Sessions, owner_of
+from gateway.surfaces.mcp.stream import Exchange, send_reply
+from gateway.surfaces.mcp.transport import READ, accepts
 from gateway.surfaces.mcp.view import Views
 
 logger = logging.getLogger("wardgate.mcp")
@@ -77,7 +80,7 @@ class McpSurface:
         parts = self._parts()
         principal: Principal | None = None
         try:
-            heads = gather(scope["headers"])
+            heads = gather(scope["headers"], READ)
             self._doors.check(heads)
             upstream = _endpoint(scope["path"])
             principal = self._authenticate(heads.get(b"authorization"))

@@ -11,9 +11,8 @@ import orjson
 
 from gateway.errors import Refused
 from gateway.reasons import REASONS
+from gateway.surfaces.doors import Headers, NotAdmitted
 from gateway.surfaces.mcp import protocol
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _STATUS: Final[dict[str, tuple[int, int]]] = {
     # code: (HTTP status, JSON-RPC code)
@@ -75,6 +74,8 @@ def from_refused(refused: Refused) -> Rejected:
     """The transport's words for a refusal of another part; its detail stays with the operators."""
     if isinstance(refused, Rejected):
         return refused
+    if isinstance(refused, NotAdmitted):
+        return Rejected(refused.code, refused.message, status=refused.status, headers=refused.headers)
     if refused.code in _STATUS:
         return Rejected(refused.code)
     challenge = b"Bearer" if refused.code == "no_credential" else b'Bearer error="invalid_token"'

@@ -13,14 +13,13 @@ import orjson
 
 from gateway.model import Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Heads, Receive, Send
 from gateway.surfaces.mcp import envelope, headers, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.methods import METHODS, capabilities
 from gateway.surfaces.mcp.modern import instructions, server_info
-from gateway.surfaces.mcp.ports import Receive, Send
 from gateway.surfaces.mcp.request import Request
 from gateway.surfaces.mcp.sessions import Owner, Session, Sessions, owner_of
-from gateway.surfaces.mcp.transport import Heads
 
 KEEP_ALIVE_S: Final = 15.0
 """How often a silent stream says that it is alive, in seconds."""

@@ -16,7 +16,7 @@ from gateway.model import Kind
 from gateway.surfaces.mcp import answers, envelope, headers, lists, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.sessions import rolling
+from gateway.surfaces.rolling import rolling
 
 _NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
 _SHOWN: Final = 128  # characters of an unknown name that are repeated to the client

@@ -11,10 +11,10 @@ import orjson
 
 from gateway.model import Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Heads
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.ports import UpstreamInfo
 from gateway.surfaces.mcp.stream import Exchange
-from gateway.surfaces.mcp.transport import Heads
 from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

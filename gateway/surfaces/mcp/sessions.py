@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -114,12 +113,3 @@ class Sessions:
 
 def owner_of(principal: Principal, upstream: str | None) -> Owner:
     return Owner(principal.tenant, principal.agent, principal.credential, principal.subject, upstream)
-
-
-@lru_cache(maxsize=4096)
-def rolling(tenant: str, credential: str, subject: str | None) -> str:
-    """The session that labels and budgets are kept in.
-
-    It depends on nothing a client sends, so reconnecting, or naming another session, cannot leave it.
-    """
-    return "s-" + sha256(repr((tenant, credential, subject)).encode()).hexdigest()[:32]

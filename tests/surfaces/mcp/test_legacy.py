@@ -8,7 +8,8 @@ import pytest
 
 from gateway.surfaces.mcp import legacy
 from gateway.surfaces.mcp.envelope import Rejected
-from gateway.surfaces.mcp.sessions import Sessions, owner_of, rolling
+from gateway.surfaces.mcp.sessions import Sessions, owner_of
+from gateway.surfaces.rolling import rolling
 from tests.surfaces.mcp.support import ALICE, BOB, Desk, entry, open_house, read_answer
 
 
