@@ -38,7 +38,10 @@ from gateway.storage import control
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.telemetry import telemetry
 
@@ -103,6 +106,8 @@ class Gateway:
         if recovered.in_doubt:
             logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
 
+        self.idempotency = IdempotencyKeys(self.database, key, self.clock.now_ns, config.limits)
+        stack.callback(self.idempotency.close)
         self.policy = await asyncio.to_thread(_load_policy, config)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
         stack.callback(self.telemetry.shutdown)
@@ -125,6 +130,9 @@ class Gateway:
         self._put_in_force(config, self.policy, self.outside)
 
         self.mcp = McpSurface(lambda: self.parts, self.directory.authenticate, config.server, self._info)
+        self.http = HttpSurface(overview.http_deps(self))
+        stack.callback(self.http.close)
+        self.agents_app = AgentsPort(self.mcp, self.http)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
@@ -155,6 +163,7 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
+        self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
             catalog=outside.catalog,

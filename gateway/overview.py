@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import structs
-from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
-from gateway.config import Config
-from gateway.errors import JournalError
+from gateway.config import Config, RouteConfig
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
+from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
 from gateway.surfaces.admin.deps import (
     AdminDeps,
     DecisionFilter,
@@ -30,6 +29,7 @@ from gateway.surfaces.admin.deps import (
     PartState,
     UpstreamState,
 )
+from gateway.surfaces.http import HttpDeps
 from gateway.telemetry.metrics import RecordStats
 from gateway.telemetry.telemetry import Telemetry
 
@@ -40,6 +40,7 @@ class Running(Protocol):
     config: Config
     directory: Directory
     database: Database
+    idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
     outside: Outside
@@ -71,6 +72,31 @@ def admin_deps(gateway: Running) -> AdminDeps:
     )
 
 
+def http_deps(gateway: Running) -> HttpDeps:
+    """Everything the HTTP front for agents calls."""
+    return HttpDeps(
+        version=__version__,
+        server=gateway.config.server,
+        parts=lambda: gateway.parts,
+        authenticate=gateway.directory.authenticate,
+        limits=lambda: gateway.config.limits,
+        routes=lambda upstream: _routes(gateway.config, upstream),
+        elsewhere=lambda: gateway.outside.catalog.elsewhere,
+        keys=gateway.idempotency,
+        ledger=RecordedCalls(gateway.database),
+        open_decisions=lambda count: _opened(gateway, count),
+    )
+
+
+def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
+    found = config.upstreams.get(upstream)
+    return found.routes if found is not None and found.routes else None
+
+
+def _opened(gateway: Running, count: int) -> None:
+    gateway.telemetry.metrics.open_decisions[()] = count
+
+
 class RecordedDecisions:
     """The journal's read side as the admin API asks for it: one tenant, and cursors that are text."""
 
@@ -81,12 +107,12 @@ class RecordedDecisions:
         after = int(cursor) if cursor is not None else None
         if after is not None and not 0 < after < 1 << 63:
             raise ValueError("no cursor of ours")
-        with _readable():
+        with readable():
             page = self._query.list_decisions(Filter(**structs.asdict(which)), limit=limit, cursor=after)
         return DecisionPage(items=page.decisions, cursor=str(page.cursor) if page.cursor else None)
 
     def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
-        with _readable():
+        with readable():
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
@@ -94,14 +120,6 @@ class RecordedDecisions:
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
         return {**first, **became, "end_phase": last["phase"], "history": steps}
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        raise JournalError("journal_unavailable", str(error.orig)) from error
 
 
 def ready(gateway: Running) -> Mapping[str, PartState]:

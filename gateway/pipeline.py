@@ -125,6 +125,7 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
         except Refused as bad:
             return _refused_early(parts, ask, bad.code, bad.detail)
         token = parts.telemetry.call_started(made)
+        made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
             cleared = await _clear(parts, made)
         except CancelledError:
@@ -284,13 +285,17 @@ def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None 
 
     Where policy is only observed, nothing is hidden.
     """
-    tools = parts.catalog.tools(kind, upstream)
+    return shown(parts, principal, parts.catalog.tools(kind, upstream))
+
+
+def shown(parts: Parts, principal: Principal, tools: Sequence[Tool]) -> Sequence[Tool]:
+    """Which of these tools this principal may see."""
     if principal.mode != "enforce":
         return tools
-    shown = parts.policy.visible(principal, tools, parts.state.slow(principal))
-    if len(shown) == len(tools) or all(tool.mode == "enforce" for tool in tools):
-        return shown
-    visible = {tool.target for tool in shown}
+    seen = parts.policy.visible(principal, tools, parts.state.slow(principal))
+    if len(seen) == len(tools) or all(tool.mode == "enforce" for tool in tools):
+        return seen
+    visible = {tool.target for tool in seen}
     return tuple(tool for tool in tools if tool.mode != "enforce" or tool.target in visible)
 
 

@@ -180,7 +180,7 @@ _ALL: Final = (
            "Look the decision up; it says what became of the call.", Party.GATEWAY),
     # -- administration ------------------------------------------------------------------------------
     Reason("not_found", "Nothing there", "There is nothing at this address.",
-           "See /docs for the addresses there are.", Party.AGENT),
+           "See /openapi.json for the addresses there are.", Party.AGENT),
     Reason("reload_refused", "New configuration refused",
            "The new configuration or policy is not valid; what was in force stays in force.",
            "Fix what the detail names and reload again.", Party.OPERATOR),

@@ -56,6 +56,8 @@ class ToolCatalog:
             for name, config in upstreams.items()
             if config.elsewhere
         }
+        #: Tools that run elsewhere and have a manifest of their own.
+        self.elsewhere = tuple(tool for each in self._elsewhere.values() for tool in each.tools)
         self._failures: dict[str, str] = {}
         self._snapshot = _Snapshot(by_name={}, lists={}, listed={})
         self.revision = _revision({})
@@ -102,11 +104,6 @@ class ToolCatalog:
     def listing(self) -> Sequence[str]:
         """Upstreams that publish lists of what they offer."""
         return tuple(name for name in self._manifests if name not in self._elsewhere)
-
-    @property
-    def elsewhere(self) -> Sequence[Tool]:
-        """Tools that run elsewhere and have a manifest of their own."""
-        return tuple(tool for each in self._elsewhere.values() for tool in each.tools)
 
     @property
     def stale(self) -> Sequence[str]:
