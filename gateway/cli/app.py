@@ -8,6 +8,7 @@ from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
 from gateway.cli.output import AsJson, print_json, say
@@ -38,7 +39,7 @@ def version(as_json: AsJson = False) -> None:
         say(f"wardgate {__version__}")
 
 
-for command in (init, serve, stdio, demo, doctor):
+for command in (init, serve, stdio, hook, demo, doctor):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
 app.add_typer(decisions_app, name="decisions")

@@ -14,6 +14,7 @@ from gateway import pipeline, strictjson
 from gateway.errors import Overloaded, Refused
 from gateway.model import Answer, Outcome, Status
 from gateway.pipeline import Cleared
+from gateway.reasons import REASONS
 from gateway.storage.idempotency import Kept
 from gateway.surfaces.http import calls, late, once, replies
 from gateway.surfaces.http.deps import HttpDeps
@@ -124,7 +125,7 @@ async def settle(
         reported = await _reported(opened, caller, cleared, body)
         if reported is not None:
             return reported
-    return await _late(deps, caller, decision_id, body.outcome)
+    return await _late(deps, caller, decision_id, body)
 
 
 async def _reported(
@@ -173,23 +174,33 @@ def _settled(answer: Answer, replayed: bool) -> Kept:
     )
 
 
-async def _late(deps: HttpDeps, caller: Caller, decision_id: str | None, outcome: Reported) -> Response:
+async def _late(deps: HttpDeps, caller: Caller, decision_id: str | None, body: SettleRequest) -> Response:
+    outcome = body.outcome
     past = await run_in_threadpool(deps.ledger.find, decision_id) if decision_id is not None else None
     worth = late.worth(past, caller.principal, outcome)
     if worth == "confirms":
         assert decision_id is not None
         by = f"agent:{caller.principal.agent}"
         if await run_in_threadpool(deps.ledger.confirm, decision_id, by):
-            return replies.respond(_on_record(decision_id, "ok", late=True))
+            return replies.respond(_on_record(decision_id, "ok", late=True, withheld=_unjudged(body)))
         worth = "already_settled"  # a person was quicker
     if worth == "repeated":
         assert decision_id is not None
         status = _OUTCOMES[outcome][0]
-        return replies.respond(_on_record(decision_id, status, replayed=True))
+        return replies.respond(_on_record(decision_id, status, replayed=True, withheld=_unjudged(body)))
     _note(caller, worth, "http", decision_id or "")
     known = decision_id if worth != "unknown_decision" else None
     effect: Any = "none" if worth == "unknown_decision" else "unknown"
     return replies.respond(replies.of_problem(replies.said(worth, decision_id=known, effect=effect)))
+
+
+def _unjudged(body: SettleRequest) -> dict[str, str] | None:
+    """Why a result that came too late may not be shown: nothing is left to judge it with."""
+    if body.result is None:
+        return None
+    reason = REASONS["result_withheld"]
+    message = "The report came too late for its result to be judged."
+    return {"code": reason.code, "message": message, "remedy": reason.remedy}
 
 
 def _on_record(
