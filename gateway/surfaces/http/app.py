@@ -8,7 +8,6 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from starlette.routing import Route
 
 from gateway.errors import WardgateError
 from gateway.surfaces import problems
@@ -28,8 +27,6 @@ unknown fields, duplicate keys, numbers beyond 64 bits and lone surrogates are r
 
 `/v1/ext_authz/{upstream}/…` speaks Envoy's contract and is described in the documentation, not here."""
 
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
 
 class HttpSurface:
     """The front for agents that speak plain HTTP, and for those who ask in their place."""
@@ -37,7 +34,9 @@ class HttpSurface:
     def __init__(self, deps: HttpDeps) -> None:
         self.opened = OpenDecisions(deps.parts, deps.limits, deps.open_decisions)
         self.app = _app(deps, self.opened)
-        self._front = Front(self.app, deps, lambda scope, error: _refused(deps, None, error))
+        self._front = Front(
+            self.app, extauthz.edge(deps), deps, lambda scope, error: _refused(deps, None, error)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -68,7 +67,6 @@ def _app(deps: HttpDeps, opened: OpenDecisions) -> FastAPI:
     scheme = [Depends(HTTPBearer(auto_error=False, scheme_name="agent key"))]
     for routes in (calls.routes, decisions.routes, reads.routes):
         app.include_router(routes, dependencies=scheme)
-    app.router.routes.append(Route("/v1/ext_authz/{rest:path}", extauthz.check, methods=list(_METHODS)))
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:

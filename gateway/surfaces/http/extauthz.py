@@ -10,8 +10,9 @@ Nobody ever reports what became of such a request, so its outcome is on record a
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -22,12 +23,25 @@ from gateway.config import RouteConfig
 from gateway.digest import new_id
 from gateway.errors import Overloaded, Refused, WardgateError
 from gateway.model import Answer, Outcome
-from gateway.surfaces.doors import Heads, NotAdmitted, check_content, read_body
+from gateway.surfaces.doors import (
+    ClientGone,
+    Heads,
+    NotAdmitted,
+    Receive,
+    Scope,
+    Send,
+    check_content,
+    read_body,
+)
 from gateway.surfaces.http import replies
 from gateway.surfaces.http.deps import HttpDeps
 from gateway.surfaces.http.front import EDGE, Caller, admit
 from gateway.surfaces.http.models import CallProblem
 from gateway.surfaces.rolling import rolling
+
+logger = logging.getLogger("wardgate.http")
+
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SURFACE: Final = "extauthz"
 MAX_TARGET: Final = 8192  # characters of a path with its query
@@ -37,9 +51,25 @@ _QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~!$'()*+,=:@/?&]|%[0-9A-Fa-f]{2})*
 _CODES: Final = frozenset({401, 503})
 
 
-async def check(request: Request) -> Response:
+def edge(deps: HttpDeps) -> Asgi:
+    """The contract as raw ASGI: what Envoy sends on may be any path, so no router looks at it first."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await check(deps, request)
+        except ClientGone:
+            return
+        except Exception:  # a fault of our own must read as a refusal, whatever Envoy makes of no answer
+            logger.exception("a question of Envoy failed inside the gateway")
+            response = _no(replies.said("gateway_error"))
+        await response(scope, receive, send)
+
+    return answer
+
+
+async def check(deps: HttpDeps, request: Request) -> Response:
     """Answer one question of Envoy."""
-    deps: HttpDeps = request.app.state.deps
     heads: Heads = request.scope["wardgate.heads"]
     caller: Caller | None = None
     try:

@@ -49,8 +49,11 @@ class Caller(NamedTuple):
 class Front:
     """Raw ASGI around the app: the doors, and the headers every answer carries."""
 
-    def __init__(self, app: Any, deps: HttpDeps, refuse: Callable[[Scope, NotAdmitted], Response]) -> None:
+    def __init__(
+        self, app: Any, edge: Any, deps: HttpDeps, refuse: Callable[[Scope, NotAdmitted], Response]
+    ) -> None:
         self._app = app
+        self._edge = edge
         self._doors = Doors(deps.server)
         self._refuse = refuse
 
@@ -67,13 +70,14 @@ class Front:
             heads = gather(scope["headers"], READ)
             # Envoy asks with the Host and Origin of the request it asks about, which are names of somebody
             # else. A page that reached this path by rebinding would still need a key.
-            if not scope["path"].startswith(EDGE):
+            asked = scope["path"].startswith(EDGE)
+            if not asked:
                 self._doors.check(heads)
         except NotAdmitted as refused:
             await self._refuse(scope, refused)(scope, receive, send_with_headers)
             return
         scope["wardgate.heads"] = heads
-        await self._app(scope, receive, send_with_headers)
+        await (self._edge if asked else self._app)(scope, receive, send_with_headers)
 
 
 def admit(deps: HttpDeps, heads: Heads, authorization: bytes | None) -> Caller:

@@ -23,7 +23,9 @@ deny contains {"code": "over_limit", "message": "above the limit", "remedy": "as
 
 escalate contains {"code": "ask_somebody", "message": "a person decides"} if input.call.args.escalate
 
-obligation contains {"kind": "cap", "value": {"pointer": "/amount", "max": 100}} if input.call.args.amount > 100
+obligation contains {"kind": "cap", "value": {"pointer": "/amount", "max": 100}} if {
+    input.call.args.amount > 100
+}
 """,
     codes=["fine", "over_limit", "ask_somebody"],
 )
@@ -77,11 +79,13 @@ SHOP: Final[dict[str, Any]] = {
 }
 
 
-def configured(folder: Path, server: Counting, **sections: Any) -> Wardgate:
+def configured(folder: Path, counting: Counting, **sections: Any) -> Wardgate:
     tools = {**TOOLS, "look": {"risk": "read"}}
     sections["limits"] = {"policy_input_bytes": 1_000_000, **sections.get("limits", {})}
     wardgate = Wardgate(
-        folder, {"counting": {"url": server.url, "tools": tools}, "laptop": LAPTOP, "shop": SHOP}, **sections
+        folder,
+        {"counting": {"url": counting.url, "tools": tools}, "laptop": LAPTOP, "shop": SHOP},
+        **sections,
     )
     wardgate.policy("all.rego", POLICY)
     wardgate.policy("results.rego", RESULTS)

@@ -261,7 +261,7 @@ async def test_permissions_nobody_reports_on_run_out_for_one_agent_and_not_for_o
             assert (await alice.decide("laptop/Bash", n=9)).status == 200
             metrics = (await wardgate.admin("/metrics", ""))[1].decode()
             assert "wardgate_decisions_open 4.0" in metrics
-            assert 'wardgate_decisions_settled_total{upstream="laptop",status="ok"} 1.0' in metrics
+            assert 'wardgate_decisions_settled_total{status="ok",upstream="laptop"} 1.0' in metrics
     finally:
         wardgate.close()
 
