@@ -117,8 +117,8 @@ async def settle(
     doubt, and only `ok` is still accepted, as the resolution of that doubt.
     """
     opened: OpenDecisions = request.app.state.opened
-    decision_id = body.decision_id
-    if body.idempotency_key is not None:
+    decision_id: str | None = body.decision_id
+    if body.idempotency_key:
         decision_id = await deps.keys.find(caller.principal, body.idempotency_key)
     cleared = opened.find(decision_id, caller.principal) if decision_id is not None else None
     if decision_id is not None and cleared is not None:

@@ -74,9 +74,13 @@ Reported = Literal["ok", "tool_error", "failed", "not_sent", "unknown"]
 class SettleRequest(_Taken):
     """What became of a call that was decided. Name the decision in exactly one of two ways."""
 
-    decision_id: str | None = Field(None, min_length=1, max_length=64, examples=[CALL_ID])
-    idempotency_key: str | None = Field(
-        None, min_length=1, max_length=MAX_KEY, description="The key the decision was asked for with."
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["decision_id"]}, {"required": ["idempotency_key"]}]}
+    )
+
+    decision_id: str = Field("", min_length=1, max_length=64, examples=[CALL_ID])
+    idempotency_key: str = Field(
+        "", min_length=1, max_length=MAX_KEY, description="The key the decision was asked for with."
     )
     outcome: Reported = Field(
         description="ok: it was done. tool_error: the tool ran and answered with an error. failed: the tool "
@@ -89,7 +93,7 @@ class SettleRequest(_Taken):
 
     @model_validator(mode="after")
     def _one_name(self) -> SettleRequest:
-        if (self.decision_id is None) == (self.idempotency_key is None):
+        if bool(self.decision_id) == bool(self.idempotency_key):
             raise ValueError("give exactly one of decision_id and idempotency_key")
         return self
 

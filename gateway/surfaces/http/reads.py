@@ -50,7 +50,9 @@ async def decisions(
     caller: Admitted,
     deps: Deps,
     limit: Annotated[int, Query(ge=1, le=200, description="Items on a page.")] = 50,
-    cursor: Annotated[str | None, Query(max_length=40, description="From the page before.")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[1-9][0-9]{0,17}$", description="From the page before.")
+    ] = None,
 ) -> DecisionList:
     """A call of a moment ago may take until the journal is written to appear."""
     try:
