@@ -25,6 +25,7 @@ BLOCK: Final = 2  # the only code that stops a tool
 SHOWN: Final = 1  # shown to the user, and nothing else happens
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
+LARGE: Final = 64 * 1024  # bytes of a result that may be why the gateway hung up
 
 
 class Settings(NamedTuple):
@@ -172,13 +173,20 @@ def _settle(
     settings: Settings, event: dict[str, Any], outcome: str, result: Any
 ) -> tuple[int, dict[str, Any]]:
     report = {"idempotency_key": _key(event), "outcome": outcome, "result": result}
-    status, said = _post(settings, "/v1/settle", report)
-    if status == 413:
-        # Too large to be judged: the outcome is still worth reporting, and what was not judged not shown.
-        del report["result"]
+    try:
         status, said = _post(settings, "/v1/settle", report)
-        if status == 200:
-            said["withheld"] = {"code": "too_large", "message": "The result is too large to be judged."}
+    except Unreachable:
+        # A gateway that refuses a large body hangs up before it is all sent.
+        if len(json.dumps(result)) < LARGE:
+            raise
+        status, said = 413, {}
+    if status != 413:
+        return status, said
+    # Too large to be judged: the outcome is still worth reporting, and what was not judged not shown.
+    del report["result"]
+    status, said = _post(settings, "/v1/settle", report)
+    if status == 200:
+        said["withheld"] = {"code": "too_large", "message": "The result is too large to be judged."}
     return status, said
 
 

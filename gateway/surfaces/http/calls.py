@@ -90,8 +90,8 @@ def made(answer: Answer) -> once.Made:
     """The HTTP answer to a call, and whether repeating the call would give the same."""
     if answer.refusal is not None:
         problem = replies.refused(answer, answer.refusal)
-        # What may go better next time, or waits for a person, is no final answer to this request.
-        stands = not problem.retryable and problem.approval_id is None
+        # What was not decided, may go better next time, or waits for a person is no final answer.
+        stands = answer.decision is not None and not problem.retryable and problem.approval_id is None
         return once.Made(replies.of_problem(problem), stands)
     assert answer.decision is not None and answer.outcome is not None
     body = {

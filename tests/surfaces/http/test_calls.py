@@ -172,6 +172,14 @@ async def test_a_refusal_that_may_end_otherwise_gives_the_key_back(tmp_path, ser
         wardgate.close()
 
 
+async def test_what_was_never_decided_is_no_answer_to_keep_and_a_denial_is(alice):
+    for _ in range(2):
+        got = await alice.call("counting/nothing", key="k-404")
+        assert got.status == 404 and "idempotent-replayed" not in got.headers
+    first, again = [await alice.call("counting/note", key="k-deny", forbidden=True) for _ in range(2)]
+    assert first.raw == again.raw and again.headers["idempotent-replayed"] == "true"
+
+
 async def test_a_result_too_large_to_keep_is_not_repeated_and_the_call_not_either(alice, server):
     first = await alice.call("counting/note", key="k-large", text="k-large", echo="x" * 300_000)
     assert first.status == 200
