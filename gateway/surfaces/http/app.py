@@ -33,7 +33,7 @@ class HttpSurface:
 
     def __init__(self, deps: HttpDeps) -> None:
         self.opened = OpenDecisions(deps.parts, deps.limits, deps.open_decisions)
-        self.app = _app(deps, self.opened)
+        self.app = create_app(deps, self.opened)
         self._front = Front(
             self.app, extauthz.edge(deps), deps, lambda scope, error: _refused(deps, None, error)
         )
@@ -49,7 +49,8 @@ class HttpSurface:
         self.opened.close()
 
 
-def _app(deps: HttpDeps, opened: OpenDecisions) -> FastAPI:
+def create_app(deps: HttpDeps, opened: OpenDecisions) -> FastAPI:
+    """Build the app; ``deps`` is asked on every request, so answers follow reloads."""
     app = FastAPI(
         title="wardgate API for agents",
         version=deps.version,
