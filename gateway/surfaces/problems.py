@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from gateway.errors import ConfigError, JournalError, Refused, WardgateError
+from gateway.errors import ConfigError, JournalError, Refused, Unauthenticated, WardgateError
 from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.http")
@@ -87,8 +87,13 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The answer for one error; ``detail`` is shown and must be fit for the reader."""
-    body = described_error(error.code, detail, status=status)
+    body = described_error(error.code, detail, status=status or status_of(error))
     return answer(body, headers=headers)
+
+
+def status_of(error: WardgateError) -> int:
+    """The HTTP status of a refusal: whatever is wrong with a credential is 401."""
+    return STATUS.get(error.code, 401 if isinstance(error, Unauthenticated) else 403)
 
 
 def described_error(code: str, detail: str = "", *, status: int | None = None) -> Problem:

@@ -23,6 +23,7 @@ from gateway.config import RouteConfig
 from gateway.digest import new_id
 from gateway.errors import Overloaded, Refused, WardgateError
 from gateway.model import Answer, Outcome
+from gateway.surfaces import problems
 from gateway.surfaces.doors import (
     ClientGone,
     Heads,
@@ -75,7 +76,7 @@ async def check(deps: HttpDeps, request: Request) -> Response:
     try:
         # The request's own Authorization may be for the service behind Envoy.
         said = heads.get(b"x-wardgate-authorization") or heads.get(b"authorization")
-        caller = admit(deps, heads, said)
+        caller = await admit(deps, request.scope, said)
         upstream, name, args = await _asked(deps, request, heads)
     except Refused as refused:
         parts = deps.parts()
@@ -233,7 +234,7 @@ def _add(args: dict[str, Any], more: Mapping[str, Any] | Sequence[tuple[str, str
 def _problem(refused: WardgateError) -> CallProblem:
     shown = refused.message if isinstance(refused, NotAdmitted) else ""
     waits = round(refused.retry_after * 1000) if isinstance(refused, Overloaded) else None
-    return replies.said(refused.code, shown, retry_after_ms=waits)
+    return replies.said(refused.code, shown, status=problems.status_of(refused), retry_after_ms=waits)
 
 
 def _no(problem: CallProblem) -> Response:

@@ -80,9 +80,9 @@ class Front:
         await (self._edge if asked else self._app)(scope, receive, send_with_headers)
 
 
-def admit(deps: HttpDeps, heads: Heads, authorization: bytes | None) -> Caller:
+async def admit(deps: HttpDeps, scope: Scope, authorization: bytes | None) -> Caller:
     """The one place of this surface where a caller becomes a principal."""
-    return Caller(deps.authenticate(authorization), deps.parts(), heads)
+    return Caller(deps.authenticate(authorization), deps.parts(), scope["wardgate.heads"])
 
 
 class _Parsed(Request):
@@ -109,7 +109,8 @@ class GuardedRoute(APIRoute):
             deps: HttpDeps = request.app.state.deps
             heads: Heads = request.scope["wardgate.heads"]
             # Nothing is read from the body of a caller who is not authenticated.
-            caller = request.state.caller = admit(deps, heads, heads.get(b"authorization"))
+            caller = await admit(deps, request.scope, heads.get(b"authorization"))
+            request.state.caller = caller
             if not takes_body:
                 return await original(request)
             server = deps.server

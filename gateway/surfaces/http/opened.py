@@ -20,7 +20,7 @@ from gateway.pipeline import Cleared
 from gateway.ports import Parts
 
 RETRY_S: Final = 1.0
-MAX_SETTLED: Final = 10_000
+MAX_SETTLED: Final = 4096
 MAX_SETTLED_BYTES: Final = 32 * 1024 * 1024
 
 Owner = tuple[str, str, str | None]

@@ -87,9 +87,9 @@ def said(
 def of_error(error: WardgateError, detail: str = "") -> Response:
     """The answer for a request that was refused before there was a call."""
     headers: dict[str, str] = {}
-    status = None
+    status = problems.status_of(error)
     if isinstance(error, NotAdmitted):
-        status, detail = error.status, detail or error.message
+        status, detail = error.status or status, detail or error.message
         headers = {name.decode(): value.decode() for name, value in error.headers}
     retry_after_ms = round(error.retry_after * 1000) if isinstance(error, Overloaded) else None
     body = said("unknown_tool" if error.code in _HIDDEN else error.code, detail, status=status,
