@@ -53,9 +53,10 @@ def _hook() -> NoReturn:
             from gateway.cli.app import app
 
             app(prog_name="wardgate")
+        sys.stdout.flush()
     except SystemExit as end:
         code = end.code if end.code in (0, 1) and isinstance(end.code, int) else 2
     except BaseException as error:  # noqa: BLE001  # see above
+        code = 2
         sys.stderr.write(f"wardgate: the hook failed ({type(error).__name__}: {error}).\n")
-    sys.stdout.flush()
-    os._exit(code)
+    os._exit(code)  # what is left to do at an ordinary end takes time, and could change the code

@@ -258,6 +258,26 @@ def test_another_event_is_none_of_its_business(gateway):
     assert done.returncode == 1 and not done.stdout
 
 
+def test_an_answer_that_cannot_be_written_stops_the_tool(gateway):
+    session = Session(gateway)
+    event = session.event("PreToolUse", "Bash", tool_input={"forbidden": True})
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        env = {**os.environ, **session.environ}
+        done = subprocess.run(COMMAND, input=event, stdout=full, stderr=subprocess.PIPE, env=env, timeout=60)
+    assert done.returncode == 2
+
+
+def test_where_policy_is_only_observed_nothing_is_granted_and_nothing_blocked(tmp_path):
+    with counting(tmp_path) as server:
+        wardgate = configured(tmp_path / "gateway", server, mode="observe")
+        try:
+            session = Session(wardgate.start(), WARDGATE_HOOK_GRANT="1")
+            assert session.before("Bash", "use-1", command="x", forbidden=True) is None
+            assert session.before("Bash", "use-2", command="x")["permissionDecision"] == "allow"
+        finally:
+            wardgate.close()
+
+
 def test_it_starts_without_the_rest_of_the_command_line():
     code = (
         "import sys; sys.argv = ['wardgate', 'hook']; import gateway.cli.pretool as hook;"
