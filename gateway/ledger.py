@@ -18,6 +18,7 @@ from gateway.model import Principal
 from gateway.storage.database import Database
 from gateway.surfaces.http.deps import Past
 
+_LAPSED: Final = "decision_lapsed"
 _ENDS: Final = ("result", "not_sent", "in_doubt", "reconciled")
 
 
@@ -45,7 +46,7 @@ class RecordedCalls:
             tenant=first["tenant"],
             agent=first["agent"],
             subject=first.get("subject"),
-            elsewhere=bool(tool.get("elsewhere")),
+            decided=bool(tool.get("elsewhere")) or any(e.get("outcome_code") == _LAPSED for e in ends),
             writes=first["risk"] != "read",
             refused=first["phase"] == "refused",
             end=last.get("phase", ""),

@@ -25,10 +25,32 @@ from gateway.storage.tables import idempotency as rows
 
 KEEP_NS: Final = 24 * 3600 * 1_000_000_000
 MAX_ANSWER_BYTES: Final = 256 * 1024
-_SWEEP: Final = 200  # expired rows removed at once
+SWEEP_NS: Final = 60 * 1_000_000_000
+_SWEEP: Final = 500  # expired rows removed at once
 _RETRY_S: Final = 1.0
 
 T = TypeVar("T")
+
+
+class _Held:
+    """What is remembered at this moment."""
+
+    __slots__ = ("by_agent", "bytes", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.bytes = 0
+        self.by_agent: dict[tuple[str, str], int] = {}
+
+
+def _count(connection: Connection) -> _Held:
+    held = _Held()
+    query = select(rows.c.tenant, rows.c.agent, func.count(), func.sum(rows.c.size))
+    for tenant, agent, count, size in connection.execute(query.group_by(rows.c.tenant, rows.c.agent)):
+        held.rows += count
+        held.bytes += size
+        held.by_agent[tenant, agent] = count
+    return held
 
 
 class Kept(NamedTuple):
@@ -63,7 +85,9 @@ class IdempotencyKeys:
         self._now_ns = now_ns
         self.limits = limits
         self._running: dict[str, tuple[str, str]] = {}  # id → MAC of the request, call id
-        self._totals: tuple[int, int] | None = None  # rows and bytes, counted when first needed
+        # Of the thread only: what is remembered, counted when first needed and after rows went.
+        self._held: _Held | None = None
+        self._swept_ns = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wardgate-idempotency")
 
     def close(self) -> None:
@@ -136,36 +160,35 @@ class IdempotencyKeys:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except DatabaseError as error:
+            self._held = None  # what was counted may not have been stored
             raise JournalError("journal_unavailable", str(error.orig)) from error
 
     def _begin(self, principal: Principal, id_: str, mac: str, call_id: str) -> Begun:
         now = self._now_ns()
+        if now - self._swept_ns >= SWEEP_NS:
+            self._sweep(now)
         with self._database.writing() as connection:
-            expired = select(rows.c.id).where(rows.c.expires_ns <= now).limit(_SWEEP)
-            if connection.execute(delete(rows).where(rows.c.id.in_(expired))).rowcount:
-                self._totals = None
             row = connection.execute(select(rows).where(rows.c.id == id_)).first()
             if row is not None and row.expires_ns <= now:
                 connection.execute(delete(rows).where(rows.c.id == id_))
-                self._totals = row = None
+                self._held = row = None
             if row is None:
-                mine = (rows.c.tenant == principal.tenant) & (rows.c.agent == principal.agent)
-                count, size = self._counted(connection)
-                own = connection.execute(select(func.count()).select_from(rows).where(mine)).scalar_one()
+                held = self._held = self._held or _count(connection)
+                owner = (principal.tenant, principal.agent)
                 # A key costs a row for a day: an agent that invents them must not fill the disk.
                 if (
-                    count >= self.limits.idempotency_keys
-                    or own >= self.limits.idempotency_keys_per_agent
-                    or size >= self.limits.idempotency_bytes
+                    held.rows >= self.limits.idempotency_keys
+                    or held.by_agent.get(owner, 0) >= self.limits.idempotency_keys_per_agent
+                    or held.bytes >= self.limits.idempotency_bytes
                 ):
                     raise Overloaded("overloaded", "idempotency keys", _RETRY_S)
-                connection.execute(
-                    insert(rows).values(
-                        id=id_, tenant=principal.tenant, agent=principal.agent, request_mac=mac,
-                        call_id=call_id, expires_ns=now + KEEP_NS,
-                    )
-                )  # fmt: skip
-                self._totals = (count + 1, size)
+                new = {
+                    "id": id_, "tenant": principal.tenant, "agent": principal.agent, "request_mac": mac,
+                    "call_id": call_id, "expires_ns": now + KEEP_NS,
+                }  # fmt: skip
+                connection.execute(insert(rows), new)
+                held.rows += 1
+                held.by_agent[owner] = held.by_agent.get(owner, 0) + 1
                 return Begun("new", id_, call_id)
         if row.request_mac != mac:
             return Begun("other", id_, row.call_id)
@@ -196,13 +219,13 @@ class IdempotencyKeys:
         with self._database.writing() as connection:
             mine = (rows.c.id == begun.id) & (rows.c.call_id == begun.call_id)
             connection.execute(update(rows).where(mine).values(status=answer.status, **sealed))
-        if sealed and self._totals is not None:
-            self._totals = (self._totals[0], self._totals[1] + size)
+        if sealed and self._held is not None:
+            self._held.bytes += size
 
     def _forget(self, begun: Begun) -> None:
         with self._database.writing() as connection:
             connection.execute(delete(rows).where(rows.c.id == begun.id, rows.c.call_id == begun.call_id))
-        self._totals = None
+        self._held = None
 
     def _find(self, id_: str) -> str | None:
         query = select(rows.c.call_id).where(rows.c.id == id_, rows.c.expires_ns > self._now_ns())
@@ -210,12 +233,15 @@ class IdempotencyKeys:
             found: str | None = connection.execute(query).scalar()
         return found
 
-    def _counted(self, connection: Connection) -> tuple[int, int]:
-        if self._totals is None:
-            query = select(func.count(), func.coalesce(func.sum(rows.c.size), 0))
-            count, size = connection.execute(query.select_from(rows)).one()
-            self._totals = (count, size)
-        return self._totals
+    def _sweep(self, now: int) -> None:
+        """Remove what expired, a bounded lot at a time."""
+        expired = select(rows.c.id).where(rows.c.expires_ns <= now).limit(_SWEEP)
+        with self._database.writing() as connection:
+            gone = connection.execute(delete(rows).where(rows.c.id.in_(expired))).rowcount
+        if gone:
+            self._held = None
+        if gone < _SWEEP:
+            self._swept_ns = now
 
     def _id(self, principal: Principal, key: str) -> str:
         # Keyed, because a key can be guessable and the row outlives the request.

@@ -19,7 +19,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     agent: str
     subject: str | None
-    elsewhere: bool  # whether its tool runs elsewhere
+    decided: bool  # whether somebody else was to carry it out: its tool runs elsewhere, or nobody reported
     writes: bool
     refused: bool
     end: str  # the last phase on record that says what became of it; "" when there is none

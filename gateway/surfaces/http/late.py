@@ -29,7 +29,7 @@ def worth(past: Past | None, principal: Principal, outcome: Reported) -> Worth:
     """What to do with a report about a call the journal knows, or does not."""
     # Somebody else's decision does not exist, nor does one that permitted nothing, nor a call the gateway
     # made itself: of those the agent knows nothing the gateway does not.
-    if past is None or not past.is_of(principal) or past.refused or not past.elsewhere:
+    if past is None or not past.is_of(principal) or past.refused or not past.decided:
         return "unknown_decision"
     if past.end == "reconciled":
         return "repeated" if past.status == "executed" and outcome == "ok" else "already_settled"

@@ -80,7 +80,7 @@ SHOP: Final[dict[str, Any]] = {
 
 
 def configured(folder: Path, counting: Counting, **sections: Any) -> Wardgate:
-    tools = {**TOOLS, "look": {"risk": "read"}}
+    tools = {**TOOLS, "look": {"risk": "read"}, "pay": {"risk": "irreversible", "deadline_s": 0.3}}
     sections["limits"] = {"policy_input_bytes": 1_000_000, **sections.get("limits", {})}
     wardgate = Wardgate(
         folder,

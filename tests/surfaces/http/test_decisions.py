@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.e2e.gateway import eventually
+from tests.e2e.gateway import eventually, talking
 from tests.surfaces.http.support import client, configured
 
 
@@ -189,6 +189,21 @@ async def test_a_late_report_that_it_did_not_happen_frees_nothing(alice, gateway
     got = await alice.settle(decided, outcome)
     assert got.status == 409 and got.code == "decision_lapsed"
     assert (await alice.decide("laptop/Pay", id=outcome)).code == "in_doubt"
+
+
+async def test_a_tool_of_an_ordinary_upstream_that_was_only_decided_lapses_like_any_other(alice, gateway):
+    decided = await lapsed(alice, gateway, "counting/pay", text="decided, never reported")
+    assert (await alice.settle(decided, "failed")).code == "decision_lapsed"
+    assert (await alice.settle(decided, "ok")).body["late"]
+
+
+async def test_a_tool_that_runs_elsewhere_is_not_among_those_of_mcp(alice, gateway):
+    async with talking(gateway, gateway.key(), upstream="") as agent:
+        listed = [each["name"] for each in (await agent.ask("tools/list", {})).result["tools"]]
+        assert "counting__note" in listed and not [name for name in listed if name.startswith("laptop")]
+        said = await agent.call("laptop__Bash", command="ls")
+        assert said.reason == "runs_elsewhere"
+        assert (await agent.ask("tools/list", {}, upstream="laptop")).status == 404
 
 
 async def test_what_a_person_said_of_a_doubt_stands(alice, gateway):

@@ -126,7 +126,7 @@ def past(end: tuple[str, str], **changes) -> Past:
         "tenant": "t",
         "agent": "bot",
         "subject": None,
-        "elsewhere": True,
+        "decided": True,
         "writes": True,
         "refused": False,
     }
@@ -148,7 +148,7 @@ def test_a_late_report_never_frees_an_effect_and_never_changes_what_is_known(end
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tenant": "t2"}, {"agent": "b"}, {"subject": "u"}, {"elsewhere": False}, {"refused": True}]
+    "changes", [{"tenant": "t2"}, {"agent": "b"}, {"subject": "u"}, {"decided": False}, {"refused": True}]
 )
 def test_what_is_not_the_callers_decision_does_not_exist(changes):
     assert worth(past(("in_doubt", "in_doubt"), **changes), AGENT, "ok") == "unknown_decision"
