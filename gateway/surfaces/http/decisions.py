@@ -18,7 +18,7 @@ from gateway.reasons import REASONS
 from gateway.storage.idempotency import Kept
 from gateway.surfaces.http import calls, late, once, replies
 from gateway.surfaces.http.deps import HttpDeps
-from gateway.surfaces.http.front import Admitted, Caller, Deps, GuardedRoute
+from gateway.surfaces.http.front import Admitted, Caller, Deps, GuardedRoute, turn
 from gateway.surfaces.http.models import DecideAnswer, DecideRequest, Reported, SettleAnswer, SettleRequest
 from gateway.surfaces.http.opened import OpenDecisions
 
@@ -125,7 +125,8 @@ async def settle(
         reported = await _reported(opened, caller, cleared, body)
         if reported is not None:
             return reported
-    return await _late(deps, caller, decision_id, body)
+    with turn(caller):
+        return await _late(deps, caller, decision_id, body)
 
 
 async def _reported(

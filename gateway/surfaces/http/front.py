@@ -6,7 +6,8 @@ body is parsed strictly and once, because what is decided must be what is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import Depends, Request, Response
@@ -83,6 +84,19 @@ class Front:
 async def admit(deps: HttpDeps, scope: Scope, authorization: bytes | None) -> Caller:
     """The one place of this surface where a caller becomes a principal."""
     return Caller(deps.authenticate(authorization), deps.parts(), scope["wardgate.heads"])
+
+
+@contextmanager
+def turn(caller: Caller) -> Iterator[None]:
+    """A place among the work in flight, for what reads the journal; raises ``Overloaded``.
+
+    Calls and decisions take theirs in the pipeline.
+    """
+    caller.parts.limits.enter(caller.principal)
+    try:
+        yield
+    finally:
+        caller.parts.limits.leave(caller.principal)
 
 
 class _Parsed(Request):

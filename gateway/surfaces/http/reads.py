@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway import pipeline
 from gateway.errors import Refused
 from gateway.surfaces.http.calls import PROBLEMS
-from gateway.surfaces.http.front import Admitted, Deps, GuardedRoute
+from gateway.surfaces.http.front import Admitted, Deps, GuardedRoute, turn
 from gateway.surfaces.http.models import CALL_ID, Decision, DecisionList, ToolList
 
 _USUAL: dict[int | str, dict[str, Any]] = {
@@ -56,7 +56,8 @@ async def decisions(
 ) -> DecisionList:
     """A call of a moment ago may take until the journal is written to appear."""
     try:
-        found, following = await run_in_threadpool(deps.ledger.list, caller.principal, limit, cursor)
+        with turn(caller):
+            found, following = await run_in_threadpool(deps.ledger.list, caller.principal, limit, cursor)
     except ValueError as foreign:
         raise Refused("invalid_request", "cursor") from foreign
     return DecisionList(items=[Decision.model_validate(item) for item in found], cursor=following)
@@ -69,7 +70,8 @@ async def decision(
     caller: Admitted, deps: Deps, decision_id: Annotated[str, Path(max_length=64, examples=[CALL_ID])]
 ) -> Decision:
     """Somebody else's decision is answered like one that does not exist."""
-    past = await run_in_threadpool(deps.ledger.find, decision_id)
+    with turn(caller):
+        past = await run_in_threadpool(deps.ledger.find, decision_id)
     if past is None or not past.is_of(caller.principal):
         raise Refused("unknown_decision", decision_id)
     return Decision.model_validate(past.item)

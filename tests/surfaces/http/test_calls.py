@@ -118,7 +118,11 @@ async def test_another_key_of_the_same_agent_has_idempotency_keys_of_its_own(ali
     made = await gateway.new_key("alice")
     await alice.call("counting/note", key="k-cred", text="k-cred")
     alice.key = made["key"]
-    got = await alice.call("counting/note", key="k-cred", text="k-cred")
+    for _ in range(100):  # the gateway looks for new keys twice a second
+        got = await alice.call("counting/note", key="k-cred", text="k-cred")
+        if got.status != 401:
+            break
+        await asyncio.sleep(0.05)
     assert got.status == 200 and "idempotent-replayed" not in got.headers
 
 
@@ -249,3 +253,20 @@ async def test_decisions_come_in_pages(alice):
     seen = [item["decision_id"] for item in first["items"] + second["items"]]
     assert len(seen) == len(set(seen)) == 4
     assert (await alice.get("/v1/decisions?cursor=nonsense")).status == 422
+
+
+async def test_reading_the_journal_takes_a_place_like_any_other_work(tmp_path, server):
+    wardgate = configured(tmp_path / "own", server, limits={"in_flight_per_agent": 1})
+    try:
+        wardgate.start()
+        async with client(wardgate, "alice") as agent, client(wardgate, "bob") as other:
+            busy = asyncio.create_task(agent.call("counting/note", text="at work", then="slow", seconds=0.5))
+            while not server.effects("at work"):
+                await asyncio.sleep(0.01)
+            full = await agent.get("/v1/decisions")
+            assert full.status == 503 and full.headers["retry-after"] == "1"
+            assert (await other.get("/v1/decisions")).status == 200
+            await busy
+            assert (await agent.get("/v1/decisions")).status == 200
+    finally:
+        wardgate.close()
