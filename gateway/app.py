@@ -106,7 +106,13 @@ class Gateway:
         if recovered.in_doubt:
             logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
 
-        self.idempotency = IdempotencyKeys(self.database, key, self.clock.now_ns, config.limits)
+        self.idempotency = IdempotencyKeys(
+            self.database,
+            key,
+            self.clock.now_ns,
+            config.limits,
+            keep_answers=config.storage.payload_days > 0,  # they hold results
+        )
         stack.callback(self.idempotency.close)
         self.policy = await asyncio.to_thread(_load_policy, config)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())

@@ -78,11 +78,19 @@ class IdempotencyKeys:
     """One for a gateway; the file is held by one gateway, so a key cannot be in use in two of them."""
 
     def __init__(
-        self, database: Database, key: StorageKey, now_ns: Callable[[], int], limits: LimitsConfig
+        self,
+        database: Database,
+        key: StorageKey,
+        now_ns: Callable[[], int],
+        limits: LimitsConfig,
+        *,
+        keep_answers: bool = True,
     ) -> None:
+        """Without ``keep_answers`` a repetition is told that the answer is not kept, and happens no more."""
         self._database = database
         self._key = key
         self._now_ns = now_ns
+        self._keep = keep_answers
         self.limits = limits
         self._running: dict[str, tuple[str, str]] = {}  # id → MAC of the request, call id
         # Of the thread only: what is remembered, counted when first needed and after rows went.
@@ -212,7 +220,7 @@ class IdempotencyKeys:
     def _finish(self, begun: Begun, answer: Kept) -> None:
         sealed: dict[str, object] = {}
         size = len(answer.body)
-        if size <= MAX_ANSWER_BYTES:
+        if self._keep and size <= MAX_ANSWER_BYTES:
             sealer = self._key.sealer(self._now_ns())
             key_id, nonce, ciphertext = sealer.seal(f"idempotency/{begun.id}", answer.body)
             sealed = {"key_id": key_id, "nonce": nonce, "ciphertext": ciphertext, "size": size}

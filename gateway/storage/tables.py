@@ -142,3 +142,4 @@ idempotency = Table(
 
 Index("idempotency_expires", idempotency.c.expires_ns)
 Index("idempotency_agent", idempotency.c.tenant, idempotency.c.agent)
+Index("idempotency_call", idempotency.c.call_id)

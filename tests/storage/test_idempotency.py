@@ -135,6 +135,15 @@ async def test_answers_keys_and_requests_cannot_be_read_from_the_file(world, tmp
     assert (await world.keys.begin(ALICE, "secret-key-4711", b"secret-request", "c")).state == "new"
 
 
+async def test_where_payloads_are_not_kept_answers_are_not_either(world):
+    world.keys = IdempotencyKeys(
+        world.database, StorageKey(world.secret), lambda: world.now, world.limits, keep_answers=False
+    )
+    await world.done("a")
+    again = await world.keys.begin(ALICE, "a", b"r", "c")
+    assert (again.state, again.answer) == ("answered", None)
+
+
 async def test_a_database_that_refuses_is_a_refusal_and_takes_no_key(world):
     with world.database.writing() as connection:
         connection.exec_driver_sql("DROP TABLE idempotency")

@@ -140,6 +140,15 @@ async def test_while_the_first_is_under_way_the_second_is_told_to_wait(alice, se
     assert len(server.effects("k-wait")) == 1
 
 
+async def test_erasing_a_call_erases_the_answer_kept_for_its_key(alice, gateway, server):
+    first = await alice.call("counting/note", key="k-erase", text="k-erase", echo="personal")
+    done = await gateway.cli("records", "erase", "--call", first.body["decision_id"], "--yes")
+    assert done.returncode == 0, done.stderr
+    again = await alice.call("counting/note", key="k-erase", text="k-erase", echo="personal")
+    assert again.code == "answer_not_kept" and "personal" not in again.raw.decode()
+    assert len(server.effects("k-erase")) == 1
+
+
 async def test_of_many_at_once_one_is_carried_out(alice, server):
     got = await asyncio.gather(
         *(

@@ -27,3 +27,4 @@ def upgrade() -> None:
     )
     op.create_index("idempotency_expires", "idempotency", ["expires_ns"])
     op.create_index("idempotency_agent", "idempotency", ["tenant", "agent"])
+    op.create_index("idempotency_call", "idempotency", ["call_id"])
