@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.config import RouteConfig
 from gateway.errors import Refused
 from gateway.surfaces.http import extauthz
-from tests.surfaces.http.support import Client
+from tests.surfaces.http.support import Client, client, configured
 
 SHOP = "/v1/ext_authz/shop"
 
@@ -64,6 +65,21 @@ async def test_an_effect_key_is_given_out_once_although_nobody_reports(alice):
     assert (await ask(alice, "POST", "/refunds/r-1")).status == 200
     got = await ask(alice, "POST", "/refunds/r-1")
     assert got.status == 403 and got.headers["x-wardgate-reason"] == "duplicate_effect"
+
+
+async def test_after_a_restart_an_effect_key_that_was_given_out_stays_given_out(tmp_path, server):
+    wardgate = configured(tmp_path / "own", server)
+    try:
+        wardgate.start()
+        async with client(wardgate, "alice") as agent:
+            assert (await ask(agent, "POST", "/refunds/r-7")).status == 200
+            wardgate.kill()
+            await asyncio.to_thread(wardgate.start)
+            got = await ask(agent, "POST", "/refunds/r-7")
+            assert got.status == 403 and got.code == "duplicate_effect"
+        assert not wardgate.in_doubt()
+    finally:
+        wardgate.close()
 
 
 async def test_policy_cannot_change_a_request_so_it_is_refused(alice, gateway):
