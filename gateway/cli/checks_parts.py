@@ -68,6 +68,9 @@ def upstreams(config: Config) -> Iterator[Finding]:
             "When the records show nothing you would miss, set 'mode: enforce'.",
         )
     yield from asyncio.run(_contacts(config))
+    for name, upstream in config.upstreams.items():
+        if upstream.elsewhere:
+            yield from _elsewhere(name, upstream)
 
 
 async def _contacts(config: Config) -> list[Finding]:
@@ -136,6 +139,28 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
                 f"'{name}' lists no tool called {_some(misspelt)}.",
                 "A manifest that matches nothing protects nothing.",
                 "Correct the name, or remove the manifest.",
+            )
+        )
+    return findings
+
+
+def _elsewhere(name: str, config: UpstreamConfig) -> list[Finding]:
+    """Nothing can be asked there; what the operator says must at least fit together."""
+    from gateway.catalog.manifests import Manifests
+
+    said = [tool for tool in config.tools if config.tools[tool].risk is not None]
+    findings = [ok("upstreams", f"'{name}' runs elsewhere; {len(said)} description(s) give a risk.")]
+    manifests = Manifests(config)
+    routed = dict.fromkeys(route.tool for route in config.routes)
+    unknown = [tool for tool in routed if manifests.of("tool", tool).source == "default"]
+    if unknown:
+        findings.append(
+            warning(
+                "upstreams",
+                f"'{name}': {len(unknown)} tool(s) of its routes have no manifest: {_some(unknown)}.",
+                "They count as irreversible, which the strictest rules are for.",
+                f"Say what they do: upstreams.{name}.tools.{unknown[0]}.risk, one of "
+                "read, reversible, compensable and irreversible.",
             )
         )
     return findings
