@@ -32,8 +32,10 @@ Mode = Literal["observe", "warn", "enforce"]
 Verdict = Literal["allow", "deny", "escalate"]
 Action = Literal["allow", "block", "hold", "modify"]
 Status = Literal[
-    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld"
-]
+    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld",
+    "unobserved",
+]  # fmt: skip
+"""``unobserved``: let through to somebody who was never going to say what became of it."""
 
 
 # ---------------------------------------------------------------------------------------------- who
@@ -121,6 +123,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
     pin: Pin = Pin()
+    elsewhere: bool = False  # somebody else runs it; the gateway only decides and records
 
     @property
     def writes(self) -> bool:
@@ -145,6 +148,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = ""
     traceparent: str = ""
     http_traceparent: str = ""
+    call_id: str = ""  # chosen beforehand where a request must be found again after a crash
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +162,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", later "http", "extauthz"
+    surface: str  # "mcp", "http", "extauthz" or "hook"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on

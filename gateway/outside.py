@@ -25,13 +25,14 @@ class Outside(NamedTuple):
     @classmethod
     async def open(cls, config: Config, clock: Clock, pins: Stored, told: Told) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
+        reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
         registry = UpstreamRegistry(
-            config.upstreams,
+            reached,
             clock=clock,
             result_bytes=config.limits.result_bytes,
             assertion=config.assertion,
         )
-        pinning = Pinning({name: each.pins for name, each in config.upstreams.items()}, pins, clock, told)
+        pinning = Pinning({name: each.pins for name, each in reached.items()}, pins, clock, told)
         await pinning.load()
         catalog = ToolCatalog(config.upstreams, mode=config.mode, pins=pinning)
         refresher = Refresher(catalog, registry.definitions)

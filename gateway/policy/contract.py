@@ -41,7 +41,7 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
     ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
     ("call", "session"): Field("The session's id.", _DECIDED),
-    ("call", "surface"): Field("Where the call came in: mcp, http.", _DECIDED),
+    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED),
     ("tool", "kind"): Field(KINDS),
     ("tool", "upstream"): Field("Name of the upstream."),

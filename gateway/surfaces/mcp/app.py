@@ -20,26 +20,29 @@ from gateway.config import ServerConfig
 from gateway.errors import Refused
 from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import (
+    ClientGone,
+    Doors,
+    Heads,
+    Receive,
+    Scope,
+    Send,
+    check_content,
+    gather,
+    read_body,
+)
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
+from gateway.surfaces.mcp.ports import Authenticate, UpstreamInfo
 from gateway.surfaces.mcp.request import Front, Request
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions, owner_of
 from gateway.surfaces.mcp.stream import Exchange, send_reply
-from gateway.surfaces.mcp.transport import (
-    ClientGone,
-    Doors,
-    Heads,
-    accepts,
-    check_content,
-    gather,
-    read_body,
-)
+from gateway.surfaces.mcp.transport import READ, accepts
 from gateway.surfaces.mcp.view import Views
 
 logger = logging.getLogger("wardgate.mcp")
@@ -118,7 +121,7 @@ class McpSurface:
         parts = self._parts()
         principal: Principal | None = None
         try:
-            heads = gather(scope["headers"])
+            heads = gather(scope["headers"], READ)
             self._doors.check(heads)
             upstream = _endpoint(scope["path"])
             presented = Presented(

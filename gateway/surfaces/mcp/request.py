@@ -11,16 +11,16 @@ import orjson
 
 from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Heads, Receive
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Receive, UpstreamInfo
+from gateway.surfaces.mcp.ports import UpstreamInfo
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
-from gateway.surfaces.mcp.transport import Heads
 from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -39,7 +39,9 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
-    still: Callable[[Presented, Principal], Awaitable[bool]]  # whether a credential still makes this principal
+    still: Callable[
+        [Presented, Principal], Awaitable[bool]
+    ]  # whether a credential still makes this principal
     ask_timeout_s: float
 
 
