@@ -109,13 +109,28 @@ class ToolConfig(Section):
 
 
 class UpstreamConfig(Section):
-    url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
+    url: str | None = Field(
+        None,
+        description="Streamable HTTP endpoint of an MCP server, or with `openapi` the base of the API.",
+    )
     command: tuple[str, ...] | None = Field(None, description="Command of an MCP server on stdio.")
+    openapi: Path | None = Field(
+        None, description="OpenAPI 3.0 or 3.1 document (JSON or YAML) of the HTTP API at `url`; a local file."
+    )
+    python: str | None = Field(
+        None,
+        description="Python callables as tools: `module:attribute`, or the name of an entry point of the "
+        "group `wardgate.tools`.",
+    )
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the command; ${NAME} expands."
     )
     cwd: Path | None = Field(None, description="Folder the command runs in.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
+    allow_private: bool = Field(
+        False,
+        description="With `openapi`: the name in `url` may resolve to an internal address.",
+    )
     shared: bool = Field(False, description="One stdio child for all principals instead of one each.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this upstream.")
     trust_hints: bool = Field(False, description="Believe readOnlyHint of the server's annotations.")
@@ -126,8 +141,13 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> UpstreamConfig:
-        if (self.url is None) == (self.command is None):
-            raise ValueError("give exactly one of 'url' and 'command'")
+        ways = (self.url is not None, self.command is not None, self.python is not None)
+        if ways.count(True) != 1:
+            raise ValueError("give exactly one of 'url', 'command' and 'python'")
+        if self.openapi is not None and self.url is None:
+            raise ValueError("'openapi' needs 'url', the base of the API: the document does not choose it")
+        if self.allow_private and self.openapi is None:
+            raise ValueError("'allow_private' is for 'openapi'; an MCP server may always be internal")
         if self.url is not None and not re.match(r"^https?://", self.url):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
@@ -223,6 +243,9 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     upstreams = raw.get("upstreams")
     if isinstance(upstreams, dict):
         for upstream in upstreams.values():
-            if isinstance(upstream, dict) and isinstance(upstream.get("cwd"), str):
-                upstream["cwd"] = str(base / upstream["cwd"])
+            if not isinstance(upstream, dict):
+                continue
+            for key in ("cwd", "openapi"):
+                if isinstance(upstream.get(key), str):
+                    upstream[key] = str(base / upstream[key])
     return raw

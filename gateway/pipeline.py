@@ -186,6 +186,8 @@ async def _carry_out(
     elif not answered:
         result_json = error_json = b""
         refusal = _refusal(outcome.code)
+        if outcome.remedy:
+            refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
     await parts.state.settle(call, action, outcome)
     try:

@@ -91,7 +91,7 @@ _ALL: Final = (
     Reason("unknown_tool", "Unknown tool", "There is no such tool.", "See the list of tools.", Party.AGENT),
     Reason("not_visible", "Tool not visible to this agent", "There is no such tool.",
            "See the list of tools.", Party.AGENT),
-    Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments are not an object.",
+    Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments do not fit the tool.",
            "Send the arguments the tool's schema asks for.", Party.AGENT),
     # -- policy --------------------------------------------------------------------------------------
     Reason("no_rule_allows", "No rule allows this", "No policy rule allows this call.",

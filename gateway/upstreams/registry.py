@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from gateway.config import UpstreamConfig
-from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
+from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Emit
 from gateway.upstreams import peer, shape
@@ -20,7 +20,9 @@ from gateway.upstreams.headers import ParamHeaders, param_headers
 from gateway.upstreams.jsonrpc import Declined, Message, loads, nonsense, plain
 from gateway.upstreams.mcp_http import HttpPeer
 from gateway.upstreams.mcp_stdio import StdioPeer
-from gateway.upstreams.peer import GATEWAY, Peer
+from gateway.upstreams.openapi import OpenApiPeer
+from gateway.upstreams.peer import GATEWAY, Peer, Unusable
+from gateway.upstreams.python import PythonPeer
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -72,6 +74,10 @@ class UpstreamRegistry:
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
         changed = self._list_changed
+        if config.openapi is not None:
+            return OpenApiPeer(name, config, result_bytes=self._result_bytes)
+        if config.python is not None:
+            return PythonPeer(name, config)
         if config.url is not None:
             return HttpPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
         return StdioPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
@@ -82,10 +88,17 @@ class UpstreamRegistry:
     # ------------------------------------------------------------------------------------- life
 
     async def start(self) -> None:
-        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody."""
+        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody.
+
+        Raises ``ConfigError`` for one whose description cannot be used.
+        """
         at = asyncio.get_running_loop().time() + FIRST_CONTACT_S
         contacts = (self._contact(name, at) for name in self._peers)
-        for failure in await asyncio.gather(*contacts, return_exceptions=True):
+        failures = await asyncio.gather(*contacts, return_exceptions=True)
+        for name, failure in zip(self._peers, failures, strict=True):
+            if isinstance(failure, Unusable):
+                await self.close()  # no child of a gateway that does not start may be left
+                raise ConfigError(f"upstreams.{name}: {failure.detail}")
             if failure is not None and not isinstance(failure, UpstreamError):
                 raise failure
 
@@ -132,6 +145,7 @@ class UpstreamRegistry:
                 status=_status_of(error),
                 code=error.code,
                 detail=error.detail,
+                remedy=error.remedy if isinstance(error, BadArguments) else "",
                 started_ns=started,
                 upstream_ns=self._since(before),
             )

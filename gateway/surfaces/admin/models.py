@@ -164,7 +164,7 @@ class ToolList(_Model):
 
 class UpstreamView(_Model):
     name: str = Field(examples=["git"])
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "openapi", "python"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])
