@@ -12,7 +12,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+import orjson
 
+from gateway import strictjson
+from gateway.errors import Refused
 from gateway.model import Json
 from gateway.policy.regex import compiled
 
@@ -67,6 +70,40 @@ def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None)
     if (wanted.keys or wanted.patterns) and not _spotless(value, wanted):
         value = _clean(value, wanted, schema, root)
     return value
+
+
+def redact_texts(result: Json, wanted: Redaction) -> Json:
+    """A tool's result whose text is JSON, without what is wanted out of that; the same object if nothing was.
+
+    Tools repeat their structured answer as text, and what is taken out of the one must not stay in the other:
+    keys are searched in such text as well, and pointers into ``structuredContent`` are followed there.
+    """
+    content = result.get("content") if isinstance(result, Mapping) else None
+    if not isinstance(content, list):
+        return result
+    into = "/structuredContent"
+    within = msgspec.structs.replace(
+        wanted,
+        pointers=tuple(each.removeprefix(into) for each in wanted.pointers if each.startswith(f"{into}/")),
+    )
+    cleaned = [_json_text(block, within) for block in content]
+    if all(new is old for new, old in zip(cleaned, content, strict=True)):
+        return result
+    return {**result, "content": cleaned}
+
+
+def _json_text(block: Json, wanted: Redaction) -> Json:
+    text = block.get("text") if isinstance(block, Mapping) else None
+    if not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
+        return block
+    try:
+        value = strictjson.parse(text.encode())
+    except Refused as error:
+        if error.code == "malformed_json":
+            return block  # text like any other, and searched as such
+        raise  # JSON that two readers read differently: nobody can say what it shows
+    cleaned = redact(value, wanted)
+    return block if cleaned is value else {**block, "text": orjson.dumps(cleaned).decode()}
 
 
 def _spotless(value: Json, wanted: Redaction) -> bool:
