@@ -71,10 +71,13 @@ def _not_done(status: int, media: bytes, body: bytes) -> bytes:
         body = b""
     elif status >= 500 or status == 408:
         lead += " The API failed; the fault is not in the call."
+    content = [_said(lead)]
     text = _text(media, body) if body else ""
-    if text:
-        lead += f"\n{text[:MAX_ERROR_TEXT]}" + ("…" if len(text) > MAX_ERROR_TEXT else "")
-    return orjson.dumps({"content": [_said(lead)], "isError": True, "_meta": {META_STATUS: status}})
+    if text and len(text) <= MAX_ERROR_TEXT:
+        content.append(_said(text))  # of its own, so that policy can read it where it is JSON
+    elif text:
+        content.append(_said(f"(The text of {len(text)} characters is left out.)"))
+    return orjson.dumps({"content": content, "isError": True, "_meta": {META_STATUS: status}})
 
 
 def _said(text: str) -> dict[str, str]:
