@@ -209,7 +209,9 @@ class Gateway:
                 stored = await asyncio.to_thread(self.credentials.list)
                 self.directory.load(stored, config.agents, config.mode)
                 self._put_in_force(config, policy, outside)
-            if not keep:
+            if keep:
+                outside.relist()
+            else:
                 self._spawn(self._retire(before, config))
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
             logger.info("reloaded", extra=in_force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.cli.findings import Finding, ok, problem, warning
@@ -67,7 +67,10 @@ def upstreams(config: Config) -> Iterator[Finding]:
             "Calls that policy denies are carried out.",
             "When the records show nothing you would miss, set 'mode: enforce'.",
         )
-    yield from asyncio.run(_contacts(config))
+    try:
+        yield from asyncio.run(_contacts(config))
+    except ConfigError as error:
+        yield problem("upstreams", f"{error}", "The gateway would not start.", "Mend what it names.")
 
 
 async def _contacts(config: Config) -> list[Finding]:
@@ -92,16 +95,40 @@ async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig
             listed = await registry.definitions(name, "tool")
     except (UpstreamError, Refused, TimeoutError) as error:
         detail = getattr(error, "detail", "") or "no answer in time"
-        where = config.url or f"{(config.command or ('',))[0]} …"  # its arguments may hold a secret
+        if config.openapi is not None:
+            todo = f"Mend the document {config.openapi}."
+        else:
+            # The arguments of a command may hold a secret.
+            where = config.url or f"{(config.command or (config.python or '',))[0]} …"
+            todo = f"Start it and try it by hand: {where}"
         return [
             problem(
                 "upstreams",
                 f"'{name}' cannot be used: {detail}.",
                 "Calls to its tools are refused as unavailable.",
-                f"Start it and try it by hand: {where}",
+                todo,
             )
         ]
-    return _described(name, config, listed or [])
+    left_out = next(status.problems for status in registry.status() if status.upstream == name)
+    return [*_described(name, config, listed or []), *_left_out(name, left_out)]
+
+
+def _left_out(name: str, problems: Sequence[str]) -> Iterator[Finding]:
+    """What of an HTTP API cannot be offered."""
+    for text in problems[:_NAMED]:
+        yield warning(
+            "upstreams",
+            f"'{name}': {text}.",
+            "Agents do not see it: what cannot be carried as the document says is not guessed at.",
+            "Change the document, or do without that operation.",
+        )
+    if len(problems) > _NAMED:
+        yield warning(
+            "upstreams",
+            f"'{name}': {len(problems) - _NAMED} more of the document are left out.",
+            "Agents do not see them.",
+            "The log of a starting gateway names twenty of them.",
+        )
 
 
 def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]]) -> list[Finding]:
