@@ -88,7 +88,9 @@ class ToolConfig(Section):
     )
     domain: str = Field("general", description="Field of work that trust is earned in.")
     idempotent: bool = Field(False, description="The same call twice has one effect.")
-    effect_key: str | None = Field(None, description="Template over arguments, such as refund:{payment_id}.")
+    effect_key: str | None = Field(
+        None, description="Template over arguments, such as refund:{payment_id} or pay:{body.reference}."
+    )
     cost_micro_usd: int = Field(0, ge=0, description="What one call costs, in millionths of a US dollar.")
     deadline_s: Seconds | None = Field(None, description="Time for an answer; the upstream's when not set.")
     integrity: Literal["trusted", "untrusted"] = Field(
