@@ -90,13 +90,18 @@ async def _contacts(config: Config) -> list[Finding]:
 
 
 async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig) -> list[Finding]:
+    from gateway.upstreams.peer import Unusable
+
     try:
         async with asyncio.timeout(_PATIENCE_S):
             listed = await registry.definitions(name, "tool")
+            await registry.reach(name)
     except (UpstreamError, Refused, TimeoutError) as error:
         detail = getattr(error, "detail", "") or "no answer in time"
-        if config.openapi is not None:
-            todo = f"Mend the document {config.openapi}."
+        if isinstance(error, Unusable):
+            todo = "Mend the document."
+        elif "not a public address" in detail and config.openapi is not None:
+            todo = f"If that is where it should be: upstreams.{name}.allow_private: true"
         else:
             # The arguments of a command may hold a secret.
             where = config.url or f"{(config.command or (config.python or '',))[0]} …"
@@ -138,7 +143,8 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
 
     manifests = Manifests(config)
     tools, refused = build(name, "tool", listed, manifests, config.mode)
-    findings = [ok("upstreams", f"'{name}' answers and lists {len(tools)} tool(s).")]
+    said = "can be reached and its document has" if config.openapi is not None else "answers and lists"
+    findings = [ok("upstreams", f"'{name}' {said} {len(tools)} tool(s).")]
     findings += [
         warning(
             "upstreams",

@@ -92,6 +92,10 @@ class OpenApiPeer:
             return await self._load(at)
         return self._info
 
+    async def reach(self, at: float) -> None:
+        """Connect and send nothing, for no request is known as harmless; raises ``NotSent``."""
+        await self._pool.reach(at)
+
     def status(self) -> Status:
         return Status(
             upstream=self._name,

@@ -158,11 +158,12 @@ def _each(
             if method in item
         ]
         for method in _METHODS:
-            operation = item.get(method)
-            if isinstance(operation, Mapping):
-                yield path, method, item, operation
-            elif operation is not None:
-                problems.append(f"{method.upper()} {shown(path)} is left out: it is no object")
+            if method not in item:
+                continue
+            try:
+                yield path, method, item, schemas.resolved(item[method])
+            except Unsupported as error:
+                problems.append(f"{method.upper()} {shown(path)} is left out: it needs {error}")
 
 
 class _Maker:

@@ -74,6 +74,10 @@ class Pool:
         connection = await self._acquire(at)
         return await connection.exchange(request, at)
 
+    async def reach(self, at: float) -> None:
+        """Make or find a connection and send nothing; raises ``NotSent``."""
+        self._release(await self._acquire(at), True)
+
     async def close(self) -> None:
         """Refuse new exchanges, close what is idle and abort what is not."""
         self._closed = True

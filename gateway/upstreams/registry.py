@@ -198,6 +198,12 @@ class UpstreamRegistry:
 
     # ------------------------------------------------------------------------------- discovery
 
+    async def reach(self, upstream: str) -> None:
+        """Connect to an upstream whose lists do not come from itself; raises ``UpstreamError``."""
+        target = self._get(upstream)
+        if isinstance(target, OpenApiPeer):
+            await target.reach(asyncio.get_running_loop().time() + FIRST_CONTACT_S)
+
     def info(self, upstream: str) -> Info | None:
         """What a server says of itself; ``None`` before first contact, ``Refused`` for an unknown name."""
         return self._get(upstream).status().info or self._known.get(upstream)

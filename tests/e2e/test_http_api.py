@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.e2e.gateway import Wardgate, eventually, rule, talking
+from tests.e2e.test_client import MODES, client
 
 CRM: dict[str, Any] = {
     "openapi": "3.0.3",
@@ -170,6 +171,21 @@ async def test_calls_are_decided_recorded_and_redacted(front: Wardgate, crm: tup
     assert paid["status"] == "ok"
 
 
+async def test_the_official_client_takes_tools_and_structured_answers(front: Wardgate) -> None:
+    """It checks structured content against the output schema by itself, after redaction too."""
+    await start(front)
+    for mode in MODES:
+        async with client(front, mode, "/mcp/crm") as session:
+            assert [tool.name for tool in (await session.list_tools()).tools] == ["getCustomer", "pay"]
+            done = await session.call_tool("getCustomer", {"id": "7"})
+            assert not done.is_error and done.structured_content == {"id": "7", "iban": "[redacted]"}
+            assert (await session.call_tool("getCustomer", {"id": "0"})).is_error
+            assert (await session.call_tool("getCustomer", {"id": ".."})).is_error
+        async with client(front, mode, "/mcp/calc") as session:
+            done = await session.call_tool("add", {"left": 1})
+            assert done.structured_content == {"total": 2, "on": "2026-01-02"}
+
+
 async def test_a_refusal_of_the_api_is_a_tool_error_the_agent_can_read(front: Wardgate) -> None:
     await start(front)
     async with talking(front, front.key(), "crm") as alice:
@@ -257,4 +273,17 @@ async def test_doctor_names_what_of_a_document_is_left_out(front: Wardgate) -> N
     changed["paths"]["/odd"] = {"post": {"requestBody": {"$ref": "https://far.example/b.yaml"}}}
     (front.folder / "crm.json").write_text(json.dumps(changed))
     done = await front.cli("doctor")
+    assert "'crm' can be reached and its document has 2 tool(s)" in done.stdout
     assert "POST '/odd' is left out: it needs the reference 'https://far.example/b.yaml'" in done.stdout
+
+
+async def test_doctor_says_why_an_api_cannot_be_reached(front: Wardgate, crm: tuple[Crm, str]) -> None:
+    for url, said in (
+        (crm[1].replace("127.0.0.1", "2130706433"), "upstreams.crm.allow_private: true"),
+        ("http://127.0.0.1:9/", "Start it and try it by hand"),
+    ):
+        front.config["upstreams"]["crm"]["url"] = url
+        front.write_config()
+        done = await front.cli("doctor")
+        assert done.returncode == 2 and "'crm' cannot be used" in done.stdout and said in done.stdout
+    assert crm[0].seen == []

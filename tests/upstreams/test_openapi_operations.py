@@ -321,6 +321,15 @@ def test_one_bad_operation_does_not_take_the_others_with_it() -> None:
     assert list(api.operations) == ["get_x"] and len(api.problems) == 3
 
 
+def test_an_operation_that_is_a_reference_is_what_it_refers_to_or_nothing() -> None:
+    said = document()
+    said["paths"] = {"/a": {"get": {"$ref": "#/x/op"}}, "/b": {"get": {"$ref": "resources/b.yml"}}}
+    said["x"] = {"op": {"operationId": "here"}}
+    api = build(said, own_headers=frozenset())
+    assert list(api.operations) == ["here"]
+    assert "'resources/b.yml', which is not into this document" in api.problems[0]
+
+
 def test_references_that_only_lead_to_references_end() -> None:
     said = document(requestBody={"$ref": "#/a"}, method="post")
     said |= {"a": {"$ref": "#/b"}, "b": {"$ref": "#/a"}}
