@@ -73,6 +73,7 @@ class OpenApiPeer:
         self._read_state: object = None
         self._loading: asyncio.Task[Info] | None = None
         self._info: Info | None = None
+        self._fault = ""  # of the document as it is on disk
         self._last_error = ""
 
     # ----------------------------------------------------------------------------------------- port
@@ -100,9 +101,9 @@ class OpenApiPeer:
         return Status(
             upstream=self._name,
             transport="openapi",
-            connected=self._api is not None and not self._last_error,
+            connected=self._api is not None and not self._fault and not self._last_error,
             info=self._info,
-            last_error=self._last_error,
+            last_error=self._fault or self._last_error,
             connections=self._pool.open,
             problems=self._api.problems if self._api is not None else (),
         )
@@ -131,6 +132,7 @@ class OpenApiPeer:
                 self._read_state = state
         except (BadDocument, OSError) as error:
             raise Unusable("upstream_unavailable", str(error)) from None
+        self._fault = ""
         assert self._info is not None
         return self._info
 
@@ -148,7 +150,6 @@ class OpenApiPeer:
             server_version=api.version,
             capabilities={"tools": {}},
         )
-        self._last_error = ""
         logger.info("upstream %s: %d operations in %s", self._name, len(api.operations), self._path.name)
         for problem in api.problems[:_SHOWN]:
             logger.warning("upstream %s: %s", self._name, problem)
@@ -156,7 +157,7 @@ class OpenApiPeer:
     def _loaded(self, task: asyncio.Task[Info]) -> None:
         self._loading = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._last_error = str(error)
+            self._fault = str(error)
 
     def _list(self) -> Message:
         assert self._api is not None

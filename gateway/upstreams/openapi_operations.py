@@ -312,7 +312,8 @@ class _Maker:
         return media
 
     def _parameters(self, *, has_body: bool) -> list[Parameter]:
-        said: dict[tuple[str, str], Mapping[str, Json]] = {}
+        # Names of headers do not tell cases apart: "X-A" and "x-a" would be two lines of one header.
+        said: dict[tuple[str, str], tuple[str, Mapping[str, Json]]] = {}
         for level in (self._item.get("parameters"), self._operation.get("parameters")):
             if level is None:
                 continue
@@ -320,16 +321,18 @@ class _Maker:
                 raise Unsupported(f"parameters that are no list of at most {MAX_PARAMETERS}")
             for each in level:
                 parameter = self._schemas.resolved(each)
-                name, place = parameter.get("name"), parameter.get("in")
+                name, place = checked(parameter.get("name")), str(parameter.get("in"))
                 if place not in _STYLES:
                     raise Unsupported(f"a parameter in {shown(place)}")
-                said[str(place), checked(name)] = parameter
-        kept = {key: each for key, each in said.items() if not self._ignored(*key)}
-        counted = Counter(name for _, name in kept)
+                said[place, name.lower() if place == "header" else name] = name, parameter
+        kept = [
+            (place, name, each) for (place, _), (name, each) in said.items() if not self._ignored(place, name)
+        ]
+        counted = Counter(name for _, name, _ in kept)
         if has_body:
             counted["body"] += 1
         made = []
-        for (place, name), each in kept.items():
+        for place, name, each in kept:
             # Names that occur twice say where they belong; a parameter that is alone keeps its own.
             arg = name if counted[name] == 1 else f"{place}.{name}"
             if counted[name] > 1 and arg in counted:
@@ -473,12 +476,10 @@ def _no_clash(query: tuple[Parameter, ...]) -> None:
     """No object's keys may be read as another parameter."""
     names = [each.name for each in query]
     for each in query:
-        if each.json or not each.keys:
-            continue
         if each.style == "form" and each.explode:
             names += each.keys
         if each.style == "deepObject":
-            names += [f"{each.name}[{key}]" for key in each.keys]
+            names += [other.name for other in query if other.name.startswith(f"{each.name}[")]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise Unsupported(f"the query parameter {shown(twice)} in two meanings")

@@ -406,6 +406,10 @@ async def test_a_changed_document_is_in_force_with_the_next_list_and_a_broken_on
     assert not status.connected and "Swagger" in status.last_error
     outcome = await up.execute(call(name="removeThing", args={"id": "1"}), None)
     assert outcome.status == "ok", "the last good document is still in force"
+    assert "Swagger" in up.status()[0].last_error, "and that the new one is broken stays visible"
+    document.write_text(json.dumps(changed))
+    await up.definitions("up", "tool")
+    assert up.status()[0].connected
 
 
 @pytest.mark.parametrize(
