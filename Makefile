@@ -18,11 +18,11 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test slow check bench docs lock wheel clean
+.PHONY: help demo test slow check bench conformance docs lock wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leaves it running
 	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
@@ -41,6 +41,9 @@ check: $(VENV)/.dev ## Lint, format, types and the one way of imports
 
 bench: $(VENV)/.dev ## Measure against a bare relay; writes build/bench.json
 	$(PY) -m tests.bench $(ARGS)
+
+conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (needs npm); writes build/conformance.json
+	$(PY) -m tests.conformance $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do $(PY) $$script; done

@@ -124,7 +124,14 @@ class Gateway:
         stack.push_async_callback(self._close_outside)
         self._put_in_force(config, self.policy, self.outside)
 
-        self.mcp = McpSurface(lambda: self.parts, self.directory.authenticate, config.server, self._info)
+        self.mcp = McpSurface(
+            lambda: self.parts,
+            self.directory.authenticate,
+            config.server,
+            self._info,
+            key.derived("request state"),
+        )
+        self._hear(self.outside)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
@@ -170,6 +177,10 @@ class Gateway:
         self._name_metrics()
         self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
 
+    def _hear(self, outside: Outside) -> None:
+        """Pass on what these upstreams say of resources that changed."""
+        outside.registry.on_updated = self.mcp.changes.updated
+
     def _info(self, upstream: str) -> ServerInfo | None:
         return self.outside.registry.info(upstream)
 
@@ -212,7 +223,10 @@ class Gateway:
             if keep:
                 outside.relist()
             else:
+                self._hear(outside)
+                self._spawn(self.mcp.changes.renew())
                 self._spawn(self._retire(before, config))
+            self.mcp.changes.catalog_changed()  # policy may show other tools than before
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
             logger.info("reloaded", extra=in_force)
             return in_force
@@ -256,6 +270,7 @@ class Gateway:
 
     async def _declare(self) -> None:
         self._name_metrics()
+        self.mcp.changes.catalog_changed()
 
     # ---------------------------------------------------------------------------------------- end
 

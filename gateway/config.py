@@ -47,6 +47,10 @@ class ServerConfig(Section):
     body_timeout_s: Seconds = Field(10.0, description="Time a client has to send a request body.")
     drain_s: Seconds = Field(30.0, description="Time calls in flight get to finish on SIGTERM.")
     session_idle_s: Seconds = Field(3600.0, description="Idle life of a legacy MCP session.")
+    ask_timeout_s: Seconds = Field(
+        300.0,
+        description="Time a client has to answer a question of an upstream (sampling, elicitation, roots).",
+    )
     max_sessions: int = Field(10_000, ge=1, description="Legacy MCP sessions held at once.")
 
 

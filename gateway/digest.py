@@ -1,8 +1,8 @@
 """The digest that binds a decision, an approval and a record to exactly one call.
 
 SHA-256 over the canonical JSON of who calls (tenant, agent, subject, delegation chain), in which session,
-what (target and the hash of its definition) and with which arguments. What policy saw is what is sent, so
-two calls with the same digest are the same call.
+what (target and the hash of its definition), with which arguments and, in a later round, with which answers.
+What policy saw is what is sent, so two calls with the same digest are the same call.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ import orjson
 from gateway.model import Principal, Tool
 
 
-def call_digest(principal: Principal, session: str, tool: Tool, args_json: bytes) -> str:
-    """Hex SHA-256; ``args_json`` must be canonical (``strictjson.canonical``)."""
-    return sha256(
-        orjson.dumps(
-            {
-                "agent": principal.agent,
-                "arguments": orjson.Fragment(args_json),
-                "chain": principal.chain,
-                "schema": tool.schema_hash,
-                "session": session,
-                "subject": principal.subject,
-                "target": tool.target,
-                "tenant": principal.tenant,
-            }
-        )
-    ).hexdigest()
+def call_digest(
+    principal: Principal, session: str, tool: Tool, args_json: bytes, inputs_json: bytes = b""
+) -> str:
+    """Hex SHA-256; ``args_json`` and ``inputs_json`` must be canonical (``strictjson.canonical``)."""
+    what: dict[str, Any] = {
+        "agent": principal.agent,
+        "arguments": orjson.Fragment(args_json),
+        "chain": principal.chain,
+        "schema": tool.schema_hash,
+        "session": session,
+        "subject": principal.subject,
+        "target": tool.target,
+        "tenant": principal.tenant,
+    }
+    if inputs_json:
+        what["inputs"] = orjson.Fragment(inputs_json)
+    return sha256(orjson.dumps(what)).hexdigest()
 
 
 def new_id() -> str:

@@ -11,18 +11,29 @@ float seconds; money is integer micro-USD. ``bytes`` fields named ``*_json`` hol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 Json = Any  # the result of parsing JSON: dict, list, str, int, float, bool or None
 
-Kind = Literal["tool", "prompt", "resource", "completion"]
+Kind = Literal[
+    "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
+]  # fmt: skip
+QUESTIONS: Final[Mapping[str, Kind]] = {
+    "sampling/createMessage": "sampling",
+    "elicitation/create": "elicitation",
+    "roots/list": "roots",
+}
+"""What an upstream may ask of a client, by method, and the kind of call it is. Nothing else is passed on."""
+
 Risk = Literal["read", "reversible", "compensable", "irreversible"]
 Mode = Literal["observe", "warn", "enforce"]
 Verdict = Literal["allow", "deny", "escalate"]
 Action = Literal["allow", "block", "hold", "modify"]
-Status = Literal["ok", "tool_error", "rpc_error", "failed", "in_doubt", "not_sent", "withheld"]
+Status = Literal[
+    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld"
+]
 
 
 # ---------------------------------------------------------------------------------------------- who
@@ -74,7 +85,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``."""
+    """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``.
+
+    So is what an upstream may ask of the client (``sampling``, ``elicitation``, ``roots``): a call the other
+    way round, whose result is the client's answer.
+    """
 
     kind: Kind
     upstream: str
@@ -89,6 +104,25 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     def writes(self) -> bool:
         """Whether a call may have an effect, and so needs its intent on disk before the wire."""
         return self.manifest.risk != "read"
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a surface asks for, after it has parsed its protocol and authenticated the caller."""
+
+    principal: Principal
+    surface: str
+    kind: Kind
+    upstream: str
+    name: str
+    args: Json
+    session: str
+    thread: str = ""
+    client_meta_json: bytes = b""
+    inputs_json: bytes = b""
+    capabilities_json: bytes = b""
+    log_level: str = ""
+    traceparent: str = ""
+    http_traceparent: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +140,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
+    inputs_json: bytes = (
+        b""  # ``inputResponses`` and ``requestState`` of a later round, an object; "" for none
+    )
+    capabilities_json: bytes = b""  # of the client, as far as policy lets upstreams know them; "" for none
+    log_level: str = ""  # of the log messages the client wants; "" when it did not say
     mode: Mode = "enforce"  # the most lenient of the agent's and the upstream's
     traceparent: str = ""  # of the span this call is a child of; "" when there is none
     http_traceparent: str = ""  # of the HTTP request that carried it, when ``_meta`` names another parent

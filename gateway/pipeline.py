@@ -19,16 +19,17 @@ from typing import Any, Final
 import msgspec
 
 from gateway import strictjson
+from gateway.dialogue import Dialogue
 from gateway.digest import call_digest, effect_key, new_id
 from gateway.errors import JournalError, Overloaded, Refused, StateError
 from gateway.model import (
     Action,
     Answer,
+    Ask,
     Call,
     Decision,
     Facts,
     Finding,
-    Json,
     Kind,
     Mode,
     Outcome,
@@ -36,34 +37,24 @@ from gateway.model import (
     Refusal,
     Tool,
 )
-from gateway.ports import Emit, Parts
+from gateway.ports import Caller, Parts
 from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.pipeline")
 
+ANSWERED: Final = ("ok", "tool_error", "rpc_error", "input_required")
+"""Statuses of an outcome with something of the upstream's in it to show."""
+
+MAX_INPUTS: Final = 256 * 1024
+"""Bytes of answers to an upstream's questions that one call may carry."""
+
 _LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a surface asks for, after it has parsed its protocol and authenticated the caller."""
-
-    principal: Principal
-    surface: str
-    kind: Kind
-    upstream: str
-    name: str
-    args: Json
-    session: str
-    thread: str = ""
-    client_meta_json: bytes = b""
-    traceparent: str = ""
-    http_traceparent: str = ""
-
-
-async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
+async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     """Carry one call through; never raises but for cancellation.
 
-    ``emit`` receives the upstream's notifications on the way; ``None`` drops them.
+    ``caller`` is the client as it can be reached on the way; ``None`` for one that only waits.
     """
     principal = ask.principal
     try:
@@ -91,7 +82,7 @@ async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
-            answer = await _govern(parts, made, emit)
+            answer = await _govern(parts, ask, made, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
             raise
@@ -104,7 +95,7 @@ async def call(parts: Parts, ask: Ask, emit: Emit | None = None) -> Answer:
         parts.limits.leave(principal)
 
 
-async def _govern(parts: Parts, call: Call, emit: Emit | None) -> Answer:
+async def _govern(parts: Parts, ask: Ask, call: Call, caller: Caller | None) -> Answer:
     """Facts, decision and what follows from it."""
     try:
         facts = await parts.state.begin(call)
@@ -144,20 +135,32 @@ async def _govern(parts: Parts, call: Call, emit: Emit | None) -> Answer:
         await parts.state.settle(call, "block", None)
         return _answer(call, "block", decision, _refusal(fault.code, decision))
     try:
-        return await _carry_out(parts, call, facts, decision, action, emit)
+        return await _carry_out(parts, ask, call, facts, decision, action, caller)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
         return _answer(call, action, decision, _refusal("outcome_unrecorded"))
 
 
 async def _carry_out(
-    parts: Parts, call: Call, facts: Facts, decision: Decision, action: Action, emit: Emit | None
+    parts: Parts,
+    ask: Ask,
+    call: Call,
+    facts: Facts,
+    decision: Decision,
+    action: Action,
+    caller: Caller | None,
 ) -> Answer:
-    """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is."""
+    """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is.
+
+    A client that gives up is passed on to the upstream as a wish; the outcome is still waited for.
+    """
     judged = parts.policy.wants_result(call)
+    dialogue = None
+    if caller is not None:
+        dialogue = Dialogue(parts, ask, call, facts, caller, judged, _reverse)
+        caller.attach(dialogue.cancel)
     try:
-        # Notifications on the way carry the same data as the result: where that is judged, they are dropped.
-        outcome = await parts.upstreams.execute(call, None if judged else emit)
+        outcome = await parts.upstreams.execute(call, dialogue)
     except CancelledError:
         # The process is stopping while the call is out: say that its outcome is unknown.
         unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
@@ -168,7 +171,7 @@ async def _carry_out(
     inspected: Decision | None = None
     result_json, error_json = outcome.result_json, outcome.error_json
     refusal = None
-    answered = outcome.status in ("ok", "tool_error", "rpc_error")
+    answered = outcome.status in ANSWERED
     if answered and judged:
         shown = await parts.policy.result(call, facts, outcome)
         inspected = shown.decision
@@ -222,12 +225,16 @@ def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None 
     return tuple(tool for tool in tools if tool.mode != "enforce" or tool.target in visible)
 
 
+async def _reverse(parts: Parts, ask: Ask) -> Answer:
+    return await call(parts, ask)
+
+
 def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
     """Freeze the request into a call; from here on one set of bytes is decided, recorded and sent."""
     if not isinstance(ask.args, dict):
         raise Refused("invalid_arguments")
     args_json = strictjson.canonical(ask.args)
-    if not parts.limits.decidable(ask.args, args_json):
+    if not parts.limits.decidable(ask.args, args_json) or len(ask.inputs_json) > MAX_INPUTS:
         raise Refused("args_too_large")
     call_id = new_id()
     key = effect_key(tool.manifest.effect_key, call_id, ask.args)
@@ -239,7 +246,7 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
         tool=tool,
         args=ask.args,
         args_json=args_json,
-        digest=call_digest(ask.principal, ask.session, tool, args_json),
+        digest=call_digest(ask.principal, ask.session, tool, args_json, ask.inputs_json),
         session=ask.session,
         thread=ask.thread,
         surface=ask.surface,
@@ -247,6 +254,9 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
         mode=_mode(ask.principal.mode, tool.mode),
         received_ns=parts.clock.now_ns(),
         client_meta_json=ask.client_meta_json,
+        inputs_json=ask.inputs_json,
+        capabilities_json=ask.capabilities_json,
+        log_level=ask.log_level,
         traceparent=ask.traceparent,
         http_traceparent=ask.http_traceparent,
     )
@@ -262,7 +272,7 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
         call,
         args=args,
         args_json=args_json,
-        digest=call_digest(call.principal, call.session, call.tool, args_json),
+        digest=call_digest(call.principal, call.session, call.tool, args_json, call.inputs_json),
         modified_from=call.digest,
     )
     again = await parts.policy.call(changed, facts)

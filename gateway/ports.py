@@ -7,8 +7,8 @@ the path of a call readable and cheap.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
         Refusal,
         Tool,
     )
-
-Emit = Callable[[bytes], Awaitable[None]]
-"""Hands one JSON-RPC notification of the upstream (raw bytes) to the client, in order."""
 
 
 class Clock(Protocol):
@@ -130,15 +127,78 @@ class Journal(Protocol):
         """Note a request that never became a call. Bounded in rate; never blocks, never raises."""
 
 
+class Caller(Protocol):
+    """The client of a call while it waits, as its surface can reach it."""
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it takes an ``input_required`` result and calls again with its answers."""
+
+    def wants(self, message: bytes) -> bool:
+        """Whether it asked for this notification."""
+
+    async def notify(self, message: bytes) -> None:
+        """Hand it one JSON-RPC notification (raw bytes), in order. A client that is gone is no error."""
+
+    async def ask(self, method: str, params_json: bytes) -> Outcome:
+        """Put a question to it: ``ok`` or ``rpc_error`` with its answer, else ``not_sent`` or ``failed``."""
+
+    def attach(self, cancel: Callable[[], None]) -> None:
+        """Take what is to be called, once, when the client gives the call up; at once if it already has."""
+
+
+class Unanswered(Exception):  # an answer of its own kind, turned into JSON-RPC by the upstream's side
+    """A question to the client that policy refused or the client did not answer; ``code`` says which."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Dialogue(Protocol):
+    """What an upstream may do with the client while it works on a call. Every message is decided first."""
+
+    cancelled: bool  # the client has given the call up
+    hook: Callable[[], None] | None  # set by the upstream's side: what to do at that moment
+
+    @property
+    def rounds(self) -> bool:
+        """As in ``Caller``."""
+
+    async def notify(self, message: bytes) -> None:
+        """One JSON-RPC notification of the upstream (raw bytes)."""
+
+    async def ask(self, method: str, params_json: bytes) -> bytes:
+        """The client's answer to one question as JSON; raises ``Unanswered``."""
+
+
+class Subscriber(NamedTuple):
+    """Whose subscription it is. Clients that an upstream cannot tell apart are one subscriber."""
+
+    tenant: str
+    agent: str
+    credential: str
+    subject: str
+    thread: str = ""
+    capabilities: bytes = b""
+
+
 class Upstreams(Protocol):
     """Where calls go out."""
 
-    async def execute(self, call: Call, emit: Emit | None) -> Outcome:
+    async def execute(self, call: Call, dialogue: Dialogue | None) -> Outcome:
         """Send the call and wait for its answer, up to the deadline of its manifest.
 
         Never raises for what an upstream does: a proven non-send is ``not_sent``, everything that is not
-        an answer is ``in_doubt`` (``Outcome.code`` says which fault).
+        an answer is ``in_doubt`` (``Outcome.code`` says which fault). ``dialogue`` is ``None`` when nobody
+        listens: notifications are dropped and questions refused.
         """
+
+    async def unsubscribe(self, who: Subscriber, upstream: str, uri: str) -> None:
+        """End a subscription. Never raises."""
+
+    def ended(self, thread: str) -> None:
+        """A client is gone; what was opened for it alone can be closed."""
 
 
 class Telemetry(Protocol):

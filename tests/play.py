@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.config import LimitsConfig
 from gateway.errors import JournalError, Refused, StateError
 from gateway.limits import InFlight
-from gateway.model import Answer, Decision, Facts, Finding, Manifest, Outcome, Principal, Refusal, Tool
+from gateway.model import Answer, Ask, Decision, Facts, Finding, Manifest, Outcome, Principal, Refusal, Tool
 from gateway.ports import Parts, ResultDecision
 
 AGENT = Principal(tenant="t", agent="bot", owner="team", credential="key1")
@@ -88,7 +88,7 @@ class Stage:
         return asyncio.run(self.ask(args, principal))
 
     async def ask(self, args: Any = None, principal: Principal = AGENT) -> Answer:
-        asked = pipeline.Ask(
+        asked = Ask(
             principal=principal,
             surface="test",
             kind="tool",
@@ -124,7 +124,7 @@ class Stage:
         return self.script["held"]
 
     # Upstreams
-    async def execute(self, call, emit):
+    async def execute(self, call, dialogue):
         self.step("execute")
         self.sent.append(call.args_json)
         return self.script["outcome"]

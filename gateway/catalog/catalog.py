@@ -14,7 +14,7 @@ from gateway.catalog.entries import ListKind, Problem, Template, build, template
 from gateway.catalog.manifests import Manifests
 from gateway.config import UpstreamConfig
 from gateway.errors import Refused, WardgateError
-from gateway.model import Json, Kind, Mode, Tool
+from gateway.model import QUESTIONS, Json, Kind, Mode, Tool
 
 logger = logging.getLogger("wardgate.catalog")
 
@@ -50,6 +50,12 @@ class ToolCatalog:
         self._modes: dict[str, Mode] = {
             name: max(mode, config.mode, key=_LENIENCE.index) for name, config in upstreams.items()
         }
+        # What an upstream may ask of clients is no list of its own, so it does not wait for one.
+        self._questions = {
+            (kind, name, method): self._plain(kind, name, method)
+            for name in upstreams
+            for method, kind in QUESTIONS.items()
+        }
         self._failures: dict[str, str] = {}
         self._snapshot = _Snapshot(by_name={}, lists={}, listed={})
         self.revision = _revision({})
@@ -60,10 +66,11 @@ class ToolCatalog:
         """See ``ports.Catalog``.
 
         A resource need not be listed when its upstream serves resources: it takes the definition of the
-        first template that matches, or none. A completion is of a prompt or of a resource, by its name.
+        first template that matches, or none. A completion is of a prompt or of a resource, by its name, and
+        a subscription of a resource. A question to the client is known by its method.
         """
         snapshot = self._snapshot
-        found = snapshot.by_name.get((kind, upstream, name))
+        found = snapshot.by_name.get((kind, upstream, name)) or self._questions.get((kind, upstream, name))
         if found is not None:
             return found
         if upstream not in self._manifests:
@@ -75,7 +82,10 @@ class ToolCatalog:
             for other in ("prompt", "resource"):
                 of = snapshot.by_name.get((other, upstream, name))
                 if of is not None:
-                    return self._unlisted_tool("completion", upstream, name, of)
+                    return self._plain("completion", upstream, name, of)
+        if listed is not None and kind == "subscription" and listed.resources:
+            of = snapshot.by_name.get(("resource", upstream, name)) or self._unlisted(listed, upstream, name)
+            return self._plain("subscription", upstream, name, of)
         raise Refused("unknown_tool", f"{names.shown(upstream)} has no {kind} {names.shown(name)}")
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
@@ -167,9 +177,10 @@ class ToolCatalog:
         if names.fault(uri, names.MAX_URI_CHARS):
             raise Refused("unknown_tool", f"{upstream} has no resource {names.shown(uri)}")
         of = next((each.tool for each in listed.templates if each.pattern.fullmatch(uri)), None)
-        return self._unlisted_tool("resource", upstream, uri, of)
+        return self._plain("resource", upstream, uri, of)
 
-    def _unlisted_tool(self, kind: Kind, upstream: str, name: str, of: Tool | None) -> Tool:
+    def _plain(self, kind: Kind, upstream: str, name: str, of: Tool | None = None) -> Tool:
+        """What stands in no list of the upstream; ``of`` is the entry whose definition it shares."""
         return Tool(
             kind=kind,
             upstream=upstream,

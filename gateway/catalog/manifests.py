@@ -8,12 +8,14 @@ and gave no risk of their own (MCP 2026-07-28, server/tools: annotations are unt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import re2
 
 from gateway.config import ToolConfig, UpstreamConfig
-from gateway.model import Json, Kind, Manifest
+from gateway.model import QUESTIONS, Json, Kind, Manifest
+
+_QUESTION: Final = ToolConfig(effects=("ask", "egress"))
 
 
 class Manifests:
@@ -26,7 +28,12 @@ class Manifests:
         self._globs = [(_regex(glob), config.tools[glob]) for glob in globs]
 
     def of(self, kind: Kind, name: str, annotations: Json = None) -> Manifest:
-        """The manifest of one entry. Prompts, resources and completions are reads."""
+        """The manifest of one entry. Prompts, resources and completions are reads.
+
+        A question to the client changes nothing either, but its answer leaves for the upstream.
+        """
+        if name in QUESTIONS and kind == QUESTIONS[name]:
+            return self._manifest(self._exact.get(name) or _QUESTION, "read", "default")
         if kind != "tool":
             return Manifest(risk="read", effects=("read",), deadline_s=self._config.deadline_s)
         said = self._said(name)
@@ -39,7 +46,7 @@ class Manifests:
 
     def unused(self, names: set[str]) -> list[str]:
         """Exact names that the upstream does not list: a typing error here leaves a tool undescribed."""
-        return sorted(name for name in self._exact if name not in names)
+        return sorted(name for name in self._exact if name not in names and name not in QUESTIONS)
 
     def _said(self, name: str) -> ToolConfig | None:
         exact = self._exact.get(name)

@@ -382,9 +382,10 @@ def _effect_key(call: Call) -> str | None:
 def _arguments(call: Call) -> bytes:
     """The pointers travel with the arguments, so that a later change of the manifest reveals nothing."""
     pointers = call.tool.manifest.sensitive
-    if not pointers:
-        return b'"arguments":' + call.args_json
-    return b'"sensitive":' + _encode(pointers) + b',"arguments":' + call.args_json
+    said = b'"arguments":' + call.args_json
+    if call.inputs_json:
+        said += b',"inputs":' + call.inputs_json
+    return b'"sensitive":' + _encode(pointers) + b"," + said if pointers else said
 
 
 _MAX_KNOWN: Final = 20_000

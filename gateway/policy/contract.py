@@ -29,16 +29,21 @@ class Field(msgspec.Struct, frozen=True):
 _DECIDED: Final[tuple[Phase, ...]] = ("call", "result")
 _AFTER: Final[tuple[Phase, ...]] = ("result",)
 
+KINDS: Final = (
+    "tool, prompt, resource, completion or subscription; sampling, elicitation or roots when the upstream "
+    "asks the client."
+)
+
 CONTRACT: Final[dict[Path, Field]] = {
     ("version",): Field("Version of this contract: 1."),
-    ("call", "kind"): Field("tool, prompt, resource or completion.", _DECIDED),
+    ("call", "kind"): Field(KINDS, _DECIDED),
     ("call", "target"): Field("upstream/name.", _DECIDED),
     ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
     ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
     ("call", "session"): Field("The session's id.", _DECIDED),
     ("call", "surface"): Field("Where the call came in: mcp, http.", _DECIDED),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED),
-    ("tool", "kind"): Field("tool, prompt, resource or completion."),
+    ("tool", "kind"): Field(KINDS),
     ("tool", "upstream"): Field("Name of the upstream."),
     ("tool", "name"): Field("Name of the tool at its upstream."),
     ("tool", "target"): Field("upstream/name."),

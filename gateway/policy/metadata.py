@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 import yaml
 
-from gateway.model import Mode
+from gateway.model import Kind, Mode
 from gateway.reasons import REASONS
 
 Phase = Literal["call", "result", "list"]
@@ -35,7 +35,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     tools: tuple[_Glob, ...] = ()
-    kinds: tuple[Literal["tool", "prompt", "resource", "completion"], ...] = ()
+    kinds: tuple[Kind, ...] = ()
     effects: tuple[str, ...] = ()
     risks: tuple[Literal["read", "reversible", "compensable", "irreversible"], ...] = ()
     arguments: tuple[_Glob, ...] = ()

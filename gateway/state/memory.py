@@ -114,7 +114,7 @@ class MemoryState:
             session.calls += 1
             session.writes += call.tool.writes
             session.irreversible += call.tool.manifest.risk == "irreversible"
-            session.errors += outcome.status not in ("ok", "withheld")
+            session.errors += outcome.status not in ("ok", "withheld", "input_required")
         key = self._reserved.pop(call.id, None)
         if key is None:
             return
@@ -126,7 +126,8 @@ class MemoryState:
                 self._doubt((call.principal.tenant, call.modified_from or call.digest))
         else:
             # Only templates name an effect beyond its own call; a call id never comes twice. A tool that
-            # answers with an error says that its effect did not happen, so the key is free again.
+            # answers with an error, or with a question, says that its effect did not happen, so the key is
+            # free again.
             self._effects.pop(key, None)
             if call.tool.manifest.effect_key is not None and outcome.status in ("ok", "withheld"):
                 self._finish(key)

@@ -2,7 +2,7 @@
 
 One 32-byte key comes from the environment or a file. From it HKDF-SHA256 (RFC 5869) derives one sub-key
 for each use: sealing payloads with AES-256-GCM, a new one every day so that random 96-bit nonces stay far
-below the 2^32 messages of NIST SP 800-38D; and payload MACs.
+below the 2^32 messages of NIST SP 800-38D; payload MACs; and what clients hold for the gateway.
 """
 
 from __future__ import annotations
@@ -92,6 +92,10 @@ class StorageKey:
         An HMAC-SHA256 would say the same at three times the cost.
         """
         return blake2b(b"%b\0%b" % (name.encode(), data), key=self._mac_key, digest_size=32).hexdigest()
+
+    def derived(self, use: str) -> bytes:
+        """32 bytes for another use of its own, named so that no two uses can meet."""
+        return self._derive(b"use " + use.encode())
 
     def _make_cipher(self, key_id: str) -> AESGCM:
         return AESGCM(self._derive(b"payload encryption " + key_id.encode()))

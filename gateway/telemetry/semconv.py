@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.model import QUESTIONS
+
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
 SCOPE: Final = "wardgate"
 
@@ -25,6 +27,8 @@ METHODS: Final = {
     "prompt": "prompts/get",
     "resource": "resources/read",
     "completion": "completion/complete",
+    "subscription": "resources/subscribe",
+    **{kind: method for method, kind in QUESTIONS.items()},
 }
 
 # -- of existing conventions ----------------------------------------------------------------------------

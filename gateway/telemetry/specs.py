@@ -7,8 +7,9 @@ No label ever carries an agent, a user, a session, a call id or any text of a ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
+from gateway.model import Kind
 from gateway.reasons import REASONS, Party
 from gateway.telemetry.cardinality import OTHER
 
@@ -16,7 +17,7 @@ FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 
 CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 SURFACES: Final = ("mcp", "http", "extauthz", "admin")
-KINDS_WITHOUT_NAMES: Final = {"prompt": "_prompt", "resource": "_resource", "completion": "_completion"}
+KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kind != "tool"}
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
@@ -34,6 +35,9 @@ UPSTREAM_RESULTS: Final = (
     "ok",
     "tool_error",
     "rpc_error",
+    "input_required",
+    "input_refused",
+    "cancelled",
     "result_too_large",
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
@@ -106,7 +110,8 @@ TOOL_CALLS: Final = Spec(
     "Calls decided, by tool and what was done.",
     {
         "server": "configured upstreams",
-        "tool": "listed tools, up to telemetry.max_tool_labels; or _prompt, _resource, _completion",
+        "tool": "listed tools, up to telemetry.max_tool_labels; or "
+        + ", ".join(KINDS_WITHOUT_NAMES.values()),
         "action": "allow, modify, hold or block",
     },
 )

@@ -19,6 +19,7 @@ from gateway.telemetry.tracing import Live, Tracer
 
 _ENGINES: Final = {"regorus": "embedded", "opa": "opa"}
 _ENTRYPOINTS: Final = frozenset(specs.ENTRYPOINTS)
+_NAMED: Final = ("tool_error", "rpc_error", "input_required")  # results that have no code
 _RESULTS: Final = frozenset(specs.UPSTREAM_RESULTS)
 _POLICY_FAULTS: Final = frozenset(specs.POLICY_FAULTS)
 _AUTH: Final = frozenset(specs.AUTH_REASONS)
@@ -112,7 +113,7 @@ class Telemetry:
         waited = outcome.upstream_ns / 1e9 if outcome is not None else 0.0
         metrics.request_seconds[(surface,)].observe(total, trace)
         metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), trace)
-        if outcome is not None:
+        if outcome is not None and outcome.started_ns:  # a question is carried out by the client
             upstream = metrics.server[call.tool.upstream]
             metrics.upstream_requests[(upstream, _result(outcome))].value += 1
             metrics.upstream_seconds[(upstream,)].observe(waited, trace)
@@ -165,5 +166,5 @@ def _result(outcome: Outcome) -> str:
     """What came back, as one of a closed list; a result that was then withheld did come back."""
     if outcome.status in ("ok", "withheld"):
         return "ok"
-    result = outcome.code if outcome.status not in ("tool_error", "rpc_error") else outcome.status
+    result = outcome.code if outcome.status not in _NAMED else outcome.status
     return result if result in _RESULTS else OTHER

@@ -5,34 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 import orjson
 
-from gateway.errors import InDoubt, UpstreamError
-from gateway.ports import Emit
-from gateway.upstreams import jsonrpc
+from gateway.errors import InDoubt, NotSent, UpstreamError
+from gateway.ports import Dialogue
+from gateway.upstreams import era, jsonrpc
 from gateway.upstreams.child import Child
 from gateway.upstreams.jsonrpc import Message, Request, begins_as_answer
-from gateway.upstreams.peer import pass_on
+from gateway.upstreams.peer import is_list_changed, pass_on, updated_uri
+from gateway.upstreams.questions import Questions
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
 
 GARBAGE_LINES: Final = 100  # lines that are no message, before the child is ended
 NOTES: Final = 256  # notifications waiting for a slow client, beyond which they are dropped
+CANCEL_GRACE_S: Final = 2.0  # for a server that knows a call is cancelled to say what became of it
 
 
 class _Pending:
     """A request under way: what arrives for it, in order, ending with the answer or a fault."""
 
-    __slots__ = ("notes", "queue", "token")
+    __slots__ = ("cancelled", "questions", "queue", "timer", "token")
 
-    def __init__(self, notes: bool) -> None:
+    def __init__(self) -> None:
         self.queue: asyncio.Queue[Message | bytes | UpstreamError] = asyncio.Queue()
-        self.notes = notes
         self.token: str | int | None = None  # the client's own progress token
+        self.questions: Questions | None = None  # None: nobody hears notes or answers questions
+        self.timer: asyncio.TimerHandle | None = None
+        self.cancelled = False
 
 
 class Conversation:
@@ -44,16 +49,19 @@ class Conversation:
         *,
         private: bool,
         list_changed: Callable[[], None],
+        updated: Callable[[str], None],
         exited: Callable[[Conversation], None],
     ) -> None:
         self._name = name
         self._private = private  # one principal's child: its log messages may go to that principal
         self._list_changed = list_changed
+        self._updated = updated
         self._exited = exited
         self._pending: dict[int, _Pending] = {}
         self._number = 0
         self.child: Child | None = None
-        self.stamp = b""  # what the era of this child adds to ``_meta``
+        self.modern = False  # whether requests carry what that era adds to ``_meta``
+        self.level = ""  # of log messages, as a legacy server was told
         self.garbage = 0
 
     @property
@@ -64,42 +72,86 @@ class Conversation:
     def in_flight(self) -> int:
         return len(self._pending)
 
-    async def ask(self, request: Request, at: float, emit: Emit | None) -> Message:
+    async def ask(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
         """Send ``request`` and wait until loop time ``at``; raises ``NotSent`` or ``InDoubt``."""
         assert self.child is not None
         self._number += 1
         number = self._number
-        pending = _Pending(emit is not None)
+        pending = _Pending()
         if b'"progressToken"' in request.meta_json:
             request, pending.token = _own_token(request, number)
+        stamp = era.stamp(request.capabilities_json, request.log_level) if self.modern else b""
+        if dialogue is not None:
+            if dialogue.cancelled:
+                raise NotSent("cancelled")
+            rearm = partial(self._rearm, number)
+            pending.questions = Questions(dialogue, at, rearm, self._reply)
+            dialogue.hook = partial(self._cancel, number)
         self._pending[number] = pending
-        timer = asyncio.get_running_loop().call_at(at, self._expired, number)
+        self._rearm(number, at)
         try:
-            self.child.write(request.encode(number, self.stamp))
+            self.child.write(request.encode(number, stamp))
             while True:
                 item = await pending.queue.get()
                 if isinstance(item, Message):
                     return item
                 if isinstance(item, UpstreamError):
                     raise item
-                if emit is not None:
-                    await pass_on(emit, item, at)
+                if dialogue is not None and pending.questions is not None:
+                    await pass_on(dialogue, item, pending.questions.at)
+        except asyncio.CancelledError:
+            self._tell_cancelled(number, "given up by the gateway")
+            raise
         finally:
-            timer.cancel()
             self._pending.pop(number, None)
+            if pending.timer is not None:
+                pending.timer.cancel()
+            if dialogue is not None:
+                dialogue.hook = None
+            if pending.questions is not None:
+                pending.questions.close()
 
     def tell(self, line: bytes) -> None:
         """Send a notification or an answer."""
         assert self.child is not None
         self.child.write(line)
 
-    def _expired(self, number: int) -> None:
+    async def _reply(self, line: bytes) -> None:
+        self.tell(line)
+
+    def _rearm(self, number: int, at: float) -> None:
+        pending = self._pending.get(number)
+        if pending is None or pending.cancelled:
+            return
+        if pending.timer is not None:
+            pending.timer.cancel()
+        fault = InDoubt("upstream_timeout", "no answer in time")
+        pending.timer = asyncio.get_running_loop().call_at(at, self._expired, number, fault)
+
+    def _cancel(self, number: int) -> None:
+        """Tell the server that nobody wants the answer; it has a moment to say what became of the call."""
+        pending = self._pending.get(number)
+        if pending is None:
+            return
+        pending.cancelled = True
+        if pending.timer is not None:
+            pending.timer.cancel()
+        self._tell_cancelled(number, "given up by the client")
+        loop = asyncio.get_running_loop()
+        fault = InDoubt("cancelled", "given up by the client")
+        pending.timer = loop.call_at(loop.time() + CANCEL_GRACE_S, self._expired, number, fault)
+
+    def _expired(self, number: int, fault: UpstreamError) -> None:
         pending = self._pending.pop(number, None)
         if pending is None:
             return
-        pending.queue.put_nowait(InDoubt("upstream_timeout", "no answer in time"))
+        pending.queue.put_nowait(fault)
+        if not pending.cancelled:
+            self._tell_cancelled(number, "deadline")
+
+    def _tell_cancelled(self, number: int, reason: str) -> None:
         if self.alive:
-            params: dict[str, object] = {"requestId": number, "reason": "deadline"}
+            params: dict[str, object] = {"requestId": number, "reason": reason}
             self._try_tell(jsonrpc.notification("notifications/cancelled", params))
 
     def _try_tell(self, line: bytes) -> None:
@@ -119,7 +171,7 @@ class Conversation:
         if message.method is None:
             self._answered(message)
         elif message.id is not None:
-            self._try_tell(jsonrpc.refused(message))
+            self._asked(message)
         else:
             self._noted(message, line)
 
@@ -147,15 +199,28 @@ class Conversation:
         elif not isinstance(message.id, int) or not 0 < message.id <= self._number:
             self._count_garbage()  # an id that was never given; a late or second answer is dropped in silence
 
+    def _asked(self, message: Message) -> None:
+        """A question; a pipe does not say in which call, so the oldest one of this client carries it."""
+        if self._private:
+            for pending in self._pending.values():
+                if pending.questions is not None:
+                    pending.questions.put(message)
+                    return
+        self._try_tell(jsonrpc.refused(message))
+
     def _noted(self, message: Message, line: bytes) -> None:
-        method = message.method or ""
-        if method.endswith("/list_changed"):
+        if is_list_changed(message):
             self._list_changed()
-        elif method == "notifications/progress":
+        elif uri := updated_uri(message):
+            self._updated(uri)
+        elif message.method == "notifications/progress":
             self._progress(message)
-        elif self._private and self._pending:
+        elif self._private:
             # Not tied to a request; in a private child any request of its one principal may carry it.
-            self._note(next(iter(self._pending.values())), line)
+            for pending in self._pending.values():
+                if pending.questions is not None:
+                    self._note(pending, line)
+                    return
 
     def _progress(self, message: Message) -> None:
         try:
@@ -169,7 +234,7 @@ class Conversation:
             self._note(pending, jsonrpc.notification("notifications/progress", params))
 
     def _note(self, pending: _Pending, line: bytes) -> None:
-        if pending.notes and pending.queue.qsize() < NOTES:
+        if pending.questions is not None and pending.queue.qsize() < NOTES:
             pending.queue.put_nowait(line)
 
     def _count_garbage(self) -> None:

@@ -5,12 +5,14 @@ version and capabilities in ``_meta``. Legacy (2025-03-26 … 2025-11-25): ``ini
 session id. A server is asked ``server/discover`` first; whatever is not positive evidence of the modern
 era is a reason to try ``initialize``, as the official SDKs do.
 
-The capabilities declared are empty in both eras: what an agent's client can do is not ours to promise.
+The capabilities declared are those of the client a request is made for, as far as policy lets them be known,
+and none for the gateway's own: what nobody behind us can do is not ours to promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -31,19 +33,30 @@ MODERN_CODES: Final = frozenset((-32601, -32602, *range(-32099, -32019)))
 
 _CLIENT: Final = {"name": "wardgate", "version": __version__}
 _RESERVED: Final = "io.modelcontextprotocol/"
-STAMP: Final = orjson.dumps(
-    {
+
+
+@lru_cache(maxsize=256)
+def stamp(capabilities_json: bytes = b"", log_level: str = "") -> bytes:
+    """What every modern request carries in ``_meta`` (2026-07-28, basic/index: General fields)."""
+    members: dict[str, Json] = {
         f"{_RESERVED}protocolVersion": MODERN,
-        f"{_RESERVED}clientCapabilities": {},
+        f"{_RESERVED}clientCapabilities": orjson.Fragment(capabilities_json or b"{}"),
         f"{_RESERVED}clientInfo": _CLIENT,
     }
-)[1:-1]
-"""The members of ``_meta`` that every modern request carries (2026-07-28, basic/index: General fields)."""
+    if log_level:
+        members[f"{_RESERVED}logLevel"] = log_level
+    return orjson.dumps(members)[1:-1]
+
+
+def initialize(capabilities_json: bytes = b"") -> Request:
+    """The first request of a legacy conversation."""
+    capabilities = orjson.Fragment(capabilities_json or b"{}")
+    return plain(
+        "initialize", {"protocolVersion": LEGACY[0], "capabilities": capabilities, "clientInfo": _CLIENT}
+    )
+
 
 DISCOVER: Final = Request("server/discover")
-INITIALIZE: Final = plain(
-    "initialize", {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": _CLIENT}
-)
 INITIALIZED: Final = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 
@@ -82,6 +95,21 @@ def initialized(result_json: bytes, spoken: tuple[str, ...] = LEGACY) -> Info:
     if version not in spoken:
         raise nonsense("initialize was answered with a protocol version that is not spoken here")
     return _info("legacy", version, result, result.get("serverInfo"))
+
+
+def wanted_changes(info: Info | None, uris: Collection[str], *, lists: bool) -> dict[str, Json]:
+    """The filter of a ``subscriptions/listen``; empty when there is nothing to listen for.
+
+    ``lists`` asks for those changes of lists that the server tells of, and no others.
+    """
+    wanted: dict[str, Json] = {}
+    for kind in ("tools", "prompts", "resources") if lists and info is not None else ():
+        capability = info.capabilities.get(kind) if info is not None else None
+        if isinstance(capability, dict) and capability.get("listChanged") is True:
+            wanted[f"{kind}ListChanged"] = True
+    if uris:
+        wanted["resourceSubscriptions"] = sorted(uris)
+    return wanted
 
 
 def _info(era: Era, version: str, result: dict[str, Json], server: Json) -> Info:

@@ -40,6 +40,8 @@ class Request(msgspec.Struct, frozen=True):
     meta_json: bytes = b""  # likewise: members of ``_meta`` that every era gets
     name: str = ""  # mirrored in the ``Mcp-Name`` header
     param_headers: tuple[tuple[str, str], ...] = ()  # mirrored as ``Mcp-Param-*``
+    capabilities_json: bytes = b""  # of the client this is done for, an object; "" for none
+    log_level: str = ""  # of the log messages that client wants; "" when it did not say
 
     def encode(self, number: int, stamp: bytes = b"") -> bytes:
         """The message; ``stamp`` is what the era adds to ``_meta``."""
@@ -86,6 +88,9 @@ class Message(msgspec.Struct, frozen=True):
         return code if isinstance(code, int) else 0
 
 
+EMPTY: Final = Message("2.0", result=msgspec.Raw(b"{}"))
+"""The answer of a request that is carried out without an answer of the upstream."""
+
 _decoder: Final = msgspec.json.Decoder(Message)
 
 
@@ -115,15 +120,24 @@ def plain(method: str, params: dict[str, Json] | None = None) -> Request:
     return Request(method, orjson.dumps(params or {})[1:-1])
 
 
+def subscribe(uri: str) -> Request:
+    return Request("resources/subscribe", b'"uri":%b' % orjson.dumps(uri), name=uri)
+
+
 def notification(method: str, params: dict[str, Json]) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def refused(asked: Message) -> bytes:
-    """The answer to a server-to-client request: only ``ping`` needs no declared capability."""
+def answer(asked: Message, result_json: bytes) -> bytes:
+    """The client's answer to a question of the upstream."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(asked.id), result_json)
+
+
+def refused(asked: Message, code: int = METHOD_NOT_FOUND, message: str = "Method not found") -> bytes:
+    """The answer to a question that nobody answers; ``ping`` needs no client and gets its own."""
     if asked.method == "ping":
-        return orjson.dumps({"jsonrpc": "2.0", "id": asked.id, "result": {}})
-    error = {"code": METHOD_NOT_FOUND, "message": "Method not found"}
+        return answer(asked, b"{}")
+    error = {"code": code, "message": message}
     return orjson.dumps({"jsonrpc": "2.0", "id": asked.id, "error": error})
 
 

@@ -1,8 +1,7 @@
 """An MCP server over streamable HTTP, of either era behind one interface.
 
-One POST per request; the answer is JSON or an event stream of which only the event with the request's id
-is the answer. Nothing of the agent's own request headers comes near here: what authenticates the gateway
-upstream is configured, and the agent's token is never passed on.
+Nothing of the agent's own request headers comes near here: what authenticates the gateway upstream is
+configured, and the agent's token is never passed on.
 """
 
 from __future__ import annotations
@@ -10,47 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
-from gateway.config import UpstreamConfig, expand
-from gateway.errors import InDoubt, NotSent, UpstreamError
-from gateway.ports import Emit
+from gateway.config import UpstreamConfig
+from gateway.errors import NotSent, UpstreamError
+from gateway.ports import Dialogue
 from gateway.reasons import Party
-from gateway.upstreams import era
-from gateway.upstreams.era import Info
-from gateway.upstreams.headers import configured, mirrored
-from gateway.upstreams.jsonrpc import (
-    UNSUPPORTED_VERSION,
-    Declined,
-    Message,
-    Request,
-    begins_as_answer,
-    decode,
-    nonsense,
-    refused,
-)
-from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, is_list_changed, joined, pass_on
-from gateway.upstreams.pool import Pool
-from gateway.upstreams.sse import EventReader, EventTooLarge
-from gateway.upstreams.wire import BodyTooLarge, Response, Stream
+from gateway.upstreams import era, jsonrpc
+from gateway.upstreams.era import Info, wanted_changes
+from gateway.upstreams.feeds import Feed, NoFeed
+from gateway.upstreams.headers import mirrored
+from gateway.upstreams.http_channel import Channel
+from gateway.upstreams.http_sessions import Session, Sessions
+from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Declined, Message, Request, decode, nonsense
+from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
+from gateway.upstreams.wire import BodyTooLarge, Response
 
 logger = logging.getLogger("wardgate.upstreams")
 
-MAX_SESSIONS: Final = 1024  # legacy sessions held at once, one an owner
-MAX_REFUSING: Final = 16  # requests of upstreams being refused at once; more are left unanswered
 _CLOSE_S: Final = 2.0
-_ENVELOPE_BYTES: Final = 4096  # what an answer may add around its result
-
-
-class Session(msgspec.Struct, frozen=True):
-    """A legacy session: what its requests say in their headers."""
-
-    id: str  # "" with a server that keeps none
-    headers: bytes
+_FEED_S: Final = 10.0  # for opening a stream of changes
 
 
 class HttpPeer:
@@ -60,44 +40,32 @@ class HttpPeer:
         config: UpstreamConfig,
         *,
         result_bytes: int,
-        list_changed: ListChanged,
+        events: Events,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        assert config.url is not None
         self._name = name
-        self._list_changed = list_changed
-        self._max_bytes = result_bytes + _ENVELOPE_BYTES
-        self._pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
-        where = f"upstreams.{name}.headers"
-        headers = {key: expand(value, f"{where}.{key}") for key, value in config.headers.items()}
-        self._fixed = b"%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
-            self._pool.path.encode(),
-            self._pool.authority.encode(),
-            configured(headers, where),
-        )
-        self._post = (
-            b"POST "
-            + self._fixed
-            + b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
-        )
+        self._events = events
+        self._channel = Channel(name, config, events, result_bytes, tls)
+        self._sessions = Sessions(self._open, self._ended)
+        self._lanes = Lanes()
         self._number = 0
         self._info: Info | None = None
         self._probing: asyncio.Task[Info] | None = None
-        self._sessions: OrderedDict[Owner, Session] = OrderedDict()
-        self._opening: dict[Owner, asyncio.Task[Session]] = {}
-        self._refusing: set[asyncio.Task[None]] = set()
+        self._feeds: dict[Owner, Feed] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._last_error = ""
 
     # ----------------------------------------------------------------------------------------- port
 
-    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         try:
-            message = await self._call(request, owner, at, emit)
+            message = await self._call(request, owner, at, dialogue)
         except (Declined, BodyTooLarge):
             self._last_error = ""
             raise
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+            # Our own bounds, and a client that gives up, say nothing about the upstream.
+            if error.reason.party is Party.UPSTREAM:
                 self._last_error = str(error)
             raise
         self._last_error = ""
@@ -118,48 +86,69 @@ class HttpPeer:
             connected=self._info is not None and not self._last_error,
             info=self._info,
             last_error=self._last_error,
-            connections=self._pool.open,
+            connections=self._channel.pool.open,
         )
+
+    def ended(self, thread: str) -> None:
+        for owner, session in self._sessions.of_thread(thread):
+            self._sessions.over(owner, session)
+            self._ended(owner, session)
 
     async def close(self) -> None:
         """End legacy sessions where the server answers in time, then close the connections."""
+        for feed in self._feeds.values():
+            feed.stop()
+        self._feeds.clear()
         at = asyncio.get_running_loop().time() + _CLOSE_S
-        ending = [self._end(session, at) for session in self._sessions.values() if session.id]
-        self._sessions.clear()
-        for task in self._refusing:
-            task.cancel()
-        await asyncio.gather(*ending)
-        await self._pool.close()
+        for session in self._sessions.clear():
+            self._delete(session, at)
+        await asyncio.gather(*self._ending)
+        await self._channel.close()
 
     # ----------------------------------------------------------------------------------------- eras
 
-    async def _call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def _call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         info = self._info or await self._reach(at)
+        if request.method in (SUBSCRIBE, UNSUBSCRIBE):
+            return await self._subscription(request, owner, info, at)
         if info.era == "legacy":
-            return await self._in_session(request, owner, at, emit)
-        message = await self._modern(request, at, emit)
+            return await self._in_lane(request, owner, info, at, dialogue)
+        message = await self._modern(request, at, dialogue)
         # The server was replaced by one of another version, and said so before doing anything: one of the two
         # answers after which the same call may be sent again.
         if message.error and message.error_code() == UNSUPPORTED_VERSION:
             self._info = None
             with suppress(NotSent):  # it was sent once, so that is no longer true
-                if (await self._reach(at)).era == "legacy":
-                    return await self._in_session(request, owner, at, emit)
+                info = await self._reach(at)
+                if info.era == "legacy":
+                    return await self._in_lane(request, owner, info, at, dialogue)
         return message
 
-    async def _in_session(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
-        session = await self._session(owner, at)
+    async def _in_lane(
+        self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
+    ) -> Message:
+        owner = self._lanes.take(owner)
         try:
-            return await self._legacy(request, session, at, emit)
+            return await self._in_session(request, owner, info, at, dialogue)
+        finally:
+            self._lanes.leave(owner)
+
+    async def _in_session(
+        self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
+    ) -> Message:
+        session = await self._sessions.of(owner, at)
+        if request.log_level and request.log_level != session.level and "logging" in info.capabilities:
+            await self._set_level(session, request.log_level, at)
+        try:
+            return await self._legacy(request, session, at, dialogue)
         except Declined as declined:
             # 404 to a session id: the session is over and the request was not looked at (2025-11-25,
             # basic/transports: Session Management). The other answer after which a call is sent again.
             if declined.status != 404 or not session.id:
                 raise
-            if self._sessions.get(owner) is session:
-                del self._sessions[owner]
+            self._sessions.over(owner, session)
             with suppress(NotSent):
-                return await self._legacy(request, await self._session(owner, at), at, emit)
+                return await self._legacy(request, await self._sessions.of(owner, at), at, dialogue)
             raise
 
     async def _reach(self, at: float) -> Info:
@@ -185,15 +174,14 @@ class HttpPeer:
         else:
             found = era.discovered(message.result_json) if message.result else None
         if found is None:
-            found, session = await self._initialize(at)
-            before = self._sessions.pop(GATEWAY, None)
-            self._sessions[GATEWAY] = session
-            if before is not None and before.id:
-                await self._end(before, at)
+            found, session = await self._initialize(b"", at)
+            self._sessions.put(GATEWAY, session)
         else:
             self._sessions.clear()
         self._info = found
         self._last_error = ""
+        if wanted_changes(found, (), lists=True):
+            self._feed(GATEWAY).start()
         return found
 
     def _probed(self, task: asyncio.Task[Info]) -> None:
@@ -201,87 +189,34 @@ class HttpPeer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._last_error = str(error)
 
-    async def _modern(self, request: Request, at: float, emit: Emit | None) -> Message:
+    # ------------------------------------------------------------------------------------- requests
+
+    async def _modern(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
+        self._number += 1
+        body = request.encode(self._number, era.stamp(request.capabilities_json, request.log_level))
         headers = mirrored(era.MODERN, request.method, request.name)
         for name, value in request.param_headers:
             headers += f"{name}: {value}\r\n".encode("ascii")
-        return await self._exchange(request, headers, None, at, emit)
+        return await self._ask(headers, body, self._number, None, at, dialogue)
 
-    async def _legacy(self, request: Request, session: Session, at: float, emit: Emit | None) -> Message:
-        return await self._exchange(request, session.headers, session, at, emit)
-
-    # ------------------------------------------------------------------------------------- sessions
-
-    async def _session(self, owner: Owner, at: float) -> Session:
-        """The owner's session, opened when there is none; concurrent calls open one together."""
-        session = self._sessions.get(owner)
-        if session is not None:
-            self._sessions.move_to_end(owner)
-            return session
-        task = self._opening.get(owner)
-        if task is None:
-            task = self._opening[owner] = asyncio.create_task(self._open(owner, at))
-            task.add_done_callback(lambda done: self._opened(owner, done))
-        try:
-            return await joined(task, at)
-        except NotSent:
-            raise
-        except UpstreamError as error:
-            raise NotSent("upstream_unavailable", f"initialize failed: {error}") from None
-
-    async def _open(self, owner: Owner, at: float) -> Session:
-        _, session = await self._initialize(at)
-        self._sessions[owner] = session
-        while len(self._sessions) > MAX_SESSIONS:
-            _, oldest = self._sessions.popitem(last=False)
-            if oldest.id:
-                await self._end(oldest, at)
-        return session
-
-    def _opened(self, owner: Owner, task: asyncio.Task[Session]) -> None:
-        self._opening.pop(owner, None)
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; nobody may have
-
-    async def _initialize(self, at: float) -> tuple[Info, Session]:
-        self._number += 1
-        number = self._number
-        response = await self._send(b"", era.INITIALIZE.encode(number), at)
-        message = await self._answer(response, number, None, at, None)
-        if not message.result:
-            raise nonsense("initialize was refused")
-        info = era.initialized(message.result_json)
-        if not response.session.isascii() or not response.session.isprintable():
-            raise nonsense("a session id that is no header value")
-        headers = f"mcp-protocol-version: {info.version}\r\n"
-        if response.session:
-            headers += f"mcp-session-id: {response.session}\r\n"
-        session = Session(response.session, headers.encode("ascii"))
-        accepted = await self._send(session.headers, era.INITIALIZED, at)
-        if accepted.stream is not None:
-            accepted.stream.abort()
-        return info, session
-
-    async def _end(self, session: Session, at: float) -> None:
-        request = b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers)
-        try:
-            await self._pool.exchange(request, at)
-        except UpstreamError as error:
-            logger.debug("upstream %s: session not ended: %s", self._name, error)
-
-    # ------------------------------------------------------------------------------------- exchange
-
-    async def _exchange(
-        self, request: Request, headers: bytes, session: Session | None, at: float, emit: Emit | None
+    async def _legacy(
+        self, request: Request, session: Session, at: float, dialogue: Dialogue | None
     ) -> Message:
-        """One request and its answer; ``session`` is ``None`` in the modern era."""
         self._number += 1
-        number = self._number
-        body = request.encode(number, era.STAMP if session is None else b"")
-        response = await self._send(headers, body, at)
-        if _declines(response.status):
-            return self._refused(response, number, session)
-        return await self._answer(response, number, session, at, emit)
+        body = request.encode(self._number)
+        return await self._ask(session.headers, body, self._number, session, at, dialogue)
+
+    async def _ask(
+        self,
+        headers: bytes,
+        body: bytes,
+        number: int,
+        session: Session | None,
+        at: float,
+        dialogue: Dialogue | None,
+    ) -> Message:
+        answer = await self._channel.ask(headers, body, number, session, at, dialogue)
+        return answer if isinstance(answer, Message) else self._refused(answer, number, session)
 
     def _refused(self, response: Response, number: int, session: Session | None) -> Message:
         """An HTTP 4xx: the JSON-RPC error in it when there is one, else ``Declined``."""
@@ -297,75 +232,109 @@ class HttpPeer:
             raise Declined(response.status)
         return message
 
-    async def _send(self, headers: bytes, body: bytes, at: float) -> Response:
-        return await self._pool.exchange(
-            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
-        )
+    # ------------------------------------------------------------------------------------- sessions
 
-    async def _answer(
-        self, response: Response, number: int, session: Session | None, at: float, emit: Emit | None
-    ) -> Message:
-        """The one message that answers request ``number``."""
-        if response.stream is not None:
-            return await self._answer_in(response.stream, number, session, at, emit)
-        if response.status == 200 and response.media_type == b"application/json":
-            message = decode(response.body)
-            if message.method is not None or message.id != number:
-                raise nonsense("an answer to a request that was not asked")
-            return message
-        if _declines(response.status):
-            raise Declined(response.status)
-        raise nonsense(f"HTTP {response.status} with {response.media_type[:80]!r}")
+    async def _open(self, owner: Owner, at: float) -> Session:
+        _, session = await self._initialize(owner.capabilities, at)
+        if owner.capabilities:
+            self._feed(owner).start()  # where the server may ask what it asks of no call in particular
+        return session
 
-    async def _answer_in(
-        self, stream: Stream, number: int, session: Session | None, at: float, emit: Emit | None
-    ) -> Message:
-        """Read events up to the answer; notifications before it go to ``emit``, in order."""
-        reader = EventReader(self._max_bytes)
+    async def _initialize(self, capabilities_json: bytes, at: float) -> tuple[Info, Session]:
+        self._number += 1
+        number = self._number
+        response = await self._channel.send(b"", era.initialize(capabilities_json).encode(number), at)
+        message = await self._channel.answer(response, number, at)
+        if not message.result:
+            raise nonsense("initialize was refused")
+        info = era.initialized(message.result_json)
+        if not response.session.isascii() or not response.session.isprintable():
+            raise nonsense("a session id that is no header value")
+        headers = f"mcp-protocol-version: {info.version}\r\n"
+        if response.session:
+            headers += f"mcp-session-id: {response.session}\r\n"
+        session = Session(response.session, headers.encode("ascii"))
+        await self._channel.tell(session.headers, era.INITIALIZED, at)
+        return info, session
+
+    async def _set_level(self, session: Session, level: str, at: float) -> None:
+        """A client that is not asked shares its session with the principal's others: the last word counts."""
+        session.level = level
         try:
-            while chunk := await stream.read():
-                for data in reader.feed(chunk):
-                    message = decode(data)
-                    if message.method is None:
-                        if message.id != number:
-                            raise nonsense("an answer to a request that was not asked")
-                        stream.leave()
-                        return message
-                    if message.id is not None:
-                        self._asked(message, session, at)
-                    elif is_list_changed(message):
-                        self._list_changed(self._name)
-                    elif emit is not None:
-                        await pass_on(emit, data, at)
-        except EventTooLarge as large:
-            if begins_as_answer(large.beginning):
-                raise BodyTooLarge(large.code, large.detail) from None
-            raise nonsense(large.detail) from None
-        finally:
-            stream.abort()
-        raise InDoubt("upstream_lost", "the stream ended without an answer")
+            await self._legacy(jsonrpc.plain("logging/setLevel", {"level": level}), session, at, None)
+        except UpstreamError as error:  # log messages are a courtesy, the call is not
+            logger.debug("upstream %s: log level not set: %s", self._name, error)
 
-    def _asked(self, message: Message, session: Session | None, at: float) -> None:
-        """A request to the client: no capability was declared that would permit one, so it is refused."""
-        if session is None or len(self._refusing) >= MAX_REFUSING:
-            return
-        task = asyncio.create_task(self._refuse(refused(message), session, at))
-        self._refusing.add(task)
-        task.add_done_callback(self._refusing.discard)
+    def _ended(self, owner: Owner, session: Session) -> None:
+        """A session is not used any more."""
+        feed = self._feeds.pop(owner, None)
+        if feed is not None:
+            feed.stop()
+        if session.id:
+            self._delete(session, asyncio.get_running_loop().time() + _CLOSE_S)
 
-    async def _refuse(self, answer: bytes, session: Session, at: float) -> None:
-        try:
-            accepted = await self._send(session.headers, answer, at)
-        except UpstreamError as error:
-            logger.debug("upstream %s: refusal not delivered: %s", self._name, error)
+    def _delete(self, session: Session, at: float) -> None:
+        if session.id:
+            task = asyncio.create_task(self._channel.delete(session, at))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    # ------------------------------------------------------------------------------------- changes
+
+    async def _subscription(self, request: Request, owner: Owner, info: Info, at: float) -> Message:
+        """``resources/subscribe`` and its opposite, in the server's own era."""
+        feed = self._feed(owner)
+        if request.method == SUBSCRIBE:
+            feed.uris.add(request.name)
         else:
-            if accepted.stream is not None:
-                accepted.stream.abort()
+            feed.uris.discard(request.name)
+        if info.era == "legacy":
+            message = await self._in_session(request, owner, info, at, None)
+            if message.error:
+                feed.uris.discard(request.name)
+            else:
+                feed.start()
+            return message
+        feed.restart()
+        if feed.uris and not await feed.wait(min(at, asyncio.get_running_loop().time() + _FEED_S)):
+            feed.uris.discard(request.name)
+            raise UpstreamError("upstream_unavailable", "the subscription was not taken")
+        if not feed.uris and owner != GATEWAY:
+            self._feeds.pop(owner).stop()
+        return jsonrpc.EMPTY
 
+    def _feed(self, owner: Owner) -> Feed:
+        feed = self._feeds.get(owner)
+        if feed is None:
+            feed = self._feeds[owner] = Feed(lambda feed: self._listen(owner, feed), self._missed(owner))
+        return feed
 
-def _declines(status: int) -> bool:
-    """A 4xx says that the request was not carried out; 408 only that the server lost patience with it."""
-    return 400 <= status < 500 and status != 408
+    def _missed(self, owner: Owner) -> Callable[[Feed], None]:
+        def missed(feed: Feed) -> None:
+            if owner == GATEWAY:
+                self._events.list_changed(self._name)
+            for uri in feed.uris:
+                self._events.updated(self._name, owner, uri)
+
+        return missed
+
+    async def _listen(self, owner: Owner, feed: Feed) -> None:
+        at = asyncio.get_running_loop().time() + _FEED_S
+        info = await self._reach(at)
+        if info.era == "legacy":
+            session = await self._sessions.of(owner, at)
+            for uri in feed.uris if feed.gap else ():  # a new session knows nothing of them
+                await self._legacy(jsonrpc.subscribe(uri), session, at, None)
+            await self._channel.listen(session, owner, feed.opened)
+            return
+        wanted = wanted_changes(info, feed.uris, lists=owner == GATEWAY)
+        if not wanted:
+            raise NoFeed
+        self._number += 1
+        request = jsonrpc.plain("subscriptions/listen", {"notifications": wanted})
+        body = request.encode(self._number, era.stamp())
+        headers = mirrored(era.MODERN, request.method, "")
+        await self._channel.subscribe(headers, body, owner, feed.opened)
 
 
 def _error_in(response: Response, number: int) -> Message | None:

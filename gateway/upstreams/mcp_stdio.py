@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from gateway.config import UpstreamConfig, expand
 from gateway.errors import NotSent, UpstreamError
-from gateway.ports import Emit
+from gateway.ports import Dialogue
 from gateway.reasons import Party
-from gateway.upstreams import era
+from gateway.upstreams import era, jsonrpc
 from gateway.upstreams.child import Child
 from gateway.upstreams.conversation import Conversation
-from gateway.upstreams.era import Info
+from gateway.upstreams.era import Info, wanted_changes
 from gateway.upstreams.jsonrpc import Message, Request, nonsense
-from gateway.upstreams.peer import GATEWAY, ListChanged, Owner, Status, joined
+from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
 
 logger = logging.getLogger("wardgate.upstreams")
 
@@ -32,26 +32,31 @@ IDLE_S: Final = 600.0
 DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
 STDERR_SHOWN: Final = 20
 _LINE_SLACK: Final = 4096
+_EVER_S: Final = 30 * 86_400.0
 
 
 class _Slot:
     """The place of one owner's child, and how often it has failed."""
 
-    __slots__ = ("conversation", "failures", "not_before", "started", "starting", "used")
+    __slots__ = (
+        "conversation", "failures", "listening", "not_before", "owner", "started", "starting",
+        "uris", "used",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
         self.conversation: Conversation | None = None
         self.starting: asyncio.Task[Conversation] | None = None
         self.failures = 0
         self.not_before = 0.0
         self.started = 0.0
         self.used = 0.0
+        self.uris: dict[str, set[Owner]] = {}  # who subscribed to what; such a child is not idle
+        self.listening: asyncio.Task[None] | None = None  # a modern server's stream of changes
 
 
 class StdioPeer:
-    def __init__(
-        self, name: str, config: UpstreamConfig, *, result_bytes: int, list_changed: ListChanged
-    ) -> None:
+    def __init__(self, name: str, config: UpstreamConfig, *, result_bytes: int, events: Events) -> None:
         assert config.command is not None
         self._name = name
         self._command = config.command
@@ -60,8 +65,9 @@ class StdioPeer:
         self._shared = config.shared
         self._limit = config.children
         self._max_line = result_bytes + _LINE_SLACK
-        self._list_changed = list_changed
+        self._events = events
         self._slots: OrderedDict[Owner, _Slot] = OrderedDict()
+        self._lanes = Lanes()
         self._closing: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._info: Info | None = None
@@ -73,16 +79,36 @@ class StdioPeer:
 
     # ----------------------------------------------------------------------------------------- port
 
-    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         try:
-            conversation = await self._conversation(owner, at)
-            message = await conversation.ask(request, at, emit)
+            if request.method in (SUBSCRIBE, UNSUBSCRIBE):
+                message = await self._subscription(request, owner, at)
+            else:
+                message = await self._ask(request, self._place(owner), at, dialogue)
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:  # our own bounds say nothing about the upstream
+            # Our own bounds, and a client that gives up, say nothing about the upstream.
+            if error.reason.party is Party.UPSTREAM:
                 self._last_error = str(error)
             raise
         self._last_error = ""
         return message
+
+    def _place(self, owner: Owner) -> Owner:
+        """Whose child it is."""
+        if self._shared:
+            return GATEWAY
+        # A modern server asks nothing of its own accord, so its child can serve all clients of a principal.
+        return owner if self._legacy else owner.principal
+
+    async def _ask(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
+        owner = self._lanes.take(owner)
+        try:
+            conversation = await self._conversation(owner, at)
+            if request.log_level and not conversation.modern:
+                await self._set_level(conversation, request.log_level, at)
+            return await conversation.ask(request, at, dialogue)
+        finally:
+            self._lanes.leave(owner)
 
     async def info(self, at: float) -> Info:
         if self._info is None:
@@ -103,6 +129,10 @@ class StdioPeer:
             stderr=self._stderr,
         )
 
+    def ended(self, thread: str) -> None:
+        for owner in [owner for owner in self._slots if owner.thread == thread]:
+            self._retire(owner)
+
     async def close(self) -> None:
         self._closed = True
         if self._sweeper is not None:
@@ -116,13 +146,11 @@ class StdioPeer:
 
     async def _conversation(self, owner: Owner, at: float) -> Conversation:
         """The owner's child, started when there is none."""
-        if self._shared:
-            owner = GATEWAY
         loop = asyncio.get_running_loop()
         slot = self._slots.get(owner)
         if slot is None:
             self._make_room()
-            slot = self._slots[owner] = _Slot()
+            slot = self._slots[owner] = _Slot(owner)
         self._slots.move_to_end(owner)
         slot.used = loop.time()
         if slot.conversation is not None and slot.conversation.alive:
@@ -152,7 +180,8 @@ class StdioPeer:
         conversation = Conversation(
             self._name,
             private=not self._shared,
-            list_changed=lambda: self._list_changed(self._name),
+            list_changed=lambda: self._events.list_changed(self._name),
+            updated=lambda uri: self._updated(slot, uri),
             exited=lambda ended: self._ended(slot, ended),
         )
         slot.conversation = conversation
@@ -160,25 +189,26 @@ class StdioPeer:
             conversation.child = await Child.start(
                 self._name, self._command, self._env, self._cwd, conversation, self._max_line
             )
-            await self._greet(conversation, at)
+            await self._greet(conversation, owner, at)
+            await self._subscribe_again(slot, conversation, at)
         except BaseException:  # also a cancelled start must not leave a process behind
             self._failed(slot)
             if conversation.child is not None:
                 self._end(conversation.child)
             raise
         logger.info(
-            "upstream %s: ready for %s", self._name, "/".join(part for part in owner if part) or "all"
+            "upstream %s: ready for %s", self._name, "/".join(part for part in owner[:4] if part) or "all"
         )
         return conversation
 
-    async def _greet(self, conversation: Conversation, at: float) -> None:
+    async def _greet(self, conversation: Conversation, owner: Owner, at: float) -> None:
         """Find the era of a new child, as the command may be another program than it was before."""
         if not self._legacy:
             found = await self._discover(conversation, at)
             if found is not None:
                 self._info = found
                 return
-        message = await conversation.ask(era.INITIALIZE, at, None)
+        message = await conversation.ask(era.initialize(owner.capabilities), at, None)
         self._legacy = bool(message.result)
         if not message.result:
             raise nonsense("initialize was refused")
@@ -187,7 +217,7 @@ class StdioPeer:
 
     async def _discover(self, conversation: Conversation, at: float) -> Info | None:
         soon = min(at, asyncio.get_running_loop().time() + DISCOVER_S)
-        conversation.stamp = era.STAMP
+        conversation.modern = True
         try:
             message = await conversation.ask(era.DISCOVER, soon, None)
         except UpstreamError as error:
@@ -199,8 +229,68 @@ class StdioPeer:
             found = era.discovered(message.result_json) if message.result else None
             if found is not None:
                 return found
-        conversation.stamp = b""
+        conversation.modern = False
         return None
+
+    async def _set_level(self, conversation: Conversation, level: str, at: float) -> None:
+        if level == conversation.level or self._info is None or "logging" not in self._info.capabilities:
+            return
+        conversation.level = level
+        try:
+            await conversation.ask(jsonrpc.plain("logging/setLevel", {"level": level}), at, None)
+        except UpstreamError as error:  # log messages are a courtesy, the call is not
+            logger.debug("upstream %s: log level not set: %s", self._name, error)
+
+    # ------------------------------------------------------------------------------------- changes
+
+    async def _subscription(self, request: Request, owner: Owner, at: float) -> Message:
+        """``resources/subscribe`` and its opposite, in the server's own era."""
+        place = self._place(owner)
+        conversation = await self._conversation(place, at)
+        slot = self._slots[place]
+        owners = slot.uris.setdefault(request.name, set())
+        if request.method == SUBSCRIBE:
+            owners.add(owner)
+        else:
+            owners.discard(owner)
+        if not owners:
+            del slot.uris[request.name]
+        elif request.method == UNSUBSCRIBE:
+            return jsonrpc.EMPTY  # others who share the child go on hearing of it
+        if conversation.modern:
+            self._listen(slot, conversation)
+            return jsonrpc.EMPTY
+        message = await conversation.ask(request, at, None)
+        if message.error:
+            slot.uris.pop(request.name, None)
+        return message
+
+    def _updated(self, slot: _Slot, uri: str) -> None:
+        for owner in slot.uris.get(uri, ()):
+            self._events.updated(self._name, owner, uri)
+
+    async def _subscribe_again(self, slot: _Slot, conversation: Conversation, at: float) -> None:
+        """A new child knows nothing of what the one before was told."""
+        if conversation.modern:
+            self._listen(slot, conversation)
+            return
+        for uri in slot.uris:
+            await conversation.ask(jsonrpc.subscribe(uri), at, None)
+
+    def _listen(self, slot: _Slot, conversation: Conversation) -> None:
+        if slot.listening is not None:
+            slot.listening.cancel()
+            slot.listening = None
+        wanted = wanted_changes(self._info, slot.uris, lists=slot.owner == GATEWAY)
+        if wanted:
+            request = jsonrpc.plain("subscriptions/listen", {"notifications": wanted})
+            slot.listening = asyncio.create_task(self._hear(conversation, request))
+
+    async def _hear(self, conversation: Conversation, request: Request) -> None:
+        try:
+            await conversation.ask(request, asyncio.get_running_loop().time() + _EVER_S, None)
+        except UpstreamError as error:
+            logger.debug("upstream %s: no stream of changes: %s", self._name, error)
 
     def _started(self, slot: _Slot, task: asyncio.Task[Conversation]) -> None:
         slot.starting = None
@@ -236,6 +326,8 @@ class StdioPeer:
 
     def _retire(self, owner: Owner) -> None:
         slot = self._slots.pop(owner)
+        if slot.listening is not None:
+            slot.listening.cancel()
         if slot.starting is not None:
             slot.starting.cancel()
             self._closing.add(slot.starting)
@@ -255,6 +347,6 @@ class StdioPeer:
         while True:
             await asyncio.sleep(IDLE_S / 10)
             for owner, slot in tuple(self._slots.items()):
-                busy = slot.conversation is not None and slot.conversation.in_flight
+                busy = slot.uris or (slot.conversation is not None and slot.conversation.in_flight)
                 if not busy and slot.starting is None and loop.time() - slot.used > IDLE_S:
                     self._retire(owner)

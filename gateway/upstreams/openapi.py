@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,9 +22,9 @@ import orjson
 
 from gateway import __version__
 from gateway.config import UpstreamConfig, expand
-from gateway.errors import ConfigError, UpstreamError
+from gateway.errors import ConfigError, InDoubt, NotSent, UpstreamError
 from gateway.model import Json
-from gateway.ports import Emit
+from gateway.ports import Dialogue
 from gateway.reasons import Party
 from gateway.upstreams import era, openapi_document, openapi_operations, openapi_request, openapi_response
 from gateway.upstreams.era import Info
@@ -33,7 +34,7 @@ from gateway.upstreams.openapi_document import BadDocument
 from gateway.upstreams.openapi_operations import Api
 from gateway.upstreams.peer import Owner, Status, Unusable, joined
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.wire import BodyTooLarge, Response
+from gateway.upstreams.wire import BodyTooLarge, Hold, Response
 
 logger = logging.getLogger("wardgate.upstreams")
 
@@ -78,7 +79,7 @@ class OpenApiPeer:
 
     # ----------------------------------------------------------------------------------------- port
 
-    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         if request.method == "tools/list":
             await self._load(at)
             return self._list()
@@ -86,7 +87,7 @@ class OpenApiPeer:
             await self.info(at)
         if request.method != "tools/call":
             return _error(METHOD_NOT_FOUND, "Method not found")
-        return await self._call(request, at)
+        return await self._call(request, at, dialogue)
 
     async def info(self, at: float) -> Info:
         if self._info is None:
@@ -107,6 +108,9 @@ class OpenApiPeer:
             connections=self._pool.open,
             problems=self._api.problems if self._api is not None else (),
         )
+
+    def ended(self, thread: str) -> None:
+        """Nothing is kept for a client."""
 
     async def close(self) -> None:
         if self._loading is not None:
@@ -166,7 +170,7 @@ class OpenApiPeer:
 
     # ---------------------------------------------------------------------------------------- calls
 
-    async def _call(self, request: Request, at: float) -> Message:
+    async def _call(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
         assert self._api is not None
         params = orjson.loads(b"{%b}" % request.params_json)
         operation = self._api.operations.get(params["name"])
@@ -174,17 +178,26 @@ class OpenApiPeer:
             return _error(INVALID_PARAMS, "Unknown tool")
         args: dict[str, Json] = params["arguments"]
         raw = openapi_request.request(operation, args, self._base, self._fixed + _trace(request.meta_json))
+        hold = Hold()
+        if dialogue is not None:
+            dialogue.hook = partial(hold.abort, InDoubt("cancelled", "given up by the client"))
+            if dialogue.cancelled:  # before the hook was there
+                raise NotSent("cancelled")
         try:
-            response = await self._pool.exchange(raw, at)
+            response = await self._pool.exchange(raw, at, hold)
             body = await self._body(response)
             result = openapi_response.result(operation, response, body)
         except BodyTooLarge:
             self._last_error = ""
             raise
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:
+            if error.reason.party is Party.UPSTREAM:
                 self._last_error = str(error)
             raise
+        finally:
+            if dialogue is not None:
+                dialogue.hook = None
+            hold.drop()
         self._last_error = f"HTTP {response.status}" if response.status >= 500 else ""
         return _result(result)
 

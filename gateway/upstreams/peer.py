@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from gateway.errors import InDoubt, NotSent
-from gateway.model import Principal
-from gateway.ports import Emit
+from gateway.model import Call
+from gateway.ports import Dialogue
 from gateway.upstreams.era import Era, Info
 from gateway.upstreams.jsonrpc import Message, Request
 
@@ -19,10 +18,12 @@ logger = logging.getLogger("wardgate.upstreams")
 
 T = TypeVar("T")
 
-ListChanged = Callable[[str], None]
-"""Called with the upstream's name when it says that one of its lists changed."""
-
 _LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
+UPDATED = "notifications/resources/updated"
+
+SUBSCRIBE = "resources/subscribe"
+UNSUBSCRIBE = "resources/unsubscribe"
+"""Methods that every peer takes, whatever its era calls them."""
 
 
 class Owner(NamedTuple):
@@ -32,14 +33,61 @@ class Owner(NamedTuple):
     agent: str = ""
     credential: str = ""
     subject: str = ""
+    thread: str = ""  # one client of that principal, where the upstream may ask it something
+    capabilities: bytes = b""  # what it may be asked, as declared; "" for nothing
+    lane: int = 0  # apart from other calls under way of a client that names no thread
+
+    @property
+    def principal(self) -> Owner:
+        """The same without the client."""
+        return self._replace(thread="", capabilities=b"", lane=0)
 
 
 GATEWAY = Owner()
 """The gateway itself, for discovery and lists."""
 
 
-def owner_of(principal: Principal) -> Owner:
-    return Owner(principal.tenant, principal.agent, principal.credential, principal.subject or "")
+def owner_of(call: Call) -> Owner:
+    """A client that can be asked has a place of its own: nobody else must get its questions."""
+    principal = call.principal
+    subject = principal.subject or ""
+    if not call.capabilities_json:
+        return Owner(principal.tenant, principal.agent, principal.credential, subject)
+    return Owner(
+        principal.tenant, principal.agent, principal.credential, subject, call.thread, call.capabilities_json
+    )
+
+
+class Lanes:
+    """Keeps calls apart whose client can be asked and does not say which client it is.
+
+    A legacy server may ask without saying for which call. Where two clients look the same, each call under
+    way gets a session or child of its own, so that no client is asked another one's question.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[Owner] = set()
+
+    def take(self, owner: Owner) -> Owner:
+        if not owner.capabilities or owner.thread:
+            return owner
+        while owner in self._taken:
+            owner = owner._replace(lane=owner.lane + 1)
+        self._taken.add(owner)
+        return owner
+
+    def leave(self, owner: Owner) -> None:
+        self._taken.discard(owner)
+
+
+class Events(Protocol):
+    """Who hears what upstreams say of themselves. Called on the event loop; must not block."""
+
+    def list_changed(self, upstream: str) -> None:
+        """One of its lists changed."""
+
+    def updated(self, upstream: str, owner: Owner, uri: str) -> None:
+        """A resource that this owner subscribed to changed."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +116,7 @@ class Unusable(NotSent):
 class Peer(Protocol):
     """Whatever answers MCP requests. ``at`` is a time of the event loop by which there must be an answer."""
 
-    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         """The answer, a result or a JSON-RPC error.
 
         Raises ``NotSent``, ``InDoubt``, ``Declined`` or ``BodyTooLarge``.
@@ -78,6 +126,9 @@ class Peer(Protocol):
         """What the server says of itself; asked once and remembered. Raises like ``call``."""
 
     def status(self) -> Status: ...
+
+    def ended(self, thread: str) -> None:
+        """A client is gone: what was opened for it alone can be closed."""
 
     async def close(self) -> None: ...
 
@@ -95,11 +146,11 @@ async def joined(task: asyncio.Task[T], at: float) -> T:
         raise
 
 
-async def pass_on(emit: Emit, data: bytes, at: float) -> None:
+async def pass_on(dialogue: Dialogue, data: bytes, at: float) -> None:
     """A client that does not read must not hold the exchange beyond its deadline."""
     try:
         async with asyncio.timeout_at(at):
-            await emit(data)
+            await dialogue.notify(data)
     except TimeoutError:
         raise InDoubt("upstream_timeout", "the client did not take the upstream's notifications") from None
     except Exception as error:  # noqa: BLE001 - however the client's end fails, the outcome must be learnt
@@ -108,3 +159,20 @@ async def pass_on(emit: Emit, data: bytes, at: float) -> None:
 
 def is_list_changed(message: Message) -> bool:
     return message.method in _LIST_CHANGED
+
+
+def updated_uri(message: Message) -> str:
+    """The resource a message says has changed; "" when it says nothing of the kind."""
+    if message.method != UPDATED:
+        return ""
+    try:
+        return _updated.decode(message.params).uri
+    except msgspec.MsgspecError:
+        return ""
+
+
+class _Updated(msgspec.Struct):
+    uri: str
+
+
+_updated = msgspec.json.Decoder(_Updated)

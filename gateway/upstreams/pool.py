@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError, NotSent
 from gateway.upstreams import addresses
-from gateway.upstreams.wire import Connection, Response
+from gateway.upstreams.wire import Connection, Hold, Response
 
 CONNECT_S: Final = 10.0
 # Below the 5 s after which uvicorn and Node close an idle connection by default: a request that crosses
@@ -65,13 +65,18 @@ class Pool:
     def open(self) -> int:
         return len(self._all)
 
-    async def exchange(self, request: bytes, at: float) -> Response:
+    async def exchange(self, request: bytes, at: float, hold: Hold | None = None) -> Response:
         """Send one complete request; raises ``NotSent``, ``InDoubt`` or ``BodyTooLarge``.
 
         A kept connection that turns out dead is passed over before anything is written to it; once the
-        request has been written there is no second attempt.
+        request has been written there is no second attempt. ``hold`` gets its hand on the exchange.
         """
         connection = await self._acquire(at)
+        if hold is not None:
+            if hold.fault is not None:  # given up while it waited for a connection
+                self._release(connection, True)
+                raise NotSent(hold.fault.code, "given up before it was sent")
+            hold.take(connection)
         return await connection.exchange(request, at)
 
     async def reach(self, at: float) -> None:

@@ -16,6 +16,7 @@ import re
 import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Final, NotRequired
 
@@ -27,7 +28,7 @@ from typing_extensions import TypedDict
 
 from gateway.config import UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent
-from gateway.ports import Emit
+from gateway.ports import Dialogue
 from gateway.upstreams import era
 from gateway.upstreams.era import Info
 from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request
@@ -72,7 +73,7 @@ class PythonPeer:
 
     # ----------------------------------------------------------------------------------------- port
 
-    async def call(self, request: Request, owner: Owner, at: float, emit: Emit | None) -> Message:
+    async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         if request.method == "tools/list":
             return self._listed
         if request.method != "tools/call":
@@ -83,7 +84,7 @@ class PythonPeer:
             return _error(INVALID_PARAMS, "Unknown tool")
         arguments = _arguments(tool, orjson.dumps(params["arguments"]))
         try:
-            value = await (self._on_loop if tool.is_async else self._in_thread)(tool, arguments, at)
+            value = await (self._on_loop if tool.is_async else self._in_thread)(tool, arguments, at, dialogue)
             return _result(tool, value)
         except ToolError as error:
             return _failed(str(error))
@@ -93,12 +94,18 @@ class PythonPeer:
             # What it says may hold anything the tool knows, so the agent learns that it failed and no more.
             logger.warning("upstream %s: the tool %s failed", self._name, params["name"], exc_info=error)
             return _failed("The tool failed.")
+        finally:
+            if dialogue is not None:
+                dialogue.hook = None
 
     async def info(self, at: float) -> Info:
         return self._info
 
     def status(self) -> Status:
         return Status(upstream=self._name, transport="python", connected=True, info=self._info)
+
+    def ended(self, thread: str) -> None:
+        """Nothing is kept for a client."""
 
     async def close(self) -> None:
         """End coroutines; a thread cannot be ended, and does not keep the process from ending."""
@@ -109,10 +116,15 @@ class PythonPeer:
 
     # ------------------------------------------------------------------------------------------ run
 
-    async def _on_loop(self, tool: _Tool, arguments: dict[str, Any], at: float) -> Any:
+    async def _on_loop(
+        self, tool: _Tool, arguments: dict[str, Any], at: float, dialogue: Dialogue | None
+    ) -> Any:
+        _not_given_up(dialogue)
         task = asyncio.create_task(tool.run(**arguments))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if dialogue is not None:
+            dialogue.hook = partial(_cancel, task)
         left = at - asyncio.get_running_loop().time()
         try:
             done, _ = await asyncio.wait((task,), timeout=max(left, 0))
@@ -123,7 +135,8 @@ class PythonPeer:
             task.cancel()  # it may not listen: it is not waited for
             raise InDoubt("upstream_timeout", "the tool did not end in time")
         if task.cancelled():
-            raise InDoubt("upstream_lost", "the tool was cancelled")
+            given_up = dialogue is not None and dialogue.cancelled
+            raise InDoubt("cancelled" if given_up else "upstream_lost", "the tool was cancelled")
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
@@ -131,7 +144,10 @@ class PythonPeer:
         if not task.cancelled():
             task.exception()  # whoever waited has it; after the deadline nobody does
 
-    async def _in_thread(self, tool: _Tool, arguments: dict[str, Any], at: float) -> Any:
+    async def _in_thread(
+        self, tool: _Tool, arguments: dict[str, Any], at: float, dialogue: Dialogue | None
+    ) -> Any:
+        _not_given_up(dialogue)
         try:
             async with asyncio.timeout_at(at):
                 await self._threads.acquire()
@@ -139,6 +155,8 @@ class PythonPeer:
             raise NotSent("overloaded", f"{THREADS} calls of '{self._name}' are running") from None
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
+        if dialogue is not None:
+            dialogue.hook = partial(_give_up, outcome)
 
         def run() -> None:
             try:
@@ -174,6 +192,21 @@ class PythonPeer:
             outcome.set_exception(failure)
         else:  # no future takes these
             outcome.set_exception(RuntimeError(type(failure).__name__))
+
+
+def _not_given_up(dialogue: Dialogue | None) -> None:
+    if dialogue is not None and dialogue.cancelled:
+        raise NotSent("cancelled")
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+def _give_up(outcome: asyncio.Future[Any]) -> None:
+    """The client no longer waits; the thread goes on, for nothing can end it."""
+    if not outcome.done():
+        outcome.set_exception(InDoubt("cancelled", "given up by the client"))
 
 
 # ------------------------------------------------------------------------------------------------ loading

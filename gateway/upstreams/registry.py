@@ -13,15 +13,15 @@ import orjson
 from gateway.config import UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
-from gateway.ports import Clock, Emit
-from gateway.upstreams import peer, shape
+from gateway.ports import Clock, Dialogue, Subscriber
+from gateway.upstreams import peer, rounds, shape
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import ParamHeaders, param_headers
-from gateway.upstreams.jsonrpc import Declined, Message, loads, nonsense, plain
+from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
 from gateway.upstreams.mcp_http import HttpPeer
 from gateway.upstreams.mcp_stdio import StdioPeer
 from gateway.upstreams.openapi import OpenApiPeer
-from gateway.upstreams.peer import GATEWAY, Peer, Unusable
+from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer, Unusable
 from gateway.upstreams.python import PythonPeer
 from gateway.upstreams.wire import BodyTooLarge
 
@@ -57,13 +57,15 @@ _head: Final = msgspec.json.Decoder(_ResultHead)
 class UpstreamRegistry:
     """Build once from configuration; raises ``ConfigError`` for what cannot work.
 
-    ``on_list_changed`` is called with the name of an upstream that says one of its lists changed.
+    ``on_list_changed`` is called with the name of an upstream that says one of its lists changed,
+    ``on_updated`` with the upstream, the subscriber and the URI of a resource that changed.
     """
 
     def __init__(self, upstreams: Mapping[str, UpstreamConfig], *, clock: Clock, result_bytes: int) -> None:
         self._clock = clock
         self._result_bytes = result_bytes
         self.on_list_changed: Callable[[str], None] = _ignore
+        self.on_updated: Callable[[str, Subscriber, str], None] = _ignore_update
         self._peers: dict[str, Peer] = {name: self._peer(name, config) for name, config in upstreams.items()}
         self._known: dict[str, Info] = {}
         self._headers: dict[str, ParamHeaders] = {}  # by schema hash
@@ -73,17 +75,21 @@ class UpstreamRegistry:
         self._closing = False
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
-        changed = self._list_changed
         if config.openapi is not None:
             return OpenApiPeer(name, config, result_bytes=self._result_bytes)
         if config.python is not None:
             return PythonPeer(name, config)
         if config.url is not None:
-            return HttpPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
-        return StdioPeer(name, config, result_bytes=self._result_bytes, list_changed=changed)
+            return HttpPeer(name, config, result_bytes=self._result_bytes, events=self)
+        return StdioPeer(name, config, result_bytes=self._result_bytes, events=self)
 
-    def _list_changed(self, name: str) -> None:
-        self.on_list_changed(name)
+    # ------------------------------------------------------------------------------------ events
+
+    def list_changed(self, upstream: str) -> None:
+        self.on_list_changed(upstream)
+
+    def updated(self, upstream: str, owner: Owner, uri: str) -> None:
+        self.on_updated(upstream, Subscriber(*owner[:6]), uri)
 
     # ------------------------------------------------------------------------------------- life
 
@@ -114,7 +120,7 @@ class UpstreamRegistry:
 
     # ------------------------------------------------------------------------------------- port
 
-    async def execute(self, call: Call, emit: Emit | None) -> Outcome:
+    async def execute(self, call: Call, dialogue: Dialogue | None) -> Outcome:
         """See ``ports.Upstreams``."""
         started = self._clock.now_ns()
         before = self._clock.monotonic()
@@ -126,11 +132,9 @@ class UpstreamRegistry:
         self._in_flight += 1
         self._idle.clear()
         try:
-            at = asyncio.get_running_loop().time() + call.tool.manifest.deadline_s
-            request = shape.shape(call, self._param_headers(call))
-            message = await target.call(request, peer.owner_of(call.principal), at, emit)
-            status, code, detail = self._judge(message)
-            shown = status in ("ok", "tool_error", "rpc_error")
+            message = await self._carried_out(target, call, dialogue)
+            status, code, detail = self._judge(message, dialogue)
+            shown = status in ("ok", "tool_error", "rpc_error", "input_required")
             return Outcome(
                 status=status,
                 code=code,
@@ -140,9 +144,18 @@ class UpstreamRegistry:
                 started_ns=started,
                 upstream_ns=self._since(before),
             )
+        except rounds.Refused as refused:
+            # The upstream said itself that it has not done it yet, and will not hear the rest.
+            return Outcome(
+                status="failed",
+                code="input_refused",
+                detail=refused.code,
+                started_ns=started,
+                upstream_ns=self._since(before),
+            )
         except UpstreamError as error:
             return Outcome(
-                status=_status_of(error),
+                status=_status_of(error, call),
                 code=error.code,
                 detail=error.detail,
                 remedy=error.remedy if isinstance(error, BadArguments) else "",
@@ -167,7 +180,34 @@ class UpstreamRegistry:
     def _since(self, before: float) -> int:
         return int((self._clock.monotonic() - before) * 1e9)
 
-    def _judge(self, message: Message) -> tuple[Status, str, str]:
+    async def _carried_out(self, target: Peer, call: Call, dialogue: Dialogue | None) -> Message:
+        """The answer, after the input rounds that the client does not take part in itself."""
+        loop = asyncio.get_running_loop()
+        deadline_s = call.tool.manifest.deadline_s
+        request = (
+            subscribe(call.tool.name)
+            if call.tool.kind == "subscription"
+            else shape.shape(call, self._param_headers(call))
+        )
+        owner = peer.owner_of(call)
+        message = await target.call(request, owner, loop.time() + deadline_s, dialogue)
+        if dialogue is None or dialogue.rounds:
+            return message
+        for _ in range(rounds.MAX_ROUNDS):
+            if b"input_required" not in bytes(message.result) or not self._asks(message):
+                break
+            following = await rounds.answered(request, message, dialogue)
+            message = await target.call(following, owner, loop.time() + deadline_s, dialogue)
+        return message
+
+    @staticmethod
+    def _asks(message: Message) -> bool:
+        try:
+            return _head.decode(message.result).result_type == "input_required"
+        except (msgspec.DecodeError, RecursionError):
+            return False  # ``_judge`` says what is wrong with it
+
+    def _judge(self, message: Message, dialogue: Dialogue | None) -> tuple[Status, str, str]:
         """What kind of answer it is; raises ``InDoubt`` for a result that is no object of the protocol."""
         if len(message.result) + len(message.error) > self._result_bytes:
             return "withheld", "result_too_large", f"{len(message.result)} bytes"
@@ -177,6 +217,9 @@ class UpstreamRegistry:
             head = _head.decode(message.result)
         except (msgspec.DecodeError, RecursionError) as error:
             raise nonsense(f"not a result: {error}") from None
+        if head.result_type == "input_required" and dialogue is not None and dialogue.rounds:
+            rounds.parse(message.result)
+            return "input_required", "", ""
         if head.result_type != "complete":
             # No capability was declared that would permit asking back; there is nobody to answer.
             return "failed", "upstream_error", f"the upstream asks for {head.result_type[:40]!r}"
@@ -195,6 +238,20 @@ class UpstreamRegistry:
             found = param_headers(orjson.loads(tool.definition_json).get("inputSchema"))
             self._headers[tool.schema_hash] = found
         return found
+
+    async def unsubscribe(self, who: Subscriber, upstream: str, uri: str) -> None:
+        """End a subscription; a fault is only logged, since nothing is owed to anybody any more."""
+        request = Request(UNSUBSCRIBE, b'"uri":%b' % orjson.dumps(uri), name=uri)
+        try:
+            at = asyncio.get_running_loop().time() + LIST_S
+            await self._get(upstream).call(request, Owner(*who), at, None)
+        except (UpstreamError, Refused) as error:
+            logger.debug("upstream %s: not unsubscribed: %s", upstream, error)
+
+    def ended(self, thread: str) -> None:
+        """A client is gone; what was opened for it alone is closed."""
+        for each in self._peers.values():
+            each.ended(thread)
 
     # ------------------------------------------------------------------------------- discovery
 
@@ -267,8 +324,10 @@ class UpstreamRegistry:
         return found
 
 
-def _status_of(error: UpstreamError) -> Status:
+def _status_of(error: UpstreamError, call: Call) -> Status:
     """What a fault says about the effect of the call."""
+    if error.code == "cancelled" and not call.tool.writes:
+        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, NotSent):
         return "not_sent"
     if isinstance(error, BodyTooLarge):
@@ -280,4 +339,8 @@ def _status_of(error: UpstreamError) -> Status:
 
 
 def _ignore(_: str) -> None:
+    pass
+
+
+def _ignore_update(_: str, __: Subscriber, ___: str) -> None:
     pass

@@ -16,23 +16,25 @@ _NOT_PASSED: Final = ("io.modelcontextprotocol/", "traceparent")
 
 def shape(call: Call, wanted: ParamHeaders = ()) -> Request:
     """The request of ``call``; its arguments are the canonical bytes that were decided."""
-    meta = _meta(call)
-    if call.tool.kind == "tool":
-        return Request(
-            "tools/call",
-            b'"name":%b,"arguments":%b' % (orjson.dumps(call.tool.name), call.args_json),
-            meta,
-            call.tool.name,
-            param_values(wanted, call.args) if wanted else (),
-        )
-    if call.tool.kind == "prompt":
-        params = b'"name":%b,"arguments":%b' % (orjson.dumps(call.tool.name), call.args_json)
-        return Request("prompts/get", params, meta, call.tool.name)
-    if call.tool.kind == "resource":
-        return Request("resources/read", b'"uri":%b' % orjson.dumps(call.tool.name), meta, call.tool.name)
-    # A completion's arguments are its params. Only these three: a "_meta" among them would be a second one.
-    asked = {key: call.args[key] for key in ("argument", "context", "ref") if key in call.args}
-    return Request("completion/complete", orjson.dumps(asked)[1:-1], meta)
+    kind, name = call.tool.kind, call.tool.name
+    headers: tuple[tuple[str, str], ...] = ()
+    if kind == "tool":
+        method = "tools/call"
+        params = b'"name":%b,"arguments":%b' % (orjson.dumps(name), call.args_json)
+        headers = param_values(wanted, call.args) if wanted else ()
+    elif kind == "prompt":
+        method = "prompts/get"
+        params = b'"name":%b,"arguments":%b' % (orjson.dumps(name), call.args_json)
+    elif kind == "resource":
+        method = "resources/read"
+        params = b'"uri":%b' % orjson.dumps(name)
+    else:
+        # A completion's arguments are its params. Only these three: a "_meta" there would be a second one.
+        asked = {key: call.args[key] for key in ("argument", "context", "ref") if key in call.args}
+        return Request("completion/complete", orjson.dumps(asked)[1:-1], _meta(call))
+    if call.inputs_json:
+        params += b"," + call.inputs_json[1:-1]
+    return Request(method, params, _meta(call), name, headers, call.capabilities_json, call.log_level)
 
 
 def _meta(call: Call) -> bytes:

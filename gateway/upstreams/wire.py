@@ -48,6 +48,34 @@ class Response(msgspec.Struct, frozen=True):
     stream: Stream | None = None
 
 
+class Hold:
+    """A hand on one exchange, for whoever must end it early or give it more time while it runs."""
+
+    __slots__ = ("_connection", "fault")
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self.fault: UpstreamError | None = None  # why it was ended early
+
+    def take(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def drop(self) -> None:
+        """The exchange is over: its connection may already carry somebody else's."""
+        self._connection = None
+
+    def abort(self, error: UpstreamError) -> None:
+        """End the exchange with ``error``; before a connection is found, the one that waits must look."""
+        self.fault = self.fault or error
+        if self._connection is not None:
+            self._connection.abort(error)
+
+    def rearm(self, at: float) -> None:
+        """Move the deadline."""
+        if self._connection is not None:
+            self._connection.rearm(at)
+
+
 class Stream:
     """The body of an event stream, read as it arrives; the upstream waits when it is not read."""
 
@@ -188,9 +216,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             raise
 
-    def abort(self) -> None:
+    def abort(self, error: UpstreamError | None = None) -> None:
         """Close without ceremony; an exchange under way is in doubt."""
-        self._fail(InDoubt("upstream_lost", "closed by the gateway"))
+        self._fail(error or InDoubt("upstream_lost", "closed by the gateway"))
 
     def resume(self) -> None:
         if self._paused and self.transport is not None and not self.transport.is_closing():
@@ -203,13 +231,14 @@ class Connection(asyncio.Protocol):
             return
         self._stream = None
         self._discarded = 0
-        self._rearm(self._loop.time() + LEFTOVER_S)
+        self.rearm(self._loop.time() + LEFTOVER_S)
         self.resume()
 
-    def _rearm(self, at: float) -> None:
+    def rearm(self, at: float) -> None:
+        """Move the deadline of the exchange under way; there must be one."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._expired)
+            self._timer = self._loop.call_at(at, self._expired)
 
     def _expired(self) -> None:
         self._fail(InDoubt("upstream_timeout", "no complete answer in time"))

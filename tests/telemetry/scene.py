@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from gateway import pipeline
 from gateway.config import TelemetryConfig
-from gateway.model import Call, Decision, Finding, Manifest, Outcome, Tool
+from gateway.model import Ask, Call, Decision, Finding, Manifest, Outcome, Tool
 from gateway.telemetry.telemetry import Telemetry, build
 from tests.play import AGENT, Stage
 
@@ -69,7 +69,7 @@ async def governed(watch: Telemetry, *, args=None, traceparent="", http_tracepar
     """Take one call through the real pipeline with real telemetry."""
     stage = Stage(**{"tool": tool, "verdicts": [ALLOW], "outcome": outcome(), **script})
     parts = msgspec.structs.replace(stage.parts(), telemetry=watch)
-    ask = pipeline.Ask(
+    ask = Ask(
         principal=AGENT,
         surface="mcp",
         kind=tool.kind,

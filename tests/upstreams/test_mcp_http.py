@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.config import UpstreamConfig
+from tests.talk import Talk
 
 DONE = b'{"content":[{"type":"text","text":"done"}]}'
 
@@ -28,14 +29,10 @@ async def test_a_modern_server_of_the_official_sdk_answers(
     outcome = await up.execute(call(args={"text": "hé"}), None)
     assert json.loads(outcome.result_json)["structuredContent"] == {"result": "hé"}
     assert up.info("up").era == "modern"
-    notes: list[Any] = []
-
-    async def emit(note: bytes) -> None:
-        notes.append(json.loads(note)["params"]["progress"])
-
+    talk = Talk()
     asked = call(name="count", args={"to": 5}, client_meta_json=b'{"progressToken":"t"}')
-    assert (await up.execute(asked, emit)).status == "ok"
-    assert notes == [0, 1, 2, 3, 4]
+    assert (await up.execute(asked, talk)).status == "ok"
+    assert [json.loads(note)["params"]["progress"] for note in talk.notes] == [0, 1, 2, 3, 4]
     assert (await up.execute(call(name="fail"), None)).status == "tool_error"
     read = await up.execute(call(name="test://item/é\r\nx: 1", kind="resource"), None)
     assert read.status in ("ok", "rpc_error"), read
@@ -158,17 +155,13 @@ async def test_notifications_come_in_order_and_before_the_answer(
 
     server = await serve(modern(answer))
     up = registry(up=at_url(server))
-    seen: list[int] = []
+    talk = Talk()
     changed: list[str] = []
     up.on_list_changed = changed.append
 
-    async def emit(note: bytes) -> None:
-        await asyncio.sleep(0)
-        seen.append(json.loads(note)["params"]["progress"])
-
     for _ in range(3):
-        assert (await up.execute(call(), emit)).result_json == DONE
-    assert seen == list(range(50)) * 3
+        assert (await up.execute(call(), talk)).result_json == DONE
+    assert [json.loads(note)["params"]["progress"] for note in talk.notes] == list(range(50)) * 3
     assert changed == ["up"] * 3
     assert server.connections == 1, "the connection of a stream that ended is kept"
 

@@ -15,6 +15,7 @@ import pytest
 from gateway.config import UpstreamConfig
 from gateway.upstreams import child as children
 from gateway.upstreams import mcp_stdio
+from tests.talk import Talk
 
 
 def text(outcome: Any) -> str:
@@ -250,16 +251,12 @@ async def test_progress_comes_in_order_under_the_clients_own_token(
     up = registry(up=child("legacy.py", shared=True))
 
     async def run(token: str) -> list[Any]:
-        notes: list[Any] = []
-
-        async def emit(note: bytes) -> None:
-            notes.append(json.loads(note)["params"])
-
+        talk = Talk()
         asked = call(
             name="progress", args={"steps": 20}, client_meta_json=b'{"progressToken":"%b"}' % token.encode()
         )
-        assert text(await up.execute(asked, emit)) == "done"
-        return notes
+        assert text(await up.execute(asked, talk)) == "done"
+        return [json.loads(note)["params"] for note in talk.notes]
 
     first, second = await asyncio.gather(run("same"), run("same"))
     expected = [{"progressToken": "same", "progress": step} for step in range(20)]
@@ -271,34 +268,32 @@ async def test_log_messages_reach_their_principal_and_never_leave_a_shared_child
 ) -> None:
     for shared, expected in ((False, 1), (True, 0)):
         up = registry(up=child("legacy.py", shared=shared))
-        notes: list[bytes] = []
-
-        async def emit(note: bytes, notes: list[bytes] = notes) -> None:
-            notes.append(note)
-
-        assert text(await up.execute(call(name="log", args={"text": "secret"}), emit)) == "logged"
-        assert len(notes) == expected
+        talk = Talk()
+        assert text(await up.execute(call(name="log", args={"text": "secret"}), talk)) == "logged"
+        assert len(talk.notes) == expected
 
 
 async def test_a_client_that_fails_to_take_a_notification_loses_only_that(
     registry: Any, child: Any, call: Any
 ) -> None:
-    async def emit(note: bytes) -> None:
-        raise ConnectionResetError
+    class Gone(Talk):
+        async def notify(self, message: bytes) -> None:
+            raise ConnectionResetError
 
     up = registry(up=child("legacy.py"))
-    assert text(await up.execute(call(name="log", args={"text": "x"}), emit)) == "logged"
+    assert text(await up.execute(call(name="log", args={"text": "x"}), Gone())) == "logged"
 
 
 async def test_a_client_that_does_not_read_cannot_hold_a_call_beyond_its_deadline(
     registry: Any, child: Any, call: Any
 ) -> None:
-    async def emit(note: bytes) -> None:
-        await asyncio.sleep(60)
+    class Slow(Talk):
+        async def notify(self, message: bytes) -> None:
+            await asyncio.sleep(60)
 
     up = registry(up=child("legacy.py"))
     await up.execute(call(), None)
-    outcome = await up.execute(call(name="log", args={"text": "x"}, deadline_s=0.3), emit)
+    outcome = await up.execute(call(name="log", args={"text": "x"}, deadline_s=0.3), Slow())
     assert (outcome.status, outcome.code) == ("in_doubt", "upstream_timeout")
 
 

@@ -17,6 +17,7 @@ from gateway.config import UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.upstreams import python
 from tests.upstreams.callables import tools
+from tests.upstreams.giving_up import Client
 
 MODULE = "tests.upstreams.callables.tools"
 
@@ -206,3 +207,17 @@ async def test_closing_ends_coroutines_and_does_not_wait_for_threads(registry: A
     assert (await under_way[1]).code == "upstream_lost"
     tools.release.set()
     assert (await under_way[0]).status == "ok"
+
+
+@pytest.mark.parametrize("name", ["waits", "sleeps"])
+async def test_a_call_that_the_client_gives_up_is_in_doubt_at_once(up: Any, call: Any, name: str) -> None:
+    client = Client()
+    under_way = asyncio.create_task(up.execute(call(name=name, deadline_s=20), client))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    client.give_up()
+    outcome = await under_way
+    assert (outcome.status, outcome.code) == ("in_doubt", "cancelled")
+    assert time.monotonic() - began < 1
+    outcome = await up.execute(call(name=name), Client(cancelled=True))
+    assert (outcome.status, outcome.code) == ("not_sent", "cancelled")

@@ -29,7 +29,12 @@ def test_cuts_never_change_events(events: list[list[str]], ending: str, noise: s
     edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
     reader = EventReader(10_000)
     found = [data for start, end in itertools.pairwise(edges) for data in reader.feed(raw[start:end])]
-    assert found == ["\n".join(event).encode() for event in events]
+    assert found == [data for event in events if (data := "\n".join(event).encode())]
+
+
+def test_the_empty_event_that_opens_a_resumable_stream_is_no_message() -> None:
+    stream = b'id: 1\r\nretry: 100\r\ndata: \r\n\r\nid: 2\r\nevent: message\r\ndata: {"id":1}\r\n\r\n'
+    assert EventReader(100).feed(stream) == [b'{"id":1}']
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_field() -> None:

@@ -67,13 +67,20 @@ def reply(answer: Answer, id_json: bytes, method: str, *, modern: bool) -> Reply
         return refused(answer, answer.refusal, id_json, method, modern=modern)
     if answer.error_json:
         return Reply(envelope.error(id_json, answer.error_json), _status(answer.error_json, modern=modern))
+    if answer.outcome is not None and answer.outcome.status == "input_required":
+        # Only ``rounds`` may pass questions on, and it has not: this client cannot be asked.
+        return _unfit(answer, id_json, method, modern=modern)
     try:
         relayed = relay(answer.result_json, method, modern=modern, mark=_mark(answer))
     except BadResult:
-        reason = REASONS["upstream_bad_answer"]
-        bad = Refusal(code=reason.code, message=reason.message, remedy=reason.remedy)
-        return refused(answer, bad, id_json, method, modern=modern)
+        return _unfit(answer, id_json, method, modern=modern)
     return Reply(envelope.result(id_json, relayed))
+
+
+def _unfit(answer: Answer, id_json: bytes, method: str, *, modern: bool) -> Reply:
+    reason = REASONS["upstream_bad_answer"]
+    bad = Refusal(code=reason.code, message=reason.message, remedy=reason.remedy)
+    return refused(answer, bad, id_json, method, modern=modern)
 
 
 def _status(error_json: bytes, *, modern: bool) -> int:
@@ -93,7 +100,7 @@ def relay(raw: bytes, method: str, *, modern: bool, mark: dict[str, Any] | None 
             seen = _peek.decode(raw)
         except msgspec.MsgspecError:
             raise BadResult from None
-        # The gateway promised the upstream no input round and no task, so neither can be followed up.
+        # Questions take another way, and a task was never promised to the upstream: it cannot be followed up.
         if seen.resultType and orjson.loads(bytes(seen.resultType)) != "complete":
             raise BadResult
         if seen.meta is not None and any(key.startswith(protocol.VENDOR_PREFIX) for key in seen.meta):

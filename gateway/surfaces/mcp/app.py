@@ -21,10 +21,15 @@ from gateway.errors import Refused
 from gateway.model import Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.listeners import Listeners
+from gateway.surfaces.mcp.parked import Parked
 from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
-from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.sessions import Sessions, owner_of
+from gateway.surfaces.mcp.request import Front, Request
+from gateway.surfaces.mcp.rounds import Rounds
+from gateway.surfaces.mcp.seal import Seal
+from gateway.surfaces.mcp.sessions import Session, Sessions, owner_of
 from gateway.surfaces.mcp.stream import Exchange, send_reply
 from gateway.surfaces.mcp.transport import (
     ClientGone,
@@ -55,21 +60,44 @@ class McpSurface:
         authenticate: Authenticate,
         config: ServerConfig,
         upstream_info: UpstreamInfo,
+        seal_key: bytes,
     ) -> None:
+        """``seal_key`` are 32 bytes that only this gateway (and its replicas) has."""
         self._parts = parts
         self._authenticate = authenticate
-        self._info = upstream_info
         self._doors = Doors(config)
         self._max_bytes = config.max_body_bytes
         self._max_depth = config.max_depth
         self._body_timeout_s = config.body_timeout_s
         self._views = Views()
-        self.sessions = Sessions(config.max_sessions, config.session_idle_s)
-        self._listeners = legacy.Listeners(self.sessions, config.session_idle_s)
+        self.changes = Changes(parts)
+        self.sessions = Sessions(config.max_sessions, config.session_idle_s, self._session_ended)
+        seal = Seal(seal_key)
+        self._front = Front(
+            info=upstream_info,
+            sessions=self.sessions,
+            seal=seal,
+            rounds=Rounds(seal),
+            parked=Parked(seal, lambda: parts().clock.now_ns(), config.ask_timeout_s),
+            changes=self.changes,
+            listeners=Listeners(self.sessions, self.changes, config.session_idle_s),
+            still=self._still,
+            ask_timeout_s=config.ask_timeout_s,
+        )
 
     def close(self) -> None:
         """End the streams that would keep the process from stopping; calls in flight go on."""
-        self._listeners.stop()
+        self._front.listeners.stop()
+
+    def _session_ended(self, session: Session) -> None:
+        self.changes.remove(session.outbox)
+        self._parts().upstreams.ended(session.thread)
+
+    async def _still(self, heads: Heads, principal: Principal) -> bool:
+        try:
+            return self._authenticate(heads.get(b"authorization")).credential == principal.credential
+        except Refused:
+            return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +118,7 @@ class McpSurface:
                 check_content(heads, self._max_bytes)
                 body = await read_body(receive, self._max_bytes, self._body_timeout_s)
                 exchange = Exchange(send, accepts_json, accepts_stream)
-                await self._post(parts, principal, upstream, heads, scope, body, exchange)
+                await self._post(parts, principal, upstream, heads, scope, body, exchange, receive)
             else:
                 await self._other(parts, principal, upstream, heads, scope["method"], receive, send)
         except ClientGone:
@@ -107,23 +135,29 @@ class McpSurface:
         scope: Scope,
         body: bytes,
         exchange: Exchange,
+        receive: Receive,
     ) -> None:
         """Read one message and answer it; whatever goes wrong from here on is answered under its id."""
         id_json = b"null"
         try:
             message = strictjson.parse(body, self._max_depth)
+            if _is_answer(message):
+                self._answered(parts, principal, upstream, heads, message)
+                await exchange.finish(_ACCEPTED)
+                return
             method, params, meta, is_request = _envelope(message)
             if is_request:
                 id_json = orjson.dumps(message["id"])
             request = Request(
+                front=self._front,
                 parts=parts,
                 view=self._views.of(parts.catalog),
-                info=self._info,
                 principal=principal,
                 upstream=upstream,
                 heads=heads,
                 headers=scope["headers"],
                 exchange=exchange,
+                receive=receive,
                 method=method,
                 params=params,
                 meta=meta,
@@ -134,7 +168,7 @@ class McpSurface:
             elif _is_modern(method, meta, heads):
                 reply = await modern.serve(request)
             else:
-                reply = await legacy.serve(request, self.sessions)
+                reply = await legacy.serve(request)
         except Refused as refused:
             reply = self._refuse(parts, refused, principal, id_json)
         except Exception:  # a fault of our own must reach the client as an answer, and say nothing else
@@ -143,15 +177,31 @@ class McpSurface:
         await exchange.finish(reply)
 
     def _notified(self, request: Request) -> Reply:
-        """Notifications are accepted and change nothing: a call that was made is not cancelled."""
+        """Notifications are accepted, and of those known only a session's can have a consequence."""
         if request.method not in _NOTIFICATIONS:
             # Real clients end their session when a notification is refused, so it is only counted.
             self._note(request.parts, "unknown_method", request.principal, "notification")
         if not _is_modern(request.method, request.meta, request.heads):
-            owner = owner_of(request.principal, request.upstream)
-            now = request.parts.clock.monotonic()
-            self.sessions.find(request.heads.get(protocol.H_SESSION), owner, now)
+            legacy.notified(request)
         return _ACCEPTED
+
+    def _answered(
+        self,
+        parts: Parts,
+        principal: Principal,
+        upstream: str | None,
+        heads: Heads,
+        message: dict[str, Any],
+    ) -> None:
+        """A legacy client answers a question; raises ``Rejected`` when the session is not its own."""
+        if protocol.H_SESSION not in heads:
+            # Only in a session is anybody asked; a modern client answers with its next call.
+            raise Rejected("invalid_request", "The body must be one JSON-RPC 2.0 request or notification.")
+        owner = owner_of(principal, upstream)
+        session = self.sessions.find(heads[protocol.H_SESSION], owner, parts.clock.monotonic())
+        if not session.conversation.answered(message):
+            # Too late, answered twice, or made up: it reaches nobody, and a trace of it is kept.
+            self._note(parts, "invalid_request", principal, "an answer nobody waits for")
 
     async def _other(
         self,
@@ -166,7 +216,7 @@ class McpSurface:
         """GET and DELETE, which only sessions have."""
         if protocol.H_SESSION in heads:
             if method == "GET" and accepts(heads)[1]:
-                await self._listeners.listen(parts, principal, upstream, heads, receive, send)
+                await self._listen(parts, principal, upstream, heads, receive, send)
                 return
             if method == "DELETE":
                 now = parts.clock.monotonic()
@@ -176,6 +226,24 @@ class McpSurface:
         raise Rejected(
             "invalid_request", "This endpoint takes POST.", status=405, headers=((b"allow", b"POST"),)
         )
+
+    async def _listen(
+        self,
+        parts: Parts,
+        principal: Principal,
+        upstream: str | None,
+        heads: Heads,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        key = heads[protocol.H_SESSION]
+        session = self.sessions.find(key, owner_of(principal, upstream), parts.clock.monotonic())
+
+        async def holds() -> bool:
+            return await self._still(heads, principal)
+
+        exchange = Exchange(send, accepts_json=False, accepts_stream=True)
+        await self._front.listeners.session(parts, key, session, exchange, receive, holds)
 
     def _refuse(self, parts: Parts, refused: Refused, principal: Principal | None, id_json: bytes) -> Reply:
         self._note(parts, refused.code, principal, refused.detail)
@@ -195,6 +263,17 @@ def _endpoint(path: str) -> str | None:
     if not path.startswith("/mcp/") or "/" in upstream:
         raise Rejected("unknown_upstream")
     return upstream
+
+
+def _is_answer(message: Any) -> bool:
+    """Whether a message answers a question of ours; ``_envelope`` says what is wrong with anything else."""
+    return (
+        isinstance(message, dict)
+        and "method" not in message
+        and "id" in message
+        and ("result" in message or "error" in message)
+        and message.get("jsonrpc") == "2.0"
+    )
 
 
 def _envelope(message: Any) -> tuple[str, dict[str, Any], dict[str, Any], bool]:

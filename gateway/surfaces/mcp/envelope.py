@@ -27,6 +27,7 @@ _STATUS: Final[dict[str, tuple[int, int]]] = {
     "header_mismatch": (400, protocol.HEADER_MISMATCH),
     "unsupported_version": (400, protocol.UNSUPPORTED_VERSION),
     "origin_refused": (403, protocol.INVALID_REQUEST),
+    "bad_request_state": (200, protocol.INVALID_PARAMS),
     "unknown_session": (404, protocol.INVALID_REQUEST),
     "unknown_upstream": (404, protocol.INVALID_REQUEST),
     "unknown_method": (200, protocol.METHOD_NOT_FOUND),

@@ -6,40 +6,33 @@ upstream's: reconnecting, or never connecting, changes nothing about what is all
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import orjson
 
-from gateway.model import Principal
-from gateway.ports import Parts
-from gateway.surfaces.mcp import envelope, headers, protocol
+from gateway.surfaces.mcp import capabilities, envelope, headers, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
-from gateway.surfaces.mcp.methods import METHODS, capabilities
+from gateway.surfaces.mcp.methods import LEGACY_METHODS, METHODS
 from gateway.surfaces.mcp.modern import instructions, server_info
-from gateway.surfaces.mcp.ports import Receive, Send
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.sessions import Owner, Session, Sessions, owner_of
-from gateway.surfaces.mcp.transport import Heads
+from gateway.surfaces.mcp.sessions import Session, owner_of
 
-KEEP_ALIVE_S: Final = 15.0
-"""How often a silent stream says that it is alive, in seconds."""
+MAX_CAPABILITIES: Final = 16 * 1024
+"""Bytes of declared capabilities that a session keeps."""
 
 _EMPTY: Final = b"{}"
 
 
-async def serve(request: Request, sessions: Sessions) -> Reply:
+async def serve(request: Request) -> Reply:
     """Find the session of a request and answer its method; ``initialize`` opens one."""
     request.modern = False
-    owner = owner_of(request.principal, request.upstream)
-    now = request.parts.clock.monotonic()
     headers.check(request.heads, request.method, request.params, required=False)
     if request.method == "initialize":
-        return initialize(request, sessions, owner, now)
-    session = sessions.find(request.heads.get(protocol.H_SESSION), owner, now)
+        return initialize(request)
+    session = request.session = find(request)
     request.thread = session.thread
-    request.exchange.log_level = session.log_level
-    handler = METHODS.get(request.method)
+    request.exchange.log_level, request.exchange.log_name = session.log_level, session.level
+    handler = METHODS.get(request.method) or LEGACY_METHODS.get(request.method)
     if handler is not None:
         return await handler(request)
     if request.method == "ping":
@@ -49,18 +42,38 @@ async def serve(request: Request, sessions: Sessions) -> Reply:
     raise Rejected("unknown_method")
 
 
-def initialize(request: Request, sessions: Sessions, owner: Owner, now: float) -> Reply:
+def find(request: Request) -> Session:
+    """The session a request belongs to; raises ``Rejected`` when it is not the caller's own."""
+    owner = owner_of(request.principal, request.upstream)
+    now = request.parts.clock.monotonic()
+    return request.front.sessions.find(request.heads.get(protocol.H_SESSION), owner, now)
+
+
+def notified(request: Request) -> None:
+    """Take a notification of a session's client."""
+    session = find(request)
+    if request.method == "notifications/cancelled":
+        # The call goes on until its outcome is known; only the upstream is told that nobody wants it.
+        session.conversation.cancelled(request.params.get("requestId"))
+
+
+def initialize(request: Request) -> Reply:
     """Agree on a revision and open a session. An unknown revision is answered with the newest we speak."""
     asked = request.params.get("protocolVersion")
     version = asked if asked in protocol.LEGACY else protocol.LEGACY[0]
     result: dict[str, Any] = {
         "protocolVersion": version,
-        "capabilities": capabilities(request),
+        "capabilities": capabilities.of_server(request),
         "serverInfo": server_info(request),
     }
     if text := instructions(request):
         result["instructions"] = text
-    key = sessions.open(owner, now)
+    declared = request.params.get("capabilities")
+    declared = declared if isinstance(declared, dict) else {}
+    if len(orjson.dumps(declared)) > MAX_CAPABILITIES:
+        raise Rejected("too_large", "The capabilities are too large.")
+    now = request.parts.clock.monotonic()
+    key = request.front.sessions.open(request.principal, request.upstream, declared, now)
     body = envelope.result(request.id_json, orjson.dumps(result))
     return Reply(body, headers=((protocol.H_SESSION, key),))
 
@@ -68,70 +81,7 @@ def initialize(request: Request, sessions: Sessions, owner: Owner, now: float) -
 def set_level(request: Request, session: Session) -> Reply:
     level = request.params.get("level")
     rank = protocol.LOG_LEVELS.get(level) if isinstance(level, str) else None
-    if rank is None:
+    if rank is None or not isinstance(level, str):
         raise Rejected("invalid_request", "Unknown log level.", status=200, rpc=protocol.INVALID_PARAMS)
-    session.log_level = rank
+    session.log_level, session.level = rank, level
     return Reply(envelope.result(request.id_json, _EMPTY))
-
-
-class Listeners:
-    """GET streams: open, silent but for keep-alive comments, one a session.
-
-    Nothing is pushed on them yet. They are served because clients open one after every handshake, and some
-    take a refusal for a broken server.
-    """
-
-    def __init__(self, sessions: Sessions, life_s: float) -> None:
-        self._sessions = sessions
-        self._life_s = life_s
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """End all streams, so that the process can."""
-        self._stopping.set()
-
-    async def listen(
-        self,
-        parts: Parts,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Hold one stream open until the client leaves, the session ends or its time is over."""
-        owner = owner_of(principal, upstream)
-        key = heads[protocol.H_SESSION]
-        session = self._sessions.find(key, owner, parts.clock.monotonic())
-        if session.listening:
-            raise Rejected("invalid_request", "This session already has a stream.", status=409)
-        session.listening = True
-        gone = asyncio.ensure_future(_gone(receive))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await send({
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"),
-                            (b"x-accel-buffering", b"no")],
-            })  # fmt: skip
-            await send({"type": "http.response.body", "body": b": listening\n\n", "more_body": True})
-            end = parts.clock.monotonic() + self._life_s
-            while parts.clock.monotonic() < end and session.live:
-                done, _ = await asyncio.wait(
-                    (gone, stopping), timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if done:
-                    break
-                self._sessions.touch(key, session, parts.clock.monotonic())
-                await send({"type": "http.response.body", "body": b": alive\n\n", "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            session.listening = False
-            gone.cancel()
-            stopping.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,6 +1,6 @@
-"""The methods this front serves in both eras, and how each becomes an ``Ask``.
+"""The methods this front serves, and how each becomes an ``Ask``.
 
-Everything that reaches an upstream goes through ``pipeline.call``. A method that is not in ``METHODS`` is
+Everything that reaches an upstream goes through ``pipeline.call``. A method that is in no table here is
 refused: what nobody thought about must not pass.
 """
 
@@ -12,14 +12,20 @@ from typing import Any, Final
 import orjson
 
 from gateway import pipeline
-from gateway.model import Kind
-from gateway.surfaces.mcp import answers, envelope, headers, lists, protocol
+from gateway.model import Answer, Ask, Kind
+from gateway.rolling import rolling_session
+from gateway.surfaces.mcp import answers, capabilities, envelope, headers, lists, protocol
+from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
+from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.sessions import rolling
+from gateway.surfaces.mcp.rounds import binding
 
 _NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
 _SHOWN: Final = 128  # characters of an unknown name that are repeated to the client
+_OF_ROUNDS: Final = frozenset({"inputResponses", "requestState"})
+_ROUNDED: Final[frozenset[Kind]] = frozenset({"tool", "prompt", "resource"})
+"""What may ask its client something (2026-07-28, basic/patterns/mrtr: Supported Requests)."""
 
 Method = Callable[[Request], Awaitable[Reply]]
 
@@ -107,6 +113,55 @@ async def resource_templates_list(request: Request) -> Reply:
     return _listing(request, "resourceTemplates", "resources")
 
 
+async def resources_subscribe(request: Request) -> Reply:
+    """Legacy: changes of a resource are told on the stream of the session."""
+    if "subscribe" not in capabilities.of_server(request).get("resources", ()):
+        raise Rejected("unknown_method")
+    session, uri = request.session, _text(request, "uri")
+    assert session is not None
+    upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+    if upstream is None:
+        return _nobodys(request, "resource", uri)
+    session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
+    answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
+    if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
+        return _unknown(request, "resource", uri)
+    return answers.reply(answer, request.id_json, request.method, modern=False)
+
+
+async def resources_unsubscribe(request: Request) -> Reply:
+    session, uri = request.session, _text(request, "uri")
+    assert session is not None
+    request.front.changes.unsubscribe(session.outbox, uri)
+    return Reply(envelope.result(request.id_json, b"{}"))
+
+
+async def subscriptions_listen(request: Request) -> Reply:
+    """Modern: one stream for everything its client wants to be told."""
+    wanted = request.params.get("notifications")
+    if not isinstance(wanted, dict):
+        raise _invalid("'notifications' must be an object.")
+    outbox = Outbox(
+        request.principal, request.upstream, request.named_thread(), orjson.Fragment(request.id_json)
+    )
+
+    def resolve(uri: str) -> str | None:
+        upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        if upstream is not None:
+            outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
+        return upstream
+
+    return await request.front.listeners.subscription(
+        outbox, wanted, resolve, request.id_json, request.exchange, request.receive, request.holds
+    )
+
+
+LEGACY_METHODS: Final[dict[str, Method]] = {
+    "resources/subscribe": resources_subscribe,
+    "resources/unsubscribe": resources_unsubscribe,
+}
+MODERN_METHODS: Final[dict[str, Method]] = {"subscriptions/listen": subscriptions_listen}
+
 METHODS: Final[dict[str, Method]] = {
     "tools/call": tools_call,
     "tools/list": tools_list,
@@ -118,20 +173,6 @@ METHODS: Final[dict[str, Method]] = {
     "completion/complete": completion_complete,
 }
 
-OFFERED: Final = ("tools", "prompts", "resources", "completions", "logging")
-"""Capabilities this front can carry; what an upstream declares beyond them is not passed on."""
-
-
-def capabilities(request: Request) -> dict[str, Any]:
-    """What this endpoint declares: its upstream's own capabilities, as far as they can be carried.
-
-    Sub-capabilities (``listChanged``, ``subscribe``) are left out, because nothing pushes changes yet.
-    """
-    info = request.info(request.upstream) if request.upstream is not None else None
-    if info is None:
-        return {name: {} for name in OFFERED if name != "logging"}
-    return {name: {} for name in OFFERED if name in info.capabilities}
-
 
 async def _call(
     request: Request,
@@ -142,37 +183,76 @@ async def _call(
     exposed: str,
     refers_to: Kind | None = None,
 ) -> Reply:
-    if "inputResponses" in request.params or "requestState" in request.params:
-        # Answers to questions nobody may have asked, past the policy: not carried, so not accepted.
-        raise _invalid("Input rounds are not carried by this gateway.")
-    principal = request.principal
     exchange = request.exchange
-    emit = None
-    if exchange.accepts_stream:
-        exchange.progress_token = request.meta.get("progressToken")
-        if exchange.progress_token is not None or exchange.log_level is not None:
-            emit = exchange.emit
+    exchange.progress_token = request.meta.get("progressToken")
+    principal = request.principal
     traceparent, http_traceparent = request.traceparents()
-    answer = await pipeline.call(
-        request.parts,
-        pipeline.Ask(
-            principal=principal,
-            surface="mcp",
-            kind=kind,
-            upstream=upstream,
-            name=name,
-            args=args,
-            session=rolling(principal.tenant, principal.credential, principal.subject),
-            thread=request.thread,
-            client_meta_json=request.client_meta(),
-            traceparent=traceparent,
-            http_traceparent=http_traceparent,
-        ),
-        emit,
+    ask = Ask(
+        principal=principal,
+        surface="mcp",
+        kind=kind,
+        upstream=upstream,
+        name=name,
+        args=args,
+        session=rolling_session(principal),
+        thread=request.thread,
+        client_meta_json=request.client_meta(),
+        capabilities_json=capabilities.of_client(request, upstream) if kind in _ROUNDED else b"",
+        log_level=exchange.log_name,
+        traceparent=traceparent,
+        http_traceparent=http_traceparent,
     )
+    carry = _modern if request.session is None else _legacy
+    answer = await carry(request, ask)
+    if isinstance(answer, dict):
+        return Reply(envelope.result(request.id_json, orjson.dumps(answer)))
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
         return _unknown(request, refers_to or kind, exposed)
     return answers.reply(answer, request.id_json, request.method, modern=request.modern)
+
+
+async def _legacy(request: Request, ask: Ask) -> Answer:
+    session = request.session
+    assert session is not None
+    if not request.params.keys().isdisjoint(_OF_ROUNDS):
+        raise _invalid("Input rounds came with revision 2026-07-28.")
+    front = request.front
+    caller = LegacyCaller(session.conversation, request.exchange, request.id_json, front.ask_timeout_s)
+    try:
+        return await pipeline.call(request.parts, ask, caller)
+    finally:
+        caller.done()
+
+
+async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
+    """A call, or the next round of one; the members of the result when the client is asked something."""
+    front, parts, params = request.front, request.parts, request.params
+    caller = ModernCaller(request.exchange, request.receive)
+    try:
+        if not params.keys().isdisjoint(_OF_ROUNDS):
+            if ask.kind not in _ROUNDED:
+                raise _invalid("This method has no input rounds.")
+            kept = front.seal.open(params.get("requestState"), binding(ask), parts.clock.now_ns())
+            if "parked" in kept:
+                return await front.parked.resume(ask, params, kept["parked"], caller)
+            following = await front.rounds.answered(parts, ask, kept, params)
+            if isinstance(following, Answer):
+                return following
+            ask = following
+        elif ask.capabilities_json and _asks_in_between(request, ask.upstream):
+            return await front.parked.begin(ask, lambda parked: pipeline.call(parts, ask, parked), caller)
+        answer = await pipeline.call(parts, ask, caller)
+    finally:
+        caller.done()
+    outcome = answer.outcome
+    if outcome is not None and outcome.status == "input_required" and answer.refusal is None:
+        return await front.rounds.asked(parts, ask, answer)
+    return answer
+
+
+def _asks_in_between(request: Request, upstream: str) -> bool:
+    info = request.front.info(upstream)
+    return info is not None and info.era == "legacy"
 
 
 def _resolve(request: Request, kind: Kind, exposed: str) -> tuple[str, str] | None:
@@ -210,7 +290,7 @@ def _unknown(request: Request, kind: Kind, exposed: str) -> Reply:
 
 
 def _listing(request: Request, key: lists.Key, capability: str) -> Reply:
-    if capability not in capabilities(request):
+    if capability not in capabilities.of_server(request):
         raise Rejected("unknown_method", status=404 if request.modern else 200)
     return lists.listing(
         request.parts,

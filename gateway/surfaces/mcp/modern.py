@@ -7,10 +7,10 @@ from typing import Any, Final
 import orjson
 
 from gateway import __version__
-from gateway.surfaces.mcp import envelope, headers, protocol
+from gateway.surfaces.mcp import capabilities, envelope, headers, protocol
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.lists import TTL_MS
-from gateway.surfaces.mcp.methods import METHODS, capabilities
+from gateway.surfaces.mcp.methods import METHODS, MODERN_METHODS
 from gateway.surfaces.mcp.request import Request
 
 SUPPORTED: Final = (protocol.MODERN,)
@@ -21,8 +21,11 @@ async def serve(request: Request) -> Reply:
     """Validate the envelope, in the order the specification's own SDKs do, and answer the method."""
     check_envelope(request)
     if (level := request.meta.get(protocol.META_LOG_LEVEL)) is not None:
-        request.exchange.log_level = protocol.LOG_LEVELS.get(level) if isinstance(level, str) else None
-    handler = METHODS.get(request.method)
+        rank = protocol.LOG_LEVELS.get(level) if isinstance(level, str) else None
+        if rank is None:
+            raise Rejected("invalid_request", "Unknown log level.", status=200, rpc=protocol.INVALID_PARAMS)
+        request.exchange.log_level, request.exchange.log_name = rank, level
+    handler = METHODS.get(request.method) or MODERN_METHODS.get(request.method)
     if handler is not None:
         request.thread = request.named_thread()
         return await handler(request)
@@ -58,7 +61,7 @@ def discover(request: Request) -> Reply:
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": SUPPORTED,
-        "capabilities": capabilities(request),
+        "capabilities": capabilities.of_server(request),
         "_meta": {protocol.META_SERVER_INFO: server_info(request)},
         "ttlMs": TTL_MS,
         "cacheScope": "private",
@@ -70,7 +73,7 @@ def discover(request: Request) -> Reply:
 
 def server_info(request: Request) -> dict[str, str]:
     """The upstream's own name on its own endpoint, the gateway's on the aggregate."""
-    info = request.info(request.upstream) if request.upstream is not None else None
+    info = request.front.info(request.upstream) if request.upstream is not None else None
     if info is None:
         return {"name": "wardgate", "version": __version__}
     named = {"name": info.name or request.upstream or "", "version": info.server_version or "unknown"}
@@ -80,5 +83,5 @@ def server_info(request: Request) -> dict[str, str]:
 
 
 def instructions(request: Request) -> str:
-    info = request.info(request.upstream) if request.upstream is not None else None
+    info = request.front.info(request.upstream) if request.upstream is not None else None
     return info.instructions if info is not None else ""

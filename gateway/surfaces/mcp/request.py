@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,13 @@ import orjson
 from gateway.model import Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import protocol
-from gateway.surfaces.mcp.ports import UpstreamInfo
+from gateway.surfaces.mcp.changes import Changes
+from gateway.surfaces.mcp.listeners import Listeners
+from gateway.surfaces.mcp.parked import Parked
+from gateway.surfaces.mcp.ports import Receive, UpstreamInfo
+from gateway.surfaces.mcp.rounds import Rounds
+from gateway.surfaces.mcp.seal import Seal
+from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
 from gateway.surfaces.mcp.transport import Heads
 from gateway.surfaces.mcp.view import View
@@ -23,23 +29,43 @@ _RESERVED: Final = (protocol.PROTOCOL_PREFIX, protocol.VENDOR_PREFIX)
 _USUAL: Final = frozenset({protocol.META_VERSION, protocol.META_CAPABILITIES, protocol.META_CLIENT_INFO})
 
 
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """What all requests of this front share."""
+
+    info: UpstreamInfo
+    sessions: Sessions
+    seal: Seal
+    rounds: Rounds
+    parked: Parked
+    changes: Changes
+    listeners: Listeners
+    still: Callable[[Heads, Principal], Awaitable[bool]]  # whether a credential still makes this principal
+    ask_timeout_s: float
+
+
 class Request(msgspec.Struct, kw_only=True, eq=False):
     """A parsed, authenticated request. One per POST; nothing outlives its answer."""
 
+    front: Front
     parts: Parts  # taken once: a reload in between must not mix two configurations
     view: View
-    info: UpstreamInfo
     principal: Principal
     upstream: str | None  # None on the aggregated endpoint
     heads: Heads
     headers: Iterable[tuple[bytes, bytes]]
     exchange: Exchange
+    receive: Receive
     method: str
     params: dict[str, Any]
     meta: dict[str, Any]
     id_json: bytes
     modern: bool = True
+    session: Session | None = None  # of a legacy request
     thread: str = ""
+
+    async def holds(self) -> bool:
+        """Whether the credential this request came with still is what it was."""
+        return await self.front.still(self.heads, self.principal)
 
     def traceparents(self) -> tuple[str, str]:
         """``(parent, HTTP parent)``: the body's context leads, and the header's is kept where they differ."""

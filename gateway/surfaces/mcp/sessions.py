@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from functools import lru_cache
+from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.model import Principal
+from gateway.surfaces.mcp.callers import Conversation
+from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected
 
 
@@ -30,13 +32,20 @@ class Owner(NamedTuple):
 class Session:
     """One handshake. ``thread`` names it in records without giving the id away."""
 
-    __slots__ = ("listening", "live", "log_level", "owner", "seen", "thread")
+    __slots__ = (
+        "capabilities", "conversation", "level", "listening", "live", "log_level", "outbox", "owner", "seen",
+        "thread",
+    )  # fmt: skip
 
-    def __init__(self, owner: Owner, thread: str, seen: float) -> None:
+    def __init__(self, owner: Owner, thread: str, seen: float, outbox: Outbox) -> None:
         self.owner = owner
         self.thread = thread
         self.seen = seen
-        self.log_level = 0  # rank in ``protocol.LOG_LEVELS``; the server's default is all
+        self.capabilities: dict[str, Any] = {}  # of the client, as it declared them
+        self.conversation = Conversation()
+        self.outbox = outbox
+        self.level = ""  # of log messages, as the client asked for; "" before it did
+        self.log_level = 0  # its rank in ``protocol.LOG_LEVELS``; the server's default is all
         self.listening = False  # whether a GET stream is open
         self.live = True  # until it ends or is pushed out
 
@@ -44,7 +53,9 @@ class Session:
 class Sessions:
     """The sessions held at once, least recently used first."""
 
-    def __init__(self, limit: int, idle_s: float) -> None:
+    def __init__(self, limit: int, idle_s: float, ended: Callable[[Session], None]) -> None:
+        """``ended`` is called once with each session that is over."""
+        self._ended = ended
         self._limit = limit
         self._owner_limit = max(1, limit // 4)
         self._idle_s = idle_s
@@ -54,8 +65,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._held)
 
-    def open(self, owner: Owner, now: float) -> bytes:
+    def open(
+        self, principal: Principal, upstream: str | None, capabilities: dict[str, Any], now: float
+    ) -> bytes:
         """Start a session and return its id; raises ``Rejected`` when others hold all places."""
+        owner = owner_of(principal, upstream)
         self._expire(now)
         mine = self._counts.get(owner, 0)
         if mine and (mine >= self._owner_limit or len(self._held) >= self._limit):
@@ -64,7 +78,10 @@ class Sessions:
             # Pushing out somebody else's session would let one agent disturb all others.
             raise Rejected("overloaded", headers=((b"retry-after", b"5"),))
         key = secrets.token_urlsafe(32).encode()
-        self._held[key] = Session(owner, sha256(key).hexdigest()[:32], now)
+        thread = sha256(key).hexdigest()[:32]
+        session = Session(owner, thread, now, Outbox(principal, upstream, thread))
+        session.capabilities = capabilities
+        self._held[key] = session
         self._counts[owner] = self._counts.get(owner, 0) + 1
         return key
 
@@ -104,6 +121,8 @@ class Sessions:
     def _drop(self, key: bytes) -> None:
         session = self._held.pop(key)
         session.live = False
+        session.conversation.close()
+        self._ended(session)
         owner = session.owner
         left = self._counts[owner] - 1
         if left:
@@ -114,12 +133,3 @@ class Sessions:
 
 def owner_of(principal: Principal, upstream: str | None) -> Owner:
     return Owner(principal.tenant, principal.agent, principal.credential, principal.subject, upstream)
-
-
-@lru_cache(maxsize=4096)
-def rolling(tenant: str, credential: str, subject: str | None) -> str:
-    """The session that labels and budgets are kept in.
-
-    It depends on nothing a client sends, so reconnecting, or naming another session, cannot leave it.
-    """
-    return "s-" + sha256(repr((tenant, credential, subject)).encode()).hexdigest()[:32]

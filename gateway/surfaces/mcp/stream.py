@@ -41,7 +41,7 @@ _peek: Final = msgspec.json.Decoder(_Notification)
 
 
 class Exchange:
-    """The answer to one POST. ``emit`` may be called any number of times, then ``finish`` once."""
+    """The answer to one POST. ``push`` may be called any number of times, then ``finish`` once."""
 
     __slots__ = (
         "_dead",
@@ -50,6 +50,7 @@ class Exchange:
         "accepts_json",
         "accepts_stream",
         "log_level",
+        "log_name",
         "progress_token",
     )
 
@@ -61,14 +62,27 @@ class Exchange:
         self.accepts_stream = accepts_stream
         self.progress_token: object = None
         self.log_level: int | None = None  # least rank of log messages wanted; None for none
+        self.log_name = ""  # the level as the client named it; "" when it did not
 
-    async def emit(self, notification: bytes) -> None:
-        """Pass one notification of the upstream on, if this client asked for it."""
-        if self._dead or not self._wanted(notification):
-            return
+    async def push(self, message: bytes) -> bool:
+        """Send any message ahead of the answer; false when the client does not take it."""
+        if self._dead:
+            return False
         if not self._started:
             await self._start_stream()
-        await self._event(notification)
+        await self._event(message)
+        return not self._dead
+
+    async def comment(self, text: bytes) -> None:
+        """Say something that no client reads, so that nobody on the way takes the stream for dead."""
+        if not self._started:
+            await self._start_stream()
+        await self._write(b": " + text + b"\n\n")
+
+    async def end(self) -> None:
+        """Close a stream that has no answer."""
+        if not self._dead:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def finish(self, reply: Reply) -> None:
         """Send the answer itself, as the whole body or as the last event."""
@@ -77,19 +91,21 @@ class Exchange:
                 await self._start_stream()
             if not self._dead:
                 await self._event(reply.body)
-            if not self._dead:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self.end()
             # A dead stream is left without its end, which makes the server close the connection: the
             # client must be able to tell a lost answer from a finished one.
             return
         await send_reply(self._send, reply)
 
-    def _wanted(self, notification: bytes) -> bool:
+    def wants(self, notification: bytes) -> bool:
+        """Whether this client asked for such a notification, and for this call."""
+        if self._dead or not self.accepts_stream:
+            return False
         try:
             seen = _peek.decode(notification)
         except msgspec.MsgspecError:
             return False
-        # A message with an id is a request to the client; those carry no policy decision yet.
+        # A message with an id is a question to the client, which takes another way.
         if seen.id:
             return False
         if seen.method == "notifications/progress":
@@ -108,7 +124,9 @@ class Exchange:
         if b"\n" in message or b"\r" in message:
             # Outside strings only, where JSON has no line ends: they are insignificant white space.
             message = message.translate(None, b"\r\n")
-        chunk = b"".join((b"event: message\ndata: ", message, b"\n\n"))
+        await self._write(b"".join((b"event: message\ndata: ", message, b"\n\n")))
+
+    async def _write(self, chunk: bytes) -> None:
         try:
             # ``send`` waits while the client does not read; the upstream's deadline must not be its price.
             async with asyncio.timeout(STALL_S):

@@ -25,7 +25,7 @@ from gateway.config import LimitsConfig, ServerConfig
 from gateway.digest import call_digest  # noqa: F401  # the digest is the real one
 from gateway.errors import Refused, Unauthenticated
 from gateway.limits import InFlight
-from gateway.model import Call, Decision, Facts, Finding, Manifest, Outcome, Principal, Tool
+from gateway.model import QUESTIONS, Call, Decision, Facts, Finding, Manifest, Outcome, Principal, Tool
 from gateway.ports import Parts, ResultDecision
 from gateway.state.memory import MemoryState
 from gateway.surfaces.mcp import McpSurface
@@ -67,12 +67,13 @@ def entry(kind: str, upstream: str, name: str, raw: bytes | None = None, **manif
 
 
 class Info:
-    def __init__(self, capabilities: dict[str, Any]) -> None:
+    def __init__(self, capabilities: dict[str, Any], era: str = "modern") -> None:
         self.name = "files"
         self.title = "Files"
         self.server_version = "1.2"
         self.instructions = "Be kind to files."
         self.capabilities = capabilities
+        self.era = era
 
 
 class Desk:
@@ -93,6 +94,9 @@ class Desk:
         self.answer = ok()
         self.limits = InFlight(LimitsConfig())
         self.infos: dict[str, Info | None] = {}
+        self.unsubscribed: list[tuple[tuple[str, str, str, str], str, str]] = []
+        self.questions: dict[tuple[str, str], Tool] = {}
+        self.left: list[str] = []  # threads of clients that are gone
 
     def parts(self) -> Parts:
         return Parts(
@@ -121,15 +125,25 @@ class Desk:
             for tool in self.listed:
                 if tool.upstream == upstream and tool.name == name:
                     return entry("completion", upstream, name)
+        if kind == "subscription" and self.resolve("resource", upstream, name):
+            return entry("subscription", upstream, name)
+        if QUESTIONS.get(name) == kind:
+            return self.questions.setdefault((upstream, name), entry(kind, upstream, name))
         raise Refused("unknown_tool")
 
     def tools(self, kind: str, upstream: str | None = None) -> list[Tool]:
         return [t for t in self.listed if t.kind == kind and upstream in (None, t.upstream)]
 
     # -- upstreams
-    async def execute(self, call: Call, emit: Any) -> Outcome:
+    async def execute(self, call: Call, dialogue: Any) -> Outcome:
         self.calls.append(call)
-        return self.answer if self.handler is None else await self.handler(call, emit)
+        return self.answer if self.handler is None else await self.handler(call, dialogue)
+
+    async def unsubscribe(self, who: tuple[str, str, str, str], upstream: str, uri: str) -> None:
+        self.unsubscribed.append((who, upstream, uri))
+
+    def ended(self, thread: str) -> None:
+        self.left.append(thread)
 
 
 class _Policy:
@@ -325,7 +339,9 @@ async def open_house(desk: Desk | None = None, **config: Any) -> AsyncIterator[H
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        surface = McpSurface(desk.parts, authenticate, ServerConfig(port=port, **config), desk.info)
+        surface = McpSurface(
+            desk.parts, authenticate, ServerConfig(port=port, **config), desk.info, bytes(range(32))
+        )
         settings = uvicorn.Config(
             surface, loop="none", http="httptools", ws="none", lifespan="off", log_config=None,
             access_log=False,

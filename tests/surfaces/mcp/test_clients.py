@@ -93,7 +93,7 @@ async def test_the_official_client_sees_progress(mode):
         for at in (1, 2):
             note = {"progressToken": token, "progress": at, "total": 2}
             message = {"jsonrpc": "2.0", "method": "notifications/progress", "params": note}
-            await emit(orjson.dumps(message))
+            await emit.notify(orjson.dumps(message))
         return ok()
 
     desk.handler = handler

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from gateway.surfaces.mcp import legacy
+from gateway.rolling import rolling_session
+from gateway.surfaces.mcp import listeners
 from gateway.surfaces.mcp.envelope import Rejected
-from gateway.surfaces.mcp.sessions import Sessions, owner_of, rolling
+from gateway.surfaces.mcp.sessions import Sessions, owner_of
 from tests.surfaces.mcp.support import ALICE, BOB, Desk, entry, open_house, read_answer
 
 
@@ -111,7 +112,7 @@ async def test_modern_headers_on_a_legacy_body_must_still_agree_with_it():
 
 
 @pytest.mark.parametrize(
-    "method", ["resources/subscribe", "server/oops", "sampling/createMessage", "tasks/list"]
+    "method", ["subscriptions/listen", "server/oops", "sampling/createMessage", "tasks/list"]
 )
 async def test_unknown_methods_are_refused_in_the_legacy_way(method):
     async with open_house() as house:
@@ -144,11 +145,11 @@ async def test_an_idle_session_ends():
 
 
 def test_an_agent_that_opens_sessions_without_end_pushes_out_its_own():
-    sessions = Sessions(limit=8, idle_s=100)
+    sessions = Sessions(8, 100, lambda ended: None)
     bob = owner_of(BOB, None)
-    bobs = sessions.open(bob, 0)
+    bobs = sessions.open(BOB, None, {}, 0)
     alice = owner_of(ALICE, None)
-    keys = [sessions.open(alice, i) for i in range(50)]
+    keys = [sessions.open(ALICE, None, {}, i) for i in range(50)]
     assert len(sessions) <= 8 and sessions.find(bobs, bob, 50)
     assert sessions.find(keys[-1], alice, 50)
     with pytest.raises(Rejected):
@@ -156,26 +157,26 @@ def test_an_agent_that_opens_sessions_without_end_pushes_out_its_own():
 
 
 def test_sessions_kept_alive_by_a_stream_do_not_hide_idle_ones_behind_them():
-    sessions = Sessions(limit=2, idle_s=10)
+    sessions = Sessions(2, 10, lambda ended: None)
     alice = owner_of(ALICE, None)
-    key = sessions.open(alice, 0)
-    sessions.open(owner_of(ALICE, "files"), 0)
+    key = sessions.open(ALICE, None, {}, 0)
+    sessions.open(ALICE, "files", {}, 0)
     sessions.touch(key, sessions.find(key, alice, 1), 20)
-    assert sessions.open(owner_of(BOB, None), 20) and sessions.find(key, alice, 21)
+    assert sessions.open(BOB, None, {}, 20) and sessions.find(key, alice, 21)
 
 
 def test_a_full_table_turns_newcomers_away_instead_of_taking_a_place_from_others():
-    sessions = Sessions(limit=2, idle_s=100)
+    sessions = Sessions(2, 100, lambda ended: None)
     for upstream in ("a", "b"):
-        sessions.open(owner_of(ALICE, upstream), 0)
+        sessions.open(ALICE, upstream, {}, 0)
     with pytest.raises(Rejected) as full:
-        sessions.open(owner_of(BOB, None), 1)
+        sessions.open(BOB, None, {}, 1)
     assert full.value.status == 503
-    assert sessions.open(owner_of(BOB, None), 102)  # the idle ones are gone by then
+    assert sessions.open(BOB, None, {}, 102)  # the idle ones are gone by then
 
 
 async def test_a_stream_can_be_listened_to_and_ends_with_its_session(monkeypatch):
-    monkeypatch.setattr(legacy, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(listeners, "KEEP_ALIVE_S", 0.05)
     async with open_house() as house:
         session = await opened(house)
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -230,7 +231,7 @@ async def test_the_session_that_budgets_are_kept_in_cannot_be_left_by_reconnecti
     first, second, modern, bobs = house.desk.calls
     assert first.session == second.session == modern.session != bobs.session
     assert first.thread != second.thread and modern.thread == "work-1" and bobs.thread == ""
-    assert first.session == rolling("t", "k-alice", None)
+    assert first.session == rolling_session(ALICE)
 
 
 async def test_a_listening_request_that_is_not_answered_leaves_the_reader_free():

@@ -34,7 +34,10 @@ async def test_discovery_names_the_version_the_capabilities_and_the_upstream():
         aggregate = await house.modern("server/discover", path="/mcp")
     result = answer.json["result"]
     assert result["supportedVersions"] == [VERSION]
-    assert result["capabilities"] == {"tools": {}, "resources": {}}
+    assert result["capabilities"] == {
+        "tools": {"listChanged": True},
+        "resources": {"subscribe": True, "listChanged": True},
+    }
     assert result["instructions"] == "Be kind to files."
     assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "files"
     assert (result["resultType"], result["cacheScope"]) == ("complete", "private")

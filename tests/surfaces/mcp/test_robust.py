@@ -74,7 +74,7 @@ STATUSES = {200, 202, 400, 401, 403, 404, 405, 406, 413, 415, 421}
 def test_every_request_gets_a_well_formed_answer_and_no_fault_of_ours(message, headers, path, known):
     body = message if isinstance(message, bytes) else orjson.dumps(message)
     desk = Desk([entry("tool", "files", "read"), entry("prompt", "files", "read")])
-    surface = McpSurface(desk.parts, authenticate, ServerConfig(), desk.info)
+    surface = McpSurface(desk.parts, authenticate, ServerConfig(), desk.info, bytes(range(32)))
     sent = []
     token = [(b"authorization", b"Bearer alice")] if known else []
     usual = {b"host": b"localhost", b"content-type": b"application/json"} | headers
@@ -161,7 +161,7 @@ def test_a_refusal_never_repeats_the_arguments_of_the_call(secret, fate, method)
 
 def posted(desk: Desk, body: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     """What the front answers to one authenticated POST, without a socket in between."""
-    surface = McpSurface(desk.parts, authenticate, ServerConfig(), desk.info)
+    surface = McpSurface(desk.parts, authenticate, ServerConfig(), desk.info, bytes(range(32)))
     sent = []
     usual = [
         (b"host", b"localhost"),

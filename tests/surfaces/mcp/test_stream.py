@@ -25,7 +25,7 @@ def emitting(*notifications: bytes, result: Outcome | None = None):
     async def handler(call, emit):
         for notification in notifications:
             if emit is not None:
-                await emit(notification)
+                await emit.notify(notification)
         return result or ok()
 
     desk = Desk()
@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_does_not_take_the_call_with_it():
         started.set()
         await asyncio.sleep(0.2)
         if emit is not None:
-            await emit(progress("p1"))
+            await emit.notify(progress("p1"))
         done.set()
         return ok()
 
@@ -134,7 +134,7 @@ async def test_a_client_that_does_not_read_loses_its_events_and_not_the_gateways
              "params": {"progressToken": "p1", "message": "x" * 200_000}}
         )  # fmt: skip
         for _ in range(200):
-            await emit(big)
+            await emit.notify(big)
             sent += 1
         return ok()
 

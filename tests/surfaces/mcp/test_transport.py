@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.surfaces.mcp.support import ACCEPT, META, VERSION, open_house
+from tests.surfaces.mcp.support import ACCEPT, META, VERSION, Desk, open_house
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": META}}
 HEADERS = {"MCP-Protocol-Version": VERSION, "Mcp-Method": "server/discover"}
@@ -230,12 +230,11 @@ async def test_paths_and_verbs_that_are_not_served_say_so():
 
 
 async def test_a_fault_of_our_own_is_an_answer_that_says_nothing_of_it(caplog):
-    async with open_house() as house:
-
-        def broken(upstream):
+    class Broken(Desk):
+        def info(self, upstream):
             raise RuntimeError("secret path /etc/wardgate")
 
-        house.surface._info = broken
+    async with open_house(Broken()) as house:
         answer = await house.modern("server/discover")
     assert answer.error == (200, -32603) and b"secret" not in answer.body
     assert house.desk.noted[0][0] == "gateway_error"

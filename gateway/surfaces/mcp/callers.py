@@ -1,0 +1,170 @@
+"""The client of a call while it is under way: what can be sent to it, asked of it, and when it gives up.
+
+A legacy client is asked on the stream of its own request and answers with a request of its own; it gives up
+with a notification. A modern client is never asked in between (it takes ``input_required`` and calls again),
+and gives up by closing the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from gateway.model import Outcome
+from gateway.surfaces.mcp.envelope import Rejected
+from gateway.surfaces.mcp.ports import Receive
+from gateway.surfaces.mcp.stream import Exchange
+
+WATCH_AFTER_S: Final = 0.05
+"""When a call is watched for its client leaving; most are over by then and need no task of their own."""
+
+MAX_ASKED: Final = 64
+"""Questions that one session may have open."""
+
+_NO_ANSWER: Final = Outcome(status="failed", code="client_declined", detail="no answer in time")
+_NO_WAY: Final = Outcome(status="not_sent", code="client_declined", detail="the client cannot be asked")
+
+
+class ModernCaller:
+    """Implements ``ports.Caller`` for one request of revision 2026-07-28."""
+
+    __slots__ = ("_cancel", "_exchange", "_receive", "_task", "_timer")
+
+    rounds = True
+
+    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._cancel: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def wants(self, message: bytes) -> bool:
+        return self._exchange.wants(message)
+
+    async def notify(self, message: bytes) -> None:
+        await self._exchange.push(message)
+
+    async def ask(self, method: str, params_json: bytes) -> Outcome:
+        return _NO_WAY
+
+    def attach(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch)
+
+    def done(self) -> None:
+        """The call is over, so nobody can give it up any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _watch(self) -> None:
+        self._task = asyncio.ensure_future(self._gone())
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._cancel is not None:
+            self._cancel()
+
+
+class Conversation:
+    """What passes between the gateway and a legacy client besides requests and their answers."""
+
+    __slots__ = ("_asked", "_number", "running")
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._asked: dict[str, asyncio.Future[Outcome]] = {}
+        self.running: dict[bytes, Callable[[], None]] = {}  # id of a request → what gives it up
+
+    async def ask(self, exchange: Exchange, method: str, params_json: bytes, timeout_s: float) -> Outcome:
+        if len(self._asked) >= MAX_ASKED or not exchange.accepts_stream:
+            return _NO_WAY
+        self._number += 1
+        # Ids are the gateway's own and belong to this session: an answer cannot reach another one's question.
+        key = f"wardgate-{self._number}"
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._asked[key] = answer
+        try:
+            sent = await exchange.push(
+                b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}'
+                % (orjson.dumps(key), orjson.dumps(method), params_json)
+            )
+            if not sent:
+                return _NO_WAY
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            return _NO_ANSWER
+        finally:
+            del self._asked[key]
+
+    def answered(self, message: dict[str, Any]) -> bool:
+        """Take a client's answer; false when nothing (or nothing any more) waits for it."""
+        key = message.get("id")
+        waiting = self._asked.get(key) if isinstance(key, str) else None
+        if waiting is None or waiting.done():
+            return False
+        result, error = message.get("result"), message.get("error")
+        if ("result" in message) == ("error" in message) or not isinstance(result or error, dict):
+            raise Rejected("invalid_request", "An answer needs either a result or an error.")
+        if error is not None:
+            waiting.set_result(Outcome(status="rpc_error", error_json=orjson.dumps(error)))
+        else:
+            waiting.set_result(Outcome(status="ok", result_json=orjson.dumps(result)))
+        return True
+
+    def cancelled(self, request_id: object) -> None:
+        """The client gives a request up; one that is unknown or over is none of ours."""
+        if isinstance(request_id, str | int) and not isinstance(request_id, bool):
+            cancel = self.running.get(orjson.dumps(request_id))
+            if cancel is not None:
+                cancel()
+
+    def close(self) -> None:
+        """The session ends: nobody will answer, and nobody waits for answers."""
+        for waiting in self._asked.values():
+            if not waiting.done():
+                waiting.set_result(_NO_WAY)
+        for cancel in tuple(self.running.values()):
+            cancel()
+
+
+class LegacyCaller:
+    """Implements ``ports.Caller`` for one request of a session."""
+
+    __slots__ = ("_conversation", "_exchange", "_id", "_timeout_s")
+
+    rounds = False
+
+    def __init__(
+        self, conversation: Conversation, exchange: Exchange, id_json: bytes, timeout_s: float
+    ) -> None:
+        if id_json in conversation.running:
+            # Two answers under one id could be taken for each other.
+            raise Rejected("invalid_request", "A request with this id is under way in this session.")
+        self._conversation = conversation
+        self._exchange = exchange
+        self._id = id_json
+        self._timeout_s = timeout_s
+
+    def wants(self, message: bytes) -> bool:
+        return self._exchange.wants(message)
+
+    async def notify(self, message: bytes) -> None:
+        await self._exchange.push(message)
+
+    async def ask(self, method: str, params_json: bytes) -> Outcome:
+        return await self._conversation.ask(self._exchange, method, params_json, self._timeout_s)
+
+    def attach(self, cancel: Callable[[], None]) -> None:
+        self._conversation.running[self._id] = cancel
+
+    def done(self) -> None:
+        """The call is over, so nobody can give it up any more."""
+        self._conversation.running.pop(self._id, None)

@@ -1,0 +1,76 @@
+"""What each side may be told the other can do.
+
+Upstreams are told what *this* client declared, as far as policy lets them, and never what the gateway could
+do itself: a server that believes in a capability uses it. Clients are told what the upstream offers, as far
+as this front can carry it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import Refused
+from gateway.model import QUESTIONS
+from gateway.surfaces.mcp import protocol
+from gateway.surfaces.mcp.changes import LISTS
+from gateway.surfaces.mcp.request import Request
+
+OFFERED: Final = ("tools", "prompts", "resources", "completions", "logging")
+"""Capabilities this front can carry; what an upstream declares beyond them is not passed on."""
+
+EXTENSIONS: Final = frozenset({"io.modelcontextprotocol/ui"})
+"""Extensions of clients that need nothing from this front but to be known upstream."""
+
+
+def of_client(request: Request, upstream: str) -> bytes:
+    """What the upstream of a call is told of its client, as a JSON object; ``b""`` for nothing."""
+    session = request.session
+    declared = request.meta.get(protocol.META_CAPABILITIES) if session is None else session.capabilities
+    if not declared or not isinstance(declared, dict):
+        return b""
+    known: dict[str, Any] = {}
+    # A legacy client is asked on the stream of its request.
+    if session is None or request.exchange.accepts_stream:
+        for method, kind in QUESTIONS.items():
+            if isinstance(declared.get(kind), dict) and _visible(request, upstream, method):
+                known[kind] = declared[kind]
+    extensions = declared.get("extensions")
+    if isinstance(extensions, dict) and (
+        kept := {key: extensions[key] for key in EXTENSIONS & extensions.keys()}
+    ):
+        known["extensions"] = kept
+    return orjson.dumps(known, option=orjson.OPT_SORT_KEYS) if known else b""
+
+
+def _visible(request: Request, upstream: str, method: str) -> bool:
+    """Whether policy shows this way of asking; the question itself is decided when it is put."""
+    parts, principal = request.parts, request.principal
+    try:
+        tool = parts.catalog.resolve(QUESTIONS[method], upstream, method)
+    except Refused:
+        return False
+    if principal.mode != "enforce" or tool.mode != "enforce":
+        return True
+    return parts.policy.sees(principal, tool, parts.state.slow(principal))
+
+
+def of_server(request: Request) -> dict[str, Any]:
+    """What this endpoint declares to its clients.
+
+    Changes of lists are always told: that a list looks different to this client is for the gateway to say.
+    """
+    info = request.front.info(request.upstream) if request.upstream is not None else None
+    if info is None:
+        offered: dict[str, Any] = {name: {} for name in OFFERED if name != "logging"}
+        offered["resources"]["subscribe"] = True
+    else:
+        offered = {name: {} for name in OFFERED if name in info.capabilities}
+        resources = info.capabilities.get("resources")
+        if isinstance(resources, dict) and resources.get("subscribe") is True:
+            offered["resources"]["subscribe"] = True
+    for name in LISTS:
+        if name in offered:
+            offered[name]["listChanged"] = True
+    return offered

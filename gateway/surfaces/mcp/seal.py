@@ -1,0 +1,73 @@
+"""``requestState``: what a client keeps between two rounds of a call, sealed so that it can only be kept.
+
+The specification calls it attacker-controlled input (2026-07-28, basic/patterns/mrtr). It is encrypted and
+authenticated with AES-256-GCM, bound to the principal and to the exact request, short-lived, and taken once.
+Nothing in it can be read or made by anybody else, so an upstream's own state inside it is safe as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections import OrderedDict
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.surfaces.mcp import protocol
+from gateway.surfaces.mcp.envelope import Rejected
+
+LIFE_S: Final = 900.0
+"""How long the answers of one round may take, in seconds."""
+
+MAX_BYTES: Final = 256 * 1024
+MAX_TAKEN: Final = 200_000  # states taken within ``LIFE_S``; beyond it none is taken
+_NONCE: Final = 12
+
+
+class Seal:
+    """Seals and opens; remembers what was opened, so that it cannot be opened again. One event loop."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+        self._taken: OrderedDict[bytes, int] = OrderedDict()  # nonce → when it expires
+
+    def close(self, what: Any, bound_to: bytes, now_ns: int) -> str:
+        """``what`` (JSON) as an opaque string that opens only for ``bound_to``."""
+        nonce = os.urandom(_NONCE)
+        until = now_ns + int(LIFE_S * 1e9)
+        sealed = self._cipher.encrypt(nonce, orjson.dumps([until, what]), bound_to)
+        return base64.urlsafe_b64encode(nonce + sealed).decode()
+
+    def open(self, state: object, bound_to: bytes, now_ns: int) -> Any:
+        """What was sealed; raises ``Rejected`` for everything that is not exactly a state of ours, unused."""
+        if not isinstance(state, str) or len(state) > MAX_BYTES:
+            raise _refused("it is no state of this gateway")
+        try:
+            raw = base64.b64decode(state, altchars=b"-_", validate=True)
+            until, what = orjson.loads(self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound_to))
+        except (binascii.Error, ValueError, InvalidTag):
+            # Altered, made up, of another principal, or of a request with other arguments: all the same.
+            raise _refused("it does not belong to this request") from None
+        if now_ns > until:
+            raise _refused("its time is over")
+        self._take(raw[:_NONCE], until, now_ns)
+        return what
+
+    def _take(self, nonce: bytes, until: int, now_ns: int) -> None:
+        while self._taken and next(iter(self._taken.values())) < now_ns:
+            self._taken.popitem(last=False)
+        if nonce in self._taken:
+            raise _refused("it has been used")
+        if len(self._taken) >= MAX_TAKEN:
+            raise Rejected("overloaded")  # what cannot be remembered could be used twice
+        self._taken[nonce] = until
+
+
+def _refused(why: str) -> Rejected:
+    return Rejected(
+        "bad_request_state", f"The requestState is refused: {why}.", status=200, rpc=protocol.INVALID_PARAMS
+    )

@@ -1,0 +1,329 @@
+"""One request to an MCP server over streamable HTTP and the one message that answers it.
+
+Every answer is JSON or an event stream of which only the event with the request's id is the answer. What else
+comes on the stream belongs to the client of the call (notifications, questions) or to the gateway (changes of
+lists). Streams that are only listened to have connections of their own, since they last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from gateway.config import UpstreamConfig, expand
+from gateway.errors import InDoubt, NotSent, UpstreamError
+from gateway.ports import Dialogue
+from gateway.upstreams import jsonrpc
+from gateway.upstreams.feeds import NoFeed
+from gateway.upstreams.headers import configured
+from gateway.upstreams.http_sessions import Session
+from gateway.upstreams.jsonrpc import Declined, Message, begins_as_answer, decode, nonsense
+from gateway.upstreams.peer import Events, Owner, is_list_changed, pass_on, updated_uri
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.questions import Questions
+from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.wire import BodyTooLarge, Hold, Response, Stream
+
+logger = logging.getLogger("wardgate.upstreams")
+
+CANCEL_GRACE_S: Final = 2.0
+"""Time a legacy server has, once it knows that a call is cancelled, to say what became of it."""
+
+RESUMED: Final = 100
+"""Streams one answer may be spread over."""
+
+LISTEN_S: Final = 3600.0  # after which a stream of changes is opened anew, should its end have been lost
+LISTENERS: Final = 2048
+_REPLY_S: Final = 10.0
+_ENVELOPE_BYTES: Final = 4096  # what an answer may add around its result
+
+
+Opened = Callable[[], None]
+"""Called once when a stream of changes is taken."""
+
+
+class Channel:
+    """The HTTP of one upstream; knows nothing of eras but what a ``Session`` says."""
+
+    def __init__(
+        self, name: str, config: UpstreamConfig, events: Events, result_bytes: int, tls: ssl.SSLContext | None
+    ) -> None:
+        assert config.url is not None
+        self._name = name
+        self._events = events
+        self._max_bytes = result_bytes + _ENVELOPE_BYTES
+        self.pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
+        self._listeners = Pool(config.url, connections=LISTENERS, body_bytes=self._max_bytes, tls=tls)
+        where = f"upstreams.{name}.headers"
+        headers = {key: expand(value, f"{where}.{key}") for key, value in config.headers.items()}
+        self._fixed = b"%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
+            self.pool.path.encode(),
+            self.pool.authority.encode(),
+            configured(headers, where),
+        )
+        self._post = (
+            b"POST "
+            + self._fixed
+            + b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._listeners.close()
+        await self.pool.close()
+
+    # ------------------------------------------------------------------------------------- sending
+
+    async def send(self, headers: bytes, body: bytes, at: float, hold: Hold | None = None) -> Response:
+        return await self.pool.exchange(
+            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at, hold
+        )
+
+    async def tell(self, headers: bytes, body: bytes, at: float | None = None) -> None:
+        """Send a notification, or an answer to a question; nothing is said in return."""
+        if at is None:
+            at = asyncio.get_running_loop().time() + _REPLY_S
+        accepted = await self.send(headers, body, at)
+        if accepted.stream is not None:
+            accepted.stream.abort()
+
+    async def delete(self, session: Session, at: float) -> None:
+        """End a legacy session, if the server wants to know."""
+        try:
+            await self.pool.exchange(
+                b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers), at
+            )
+        except UpstreamError as error:
+            logger.debug("upstream %s: session not ended: %s", self._name, error)
+
+    # ------------------------------------------------------------------------------------- a request
+
+    async def ask(
+        self,
+        headers: bytes,
+        body: bytes,
+        number: int,
+        session: Session | None,
+        at: float,
+        dialogue: Dialogue | None,
+    ) -> Response | Message:
+        """The answer to request ``number``; a ``Response`` when it is an HTTP 4xx.
+
+        ``session`` is ``None`` in the modern era, where ending the exchange is what cancels a call. A
+        legacy server is told, and given time to say what became of it.
+        """
+        if dialogue is None and session is None:
+            response = await self.send(headers, body, at)
+            return response if declines(response.status) else await self.answer(response, number, at)
+        hold = Hold()
+        questions = Questions(dialogue, at, hold.rearm, partial(self.tell, headers))
+        if dialogue is not None:
+            dialogue.hook = partial(self._cancel, number, session, hold)
+            if dialogue.cancelled:  # before the hook was there
+                raise NotSent("cancelled")
+        if session is not None:
+            session.running.append(questions)
+        try:
+            response = await self.send(headers, body, at, hold)
+            if declines(response.status):
+                return response
+            return await self.answer(response, number, at, questions, session, hold)
+        finally:
+            if dialogue is not None:
+                dialogue.hook = None
+            hold.drop()
+            questions.close()
+            if session is not None:
+                session.running.remove(questions)
+
+    def _cancel(self, number: int, session: Session | None, hold: Hold) -> None:
+        if session is None:
+            hold.abort(InDoubt("cancelled", "given up by the client"))
+            return
+        task = asyncio.ensure_future(self._cancel_in(session, number, hold))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel_in(self, session: Session, number: int, hold: Hold) -> None:
+        params: dict[str, object] = {"requestId": number, "reason": "given up by the client"}
+        end = asyncio.get_running_loop().time() + CANCEL_GRACE_S
+        try:
+            await self.tell(session.headers, jsonrpc.notification("notifications/cancelled", params), end)
+        except UpstreamError as error:
+            logger.debug("upstream %s: cancellation not delivered: %s", self._name, error)
+        await asyncio.sleep(end - asyncio.get_running_loop().time())
+        hold.abort(InDoubt("cancelled", "given up by the client"))
+
+    async def answer(
+        self,
+        response: Response,
+        number: int,
+        at: float,
+        questions: Questions | None = None,
+        session: Session | None = None,
+        hold: Hold | None = None,
+    ) -> Message:
+        """The one message that answers request ``number``."""
+        if response.stream is not None:
+            return await self._answer_in(response.stream, number, at, questions, session, hold)
+        if response.status == 200 and response.media_type == b"application/json":
+            message = decode(response.body)
+            if message.method is not None or message.id != number:
+                raise nonsense("an answer to a request that was not asked")
+            return message
+        if declines(response.status):
+            raise Declined(response.status)
+        raise nonsense(f"HTTP {response.status} with {response.media_type[:80]!r}")
+
+    async def _answer_in(
+        self,
+        stream: Stream,
+        number: int,
+        at: float,
+        questions: Questions | None,
+        session: Session | None,
+        hold: Hold | None,
+    ) -> Message:
+        """Read streams up to the answer.
+
+        A legacy server that numbers its events may close the stream and keep the answer for a client that
+        comes back (2025-11-25, basic/transports: Resumability). Nothing is sent again by that.
+        """
+        reader = EventReader(self._max_bytes)
+        for _ in range(RESUMED):
+            lost = InDoubt("upstream_lost", "the stream ended without an answer")
+            try:
+                message = await self._read(stream, reader, number, at, questions)
+                if message is not None:
+                    return message
+            except InDoubt as error:
+                if error.code != "upstream_lost":
+                    raise
+                lost = error
+            if not reader.last_id or session is None:
+                raise lost
+            by = questions.at if questions is not None else at
+            stream = await self._resumed(session, reader, by, hold, lost)
+            reader = EventReader(self._max_bytes, reader.last_id)
+        raise InDoubt("upstream_lost", "the stream ended too often")
+
+    async def _resumed(
+        self, session: Session, reader: EventReader, at: float, hold: Hold | None, lost: InDoubt
+    ) -> Stream:
+        """The stream that goes on where another one ended; raises ``lost`` when there is none."""
+        if not reader.last_id.isascii() or not reader.last_id.decode().isprintable():
+            raise lost  # it would not survive a header
+        await asyncio.sleep(min(reader.retry_s, max(0.0, at - asyncio.get_running_loop().time())))
+        request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
+            self._fixed,
+            reader.last_id,
+            session.headers,
+        )
+        try:
+            response = await self._listeners.exchange(request, at, hold)
+        except NotSent as error:  # the call itself was sent, whatever becomes of this request
+            raise (hold.fault if hold is not None and hold.fault is not None else lost) from error
+        if response.stream is None:
+            raise lost
+        return response.stream
+
+    async def _read(
+        self, stream: Stream, reader: EventReader, number: int, at: float, questions: Questions | None
+    ) -> Message | None:
+        """Events up to the answer; notifications before it go to the client, in order."""
+        try:
+            while chunk := await stream.read():
+                for data in reader.feed(chunk):
+                    message = decode(data)
+                    if message.method is None:
+                        if message.id != number:
+                            raise nonsense("an answer to a request that was not asked")
+                        stream.leave()
+                        return message
+                    if message.id is not None:
+                        if questions is not None:
+                            questions.put(message)
+                    elif is_list_changed(message):
+                        self._events.list_changed(self._name)
+                    elif questions is not None and questions.dialogue is not None:
+                        await pass_on(questions.dialogue, data, questions.at)
+        except EventTooLarge as large:
+            if begins_as_answer(large.beginning):
+                raise BodyTooLarge(large.code, large.detail) from None
+            raise nonsense(large.detail) from None
+        finally:
+            stream.abort()
+        return None
+
+    # ------------------------------------------------------------------------------------- listening
+
+    async def listen(self, session: Session, owner: Owner, opened: Opened) -> None:
+        """Hear what a legacy server says outside of calls, until the stream ends."""
+        at = asyncio.get_running_loop().time() + LISTEN_S
+        request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, session.headers)
+        response = await self._listeners.exchange(request, at)
+        if response.stream is None:
+            if response.status == 404 and session.id:
+                raise UpstreamError("upstream_unavailable", "the session is over")
+            raise NoFeed
+        opened()
+        await self._hear(response.stream, owner, session)
+
+    async def subscribe(self, headers: bytes, body: bytes, owner: Owner, opened: Opened) -> None:
+        """Hear what a modern server says of changes, until the stream ends (``subscriptions/listen``)."""
+        at = asyncio.get_running_loop().time() + LISTEN_S
+        response = await self._listeners.exchange(
+            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
+        )
+        if response.stream is None:
+            raise NoFeed
+        await self._hear(response.stream, owner, None, opened)
+
+    async def _hear(
+        self, stream: Stream, owner: Owner, session: Session | None, opened: Opened | None = None
+    ) -> None:
+        """``opened`` is called with the first message, which acknowledges a modern subscription."""
+        reader = EventReader(self._max_bytes)
+        try:
+            while chunk := await stream.read():
+                for data in reader.feed(chunk):
+                    message = decode(data)
+                    if message.method is None:
+                        if message.error:
+                            raise NoFeed
+                        return  # the server ends it in good order
+                    if opened is not None:
+                        opened()
+                        opened = None
+                    if is_list_changed(message):
+                        self._events.list_changed(self._name)
+                    elif uri := updated_uri(message):
+                        self._events.updated(self._name, owner, uri)
+                    elif session is not None:
+                        await self._stray(session, message, data)
+        except EventTooLarge as large:
+            raise nonsense(large.detail) from None
+        finally:
+            stream.abort()
+
+    async def _stray(self, session: Session, message: Message, data: bytes) -> None:
+        """Something for the client that does not say for which call: the oldest one under way carries it."""
+        running = session.running[0] if session.running else None
+        if message.id is None:
+            if running is not None and running.dialogue is not None:
+                await pass_on(running.dialogue, data, running.at)
+        elif running is not None:
+            running.put(message)
+        else:
+            await self.tell(session.headers, jsonrpc.refused(message))
+
+
+def declines(status: int) -> bool:
+    """A 4xx says that the request was not carried out; 408 only that the server lost patience with it."""
+    return 400 <= status < 500 and status != 408
