@@ -182,7 +182,7 @@ class OpenApiPeer:
             self._last_error = ""
             raise
         except UpstreamError as error:
-            if error.reason.party is not Party.GATEWAY:
+            if error.reason.party is Party.UPSTREAM:
                 self._last_error = str(error)
             raise
         self._last_error = f"HTTP {response.status}" if response.status >= 500 else ""
