@@ -124,7 +124,7 @@ policy:
   path: policies           # Rego modules; yours to change, reloaded when saved
 
 # Where calls go out. ${{NAME}} in 'env' and 'headers' comes from the environment or from wardgate.env.
-# An HTTP API is an upstream too: 'openapi: FILE', its OpenAPI document, and 'url: BASE', where it is.
+# An HTTP API is an upstream too: 'openapi' names its OpenAPI document, a file, and 'url' where it is.
 upstreams:
 {upstreams}
 
