@@ -115,37 +115,32 @@ class Channel:
     ) -> Response | Message:
         """The answer to request ``number``; a ``Response`` when it is an HTTP 4xx.
 
-        ``session`` is ``None`` in the modern era, where ending the exchange is what cancels a call. A
-        legacy server is told, and given time to say what became of it.
+        ``session`` is ``None`` in the modern era, where a server asks nothing and ending the exchange is what
+        cancels a call. A legacy server is told, and given time to say what became of it.
         """
-        if dialogue is None and session is None:
-            response = await self.send(headers, body, at)
-            return response if declines(response.status) else await self.answer(response, number, at)
         hold = Hold()
-        questions = Questions(dialogue, at, hold.rearm, partial(self.tell, headers))
-        if dialogue is not None:
-            dialogue.hook = partial(self._cancel, number, session, hold)
-            if dialogue.cancelled:  # before the hook was there
-                raise NotSent("cancelled")
+        questions = None
         if session is not None:
+            questions = Questions(dialogue, at, hold.rearm, partial(self.tell, headers))
             session.running.append(questions)
+        if dialogue is not None:
+            dialogue.hook = hold.cancel if session is None else partial(self._cancel, number, session, hold)
+            if dialogue.cancelled:  # before the hook was there
+                hold.cancel()
         try:
             response = await self.send(headers, body, at, hold)
             if declines(response.status):
                 return response
-            return await self.answer(response, number, at, questions, session, hold)
+            return await self.answer(response, number, at, dialogue, questions, session, hold)
         finally:
+            hold.drop()
             if dialogue is not None:
                 dialogue.hook = None
-            hold.drop()
-            questions.close()
-            if session is not None:
+            if session is not None and questions is not None:
+                questions.close()
                 session.running.remove(questions)
 
-    def _cancel(self, number: int, session: Session | None, hold: Hold) -> None:
-        if session is None:
-            hold.abort(InDoubt("cancelled", "given up by the client"))
-            return
+    def _cancel(self, number: int, session: Session, hold: Hold) -> None:
         task = asyncio.ensure_future(self._cancel_in(session, number, hold))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -158,20 +153,21 @@ class Channel:
         except UpstreamError as error:
             logger.debug("upstream %s: cancellation not delivered: %s", self._name, error)
         await asyncio.sleep(end - asyncio.get_running_loop().time())
-        hold.abort(InDoubt("cancelled", "given up by the client"))
+        hold.cancel()
 
     async def answer(
         self,
         response: Response,
         number: int,
         at: float,
+        dialogue: Dialogue | None = None,
         questions: Questions | None = None,
         session: Session | None = None,
         hold: Hold | None = None,
     ) -> Message:
         """The one message that answers request ``number``."""
         if response.stream is not None:
-            return await self._answer_in(response.stream, number, at, questions, session, hold)
+            return await self._answer_in(response.stream, number, at, dialogue, questions, session, hold)
         if response.status == 200 and response.media_type == b"application/json":
             message = decode(response.body)
             if message.method is not None or message.id != number:
@@ -186,6 +182,7 @@ class Channel:
         stream: Stream,
         number: int,
         at: float,
+        dialogue: Dialogue | None,
         questions: Questions | None,
         session: Session | None,
         hold: Hold | None,
@@ -199,7 +196,7 @@ class Channel:
         for _ in range(RESUMED):
             lost = InDoubt("upstream_lost", "the stream ended without an answer")
             try:
-                message = await self._read(stream, reader, number, at, questions)
+                message = await self._read(stream, reader, number, at, dialogue, questions)
                 if message is not None:
                     return message
             except InDoubt as error:
@@ -234,7 +231,13 @@ class Channel:
         return response.stream
 
     async def _read(
-        self, stream: Stream, reader: EventReader, number: int, at: float, questions: Questions | None
+        self,
+        stream: Stream,
+        reader: EventReader,
+        number: int,
+        at: float,
+        dialogue: Dialogue | None,
+        questions: Questions | None,
     ) -> Message | None:
         """Events up to the answer; notifications before it go to the client, in order."""
         try:
@@ -251,8 +254,8 @@ class Channel:
                             questions.put(message)
                     elif is_list_changed(message):
                         self._events.list_changed(self._name)
-                    elif questions is not None and questions.dialogue is not None:
-                        await pass_on(questions.dialogue, data, questions.at)
+                    elif dialogue is not None:
+                        await pass_on(dialogue, data, at if questions is None else questions.at)
         except EventTooLarge as large:
             if begins_as_answer(large.beginning):
                 raise BodyTooLarge(large.code, large.detail) from None

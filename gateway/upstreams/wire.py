@@ -59,16 +59,23 @@ class Hold:
 
     def take(self, connection: Connection) -> None:
         self._connection = connection
+        connection.hold = self
 
     def drop(self) -> None:
         """The exchange is over: its connection may already carry somebody else's."""
-        self._connection = None
+        if self._connection is not None:
+            self._connection.hold = None
+            self._connection = None
 
     def abort(self, error: UpstreamError) -> None:
         """End the exchange with ``error``; before a connection is found, the one that waits must look."""
         self.fault = self.fault or error
         if self._connection is not None:
             self._connection.abort(error)
+
+    def cancel(self) -> None:
+        """The client has given up, and ending the exchange is how the server is told."""
+        self.abort(InDoubt("cancelled", "given up by the client"))
 
     def rearm(self, at: float) -> None:
         """Move the deadline."""
@@ -143,7 +150,7 @@ class Connection(asyncio.Protocol):
         "_body", "_body_bytes", "_close_delimited", "_complete", "_discarded", "_fault", "_head", "_head_raw",
         "_interim", "_interims", "_keep", "_kept", "_length_known", "_loop", "_lost", "_media_type",
         "_parser", "_paused", "_poll", "_released", "_size", "_status", "_stream", "_timer", "_waiter",
-        "idle_since", "transport",
+        "hold", "idle_since", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +172,7 @@ class Connection(asyncio.Protocol):
         self._discarded = -1  # bytes dropped after ``drain``; -1 while the body is wanted
         self.transport: asyncio.Transport | None = None
         self.idle_since = loop.time()
+        self.hold: Hold | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -269,6 +277,8 @@ class Connection(asyncio.Protocol):
         stream, self._stream = self._stream, None
         self._discarded = -1
         self.resume()
+        if self.hold is not None:
+            self.hold.drop()
         # An answer that came before the request was fully written leaves the rest of it in the way.
         self._released(self, self._keep and not self.transport.get_write_buffer_size())
         if stream is not None:
