@@ -411,7 +411,8 @@ KEYS = st.sampled_from(
 WORDS = st.sampled_from(
     (
         "#/components/schemas/A", "#/components", "#", "#/paths/~1x/get", "object", "array", "string",
-        "integer", "query", "path", "header", "cookie", "deepObject", "form", "simple", "(", "a", "\u200b", "", "id",
+        "integer", "query", "path", "header", "cookie", "deepObject", "form", "simple", "(", "a",
+        "\u200b", "", "id",
     )
 )  # fmt: skip
 junk = st.recursive(
