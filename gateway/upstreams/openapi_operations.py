@@ -9,17 +9,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
 import orjson
 
 from gateway.model import Json
+from gateway.upstreams.openapi_parameters import (
+    MEDIA,
+    STYLES,
+    Parameter,
+    ignored,
+    json_content,
+    no_clash,
+    parameter,
+    template,
+)
 from gateway.upstreams.openapi_schema import Converted, Schemas, Unsupported, checked, clean, shown, unseen
-
-Location = Literal["path", "query", "header", "cookie"]
-Style = Literal["simple", "label", "matrix", "form", "spaceDelimited", "pipeDelimited", "deepObject"]
 
 MAX_OPERATIONS: Final = 5000
 MAX_PARAMETERS: Final = 200  # of one operation
@@ -29,40 +36,7 @@ MASK: Final = "the value"  # what error messages say in place of an argument
 
 _METHODS: Final = ("get", "put", "post", "delete", "patch")
 _NOT_OFFERED: Final = ("head", "options", "trace")
-_STYLES: Final[dict[str, tuple[Style, ...]]] = {
-    "path": ("simple", "label", "matrix"),
-    "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
-    "header": ("simple",),
-    "cookie": ("form",),
-}
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
-_WORD: Final = r"[A-Za-z0-9.+*_-]{1,80}"
-_MEDIA: Final = re.compile(f"{_WORD}/{_WORD}(; ?{_WORD}={_WORD})*")
-_LITERAL: Final = re.compile(r"([A-Za-z0-9\-._~!$&'()*+,;=:@/]|%(?!2[eEfF]|5[cC]|00)[0-9A-Fa-f]{2})*")
-_PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-
-# A value of the agent's must not say where a request goes, how its body is read, who sends it, or that it is
-# another method. OpenAPI itself ignores the first three (Parameter Object: name).
-_IGNORED_HEADERS: Final = re.compile(
-    r"accept|content-type|authorization|"
-    r"accept-.*|content-.*|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|cookie|"
-    r"proxy-.*|forwarded|x-forwarded-.*|x-real-ip|x-original-url|x-rewrite-url|"
-    r"x-http-method.*|x-method-override|traceparent|tracestate"
-)
-_PRIMITIVE: Final = frozenset(("string", "number", "integer", "boolean", "null"))
-
-
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of a request that an argument gives."""
-
-    arg: str  # name of the argument
-    name: str  # name on the wire
-    location: Location
-    style: Style
-    explode: bool
-    json: bool  # carried as JSON text (``content`` instead of ``schema``)
-    keys: frozenset[str]  # properties the schema declares; the only ones an exploded object may have
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,10 +165,10 @@ class _Maker:
         body_type = self._body()
         parameters = self._parameters(has_body=bool(body_type))
         by_location = {
-            place: tuple(each for each in parameters if each.location == place) for place in _STYLES
+            place: tuple(each for each in parameters if each.location == place) for place in STYLES
         }
         query = by_location["query"]
-        _no_clash(query)
+        no_clash(query)
         definition, output = self._definition()
         encoded = orjson.dumps(definition)
         if len(encoded) > MAX_TOOL_BYTES:
@@ -202,7 +176,7 @@ class _Maker:
         return Operation(
             tool=definition["name"],
             method=self._method.upper(),
-            path=_template(self._path, by_location["path"]),
+            path=template(self._path, by_location["path"]),
             query=query,
             headers=by_location["header"],
             cookies=by_location["cookie"],
@@ -264,7 +238,7 @@ class _Maker:
         if len(successes) != 1:
             return None
         try:
-            schema = _json_content(self._schemas.resolved(successes[0]).get("content"))[1]
+            schema = json_content(self._schemas.resolved(successes[0]).get("content"))[1]
             if schema is None or not self._schemas.is_object(schema):
                 return None
             made = self._schemas.convert(self._schemas.resolved(schema), "output")
@@ -288,7 +262,7 @@ class _Maker:
             except Unsupported:
                 continue
             if isinstance(content, Mapping):
-                types += [each for each in content if isinstance(each, str) and _MEDIA.fullmatch(each)]
+                types += [each for each in content if isinstance(each, str) and MEDIA.fullmatch(each)]
         types = list(dict.fromkeys(types))[:5] or ["application/json"]
         return ", ".join((*types, "*/*;q=0.1"))
 
@@ -305,7 +279,7 @@ class _Maker:
             if required:
                 raise Unsupported("a body of a GET")
             return ""
-        media, schema = _json_content(body.get("content"))
+        media, schema = json_content(body.get("content"))
         if not media:
             raise Unsupported("a body that is not JSON")
         self._take("body", {} if schema is None else schema, required=required)
@@ -320,13 +294,15 @@ class _Maker:
             if not isinstance(level, list) or len(level) > MAX_PARAMETERS:
                 raise Unsupported(f"parameters that are no list of at most {MAX_PARAMETERS}")
             for each in level:
-                parameter = self._schemas.resolved(each)
-                name, place = checked(parameter.get("name")), str(parameter.get("in"))
-                if place not in _STYLES:
+                found = self._schemas.resolved(each)
+                name, place = checked(found.get("name")), str(found.get("in"))
+                if place not in STYLES:
                     raise Unsupported(f"a parameter in {shown(place)}")
-                said[place, name.lower() if place == "header" else name] = name, parameter
+                said[place, name.lower() if place == "header" else name] = name, found
         kept = [
-            (place, name, each) for (place, _), (name, each) in said.items() if not self._ignored(place, name)
+            (place, name, each)
+            for (place, _), (name, each) in said.items()
+            if not ignored(place, name, self._own_headers)
         ]
         counted = Counter(name for _, name, _ in kept)
         if has_body:
@@ -337,44 +313,11 @@ class _Maker:
             arg = name if counted[name] == 1 else f"{place}.{name}"
             if counted[name] > 1 and arg in counted:
                 raise Unsupported(f"the argument {shown(arg)} for two parameters")
-            made.append(self._parameter(arg, place, name, each))
+            one, schema = parameter(self._schemas, arg, place, name, each)
+            required = place == "path" or each.get("required") is True
+            self._take(arg, schema, required=required, described=each.get("description"))
+            made.append(one)
         return made
-
-    def _ignored(self, place: str, name: str) -> bool:
-        if place == "cookie":
-            return "cookie" in self._own_headers
-        if place != "header":
-            return False
-        return name.lower() in self._own_headers or _IGNORED_HEADERS.fullmatch(name.lower()) is not None
-
-    def _parameter(self, arg: str, place: str, name: str, said: Mapping[str, Json]) -> Parameter:
-        if place in ("header", "cookie") and not _TOKEN.fullmatch(name):
-            raise Unsupported(f"the {place} {shown(name)}, which is no token")
-        default: Style = "form" if place in ("query", "cookie") else "simple"
-        style = said.get("style", default)
-        if style not in _STYLES[place]:
-            raise Unsupported(f"the style {shown(style)} of {place} parameter {shown(name)}")
-        explode = said.get("explode", style == "form")
-        schema = said.get("schema")
-        content = said.get("content")
-        as_json = schema is None and content is not None
-        if as_json:
-            media, schema = _json_content(content)
-            if not media or place == "cookie":
-                raise Unsupported(f"{place} parameter {shown(name)} that is not text or JSON")
-        schema = {} if schema is None else schema
-        described = said.get("description")
-        self._take(arg, schema, required=place == "path" or said.get("required") is True, described=described)
-        keys = frozenset() if as_json else self._faithful(place, name, str(style), explode is True, schema)
-        return Parameter(
-            arg=arg,
-            name=name,
-            location=place,  # type: ignore[arg-type]  # one of _STYLES
-            style=style,
-            explode=explode is True,
-            json=as_json,
-            keys=keys,
-        )
 
     def _take(self, arg: str, schema: Json, *, required: bool, described: Json = None) -> None:
         made = self._schemas.convert(schema, "input")
@@ -384,34 +327,6 @@ class _Maker:
         self._converted[arg] = made
         if required:
             self._required.append(arg)
-
-    def _faithful(self, place: str, name: str, style: str, explode: bool, schema: Json) -> frozenset[str]:
-        """Refuse what the style has no spelling for; the properties that an object may have."""
-        what = f"{place} parameter {shown(name)}"
-        types = self._schemas.types(schema)
-        if not types - _PRIMITIVE:
-            if types and style in ("spaceDelimited", "pipeDelimited", "deepObject"):
-                raise Unsupported(f"style {style} of {what}, which is a single value")
-            return frozenset()
-        if place == "cookie":
-            raise Unsupported(f"{what}, which is a list or an object")
-        schema = self._schemas.resolved(schema)
-        if "array" in types:
-            if self._schemas.types(schema.get("items")) - _PRIMITIVE:
-                raise Unsupported(f"{what}, which is a list of lists or objects")
-            if style == "deepObject" or (style == "label" and not explode):
-                raise Unsupported(f"style {style} of {what}, which is a list")
-        if "object" not in types:
-            return frozenset()
-        if style in ("spaceDelimited", "pipeDelimited", "label", "matrix"):
-            raise Unsupported(f"style {style} of {what}, which is an object")
-        properties = schema.get("properties")
-        properties = properties if isinstance(properties, Mapping) else {}
-        if any(self._schemas.types(each) - _PRIMITIVE for each in properties.values()):
-            raise Unsupported(f"{what}, which is an object of lists or objects")
-        if style == "form" and explode and not properties:
-            raise Unsupported(f"{what}, an object whose keys would become parameters of their own")
-        return frozenset(properties)
 
 
 def validator(schema: dict[str, Any]) -> Any:
@@ -434,52 +349,3 @@ def _annotations(method: str) -> dict[str, bool]:
         "idempotentHint": method in ("put", "delete"),
         "openWorldHint": True,
     }
-
-
-def _json_content(content: Json) -> tuple[str, Json]:
-    """The first JSON media type and its schema; ("", None) when there is none."""
-    if not isinstance(content, Mapping):
-        return "", None
-    for media in sorted(content, key=lambda each: each != "application/json"):
-        kind = media.partition(";")[0].strip().lower()
-        if (kind == "application/json" or kind.endswith("+json")) and _MEDIA.fullmatch(media):
-            said = content[media]
-            return media, said.get("schema") if isinstance(said, Mapping) else None
-    return "", None
-
-
-def _template(path: str, parameters: tuple[Parameter, ...]) -> tuple[str | Parameter, ...]:
-    """Literal parts and parameters in turn; every place has its parameter and every parameter its place."""
-    if not path.startswith("/"):
-        raise Unsupported("a path that begins with '/'")
-    by_name = {each.name: each for each in parameters}
-    parts: list[str | Parameter] = []
-    used: list[str] = []
-    for number, part in enumerate(_PLACE.split(path)):
-        if number % 2:
-            if part not in by_name:
-                raise Unsupported(f"the path parameter {shown(part)}, which is not described")
-            used.append(part)
-            parts.append(by_name[part])
-        elif not _LITERAL.fullmatch(part):
-            raise Unsupported(f"the path {shown(path)}, which is not plain")
-        elif part:
-            parts.append(part)
-    if sorted(used) != sorted(by_name):
-        raise Unsupported("path parameters that are in the path once each")
-    if any(segment in (".", "..") for segment in path.split("/")):
-        raise Unsupported("a path without '.' and '..'")
-    return tuple(parts)
-
-
-def _no_clash(query: tuple[Parameter, ...]) -> None:
-    """No object's keys may be read as another parameter."""
-    names = [each.name for each in query]
-    for each in query:
-        if each.style == "form" and each.explode:
-            names += each.keys
-        if each.style == "deepObject":
-            names += [other.name for other in query if other.name.startswith(f"{each.name}[")]
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise Unsupported(f"the query parameter {shown(twice)} in two meanings")

@@ -19,7 +19,8 @@ import orjson
 from gateway import strictjson
 from gateway.errors import BadArguments
 from gateway.model import Json
-from gateway.upstreams.openapi_operations import Operation, Parameter
+from gateway.upstreams.openapi_operations import Operation
+from gateway.upstreams.openapi_parameters import Parameter
 from gateway.upstreams.openapi_schema import clean
 
 MAX_TARGET: Final = 8000  # bytes of path and query; servers commonly take 8 KB

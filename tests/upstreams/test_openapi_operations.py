@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from gateway.errors import BadArguments
 from gateway.upstreams.openapi_operations import MAX_TOOL_BYTES, Api, build
+from gateway.upstreams.openapi_request import request
 
 TEXT = {"type": "string"}
 
@@ -389,3 +394,97 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up() -> None:
     began = time.monotonic()
     assert not operation.fits.is_valid({"body": "a" * 5000})
     assert time.monotonic() - began < 1
+
+
+# -- whatever it is ----------------------------------------------------------------------------------------
+
+KEYS = st.sampled_from(
+    (
+        "$ref", "type", "properties", "items", "allOf", "anyOf", "oneOf", "required", "enum", "pattern",
+        "format",
+        "additionalProperties", "nullable", "minimum", "exclusiveMinimum", "name", "in", "schema", "content",
+        "application/json", "style", "explode", "parameters", "requestBody", "responses", "200", "2XX",
+        "default", "operationId", "summary", "description", "deprecated", "get", "post", "readOnly",
+        "prefixItems", "const", "if", "not", "patternProperties", "title", "x",
+    )
+)  # fmt: skip
+WORDS = st.sampled_from(
+    (
+        "#/components/schemas/A", "#/components", "#", "#/paths/~1x/get", "object", "array", "string",
+        "integer", "query", "path", "header", "cookie", "deepObject", "form", "simple", "(", "a",
+        "\u200b", "", "id",
+    )
+)  # fmt: skip
+junk = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers(-3, 2**64 - 1) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+mostly = lambda good: st.integers(0, 9).flatmap(lambda n: good if n else junk)  # noqa: E731
+SCHEMA_KEYS = st.sampled_from(
+    (
+        "$ref",
+        "type",
+        "properties",
+        "items",
+        "allOf",
+        "anyOf",
+        "required",
+        "enum",
+        "pattern",
+        "format",
+        "minimum",
+        "additionalProperties",
+        "nullable",
+        "exclusiveMinimum",
+        "default",
+        "readOnly",
+        "prefixItems",
+        "const",
+        "not",
+    )
+)
+schemas_ = mostly(st.dictionaries(SCHEMA_KEYS, junk, max_size=4))
+content_ = mostly(st.fixed_dictionaries({"application/json": st.fixed_dictionaries({"schema": schemas_})}))
+parameters_ = st.fixed_dictionaries(
+    {
+        "name": mostly(st.sampled_from(("id", "a", "b"))),
+        "in": mostly(st.sampled_from(("query", "header", "cookie"))),
+    },
+    optional={
+        "schema": schemas_,
+        "style": mostly(WORDS),
+        "explode": junk,
+        "required": junk,
+        "content": content_,
+    },
+)
+operations_ = st.fixed_dictionaries(
+    {},
+    optional={
+        "parameters": mostly(st.lists(mostly(parameters_), max_size=3)),
+        "requestBody": mostly(st.fixed_dictionaries({"content": content_})),
+        "responses": mostly(st.fixed_dictionaries({"200": st.fixed_dictionaries({"content": content_})})),
+        "operationId": mostly(WORDS), "summary": junk, "description": junk,
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(
+        st.sampled_from(("/x", "/y", "/z/{id}", "x", "")),
+        mostly(st.dictionaries(st.sampled_from(("get", "post")), mostly(operations_), max_size=2)),
+        max_size=2,
+    ),
+    schemas_,
+)
+def test_any_document_becomes_tools_and_problems_and_nothing_else(paths: Any, schema: Any) -> None:
+    for version in ("3.0.3", "3.1.0"):
+        said = {"openapi": version, "info": paths, "paths": paths, "components": {"schemas": {"A": schema}}}
+        api = build(said, own_headers=frozenset())
+        for operation in api.operations.values():
+            definition = json.loads(operation.definition_json)
+            assert definition["inputSchema"]["type"] == "object"
+            with suppress(BadArguments):
+                request(operation, {"id": "x", "a": ["y"], "body": {}}, "", b"")
