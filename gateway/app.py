@@ -38,6 +38,7 @@ from gateway.storage import control
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
+from gateway.storage.pins import Pins
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.telemetry import telemetry
@@ -46,6 +47,7 @@ logger = logging.getLogger("wardgate.app")
 
 CONTROLS: Final = (
     "identity:keys",
+    "pins:database",
     "policy:embedded",
     "journal:sqlite",
     "effects:memory",
@@ -97,6 +99,8 @@ class Gateway:
         key = load_key(config.storage.key_file)
         self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
         self.credentials = Credentials(self.database)
+        self.pins = Pins(self.database)
+        pin_epoch = self._pin_epoch()
         epochs = self._epochs()  # before the keys are read: one revoked while the gateway starts is seen
         self.directory.load(self.credentials.list(), config.agents, config.mode)
         recovered = await asyncio.to_thread(recover, self.database)
@@ -114,13 +118,16 @@ class Gateway:
             revisions=self.revisions,
             controls=CONTROLS,
         )
+        self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         self._resolved_to = last_seq(self.database)
         self.state = MemoryState(map(_live, live_effects(self.database)))
         self.journal.start()
         stack.push_async_callback(self.journal.stop)
 
-        self.outside = await Outside.open(config, self.clock)
+        self.telemetry.metrics.declare_upstreams(config.upstreams)
+        self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
         self._put_in_force(config, self.policy, self.outside)
 
@@ -143,6 +150,7 @@ class Gateway:
                 known=self._file_state,
             )
         )
+        self._spawn(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
         if config.policy.reload and config.policy.path.is_dir():
             self._spawn(watch.watch_folder(config.policy.path, self._changed_on_disk))
@@ -160,6 +168,7 @@ class Gateway:
     def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
+        outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.parts = Parts(
@@ -214,7 +223,7 @@ class Gateway:
             self.reload_failure = ""
             before = self.outside
             keep = Outside.depends_on(config) == Outside.depends_on(self.config)
-            outside = before if keep else await Outside.open(config, self.clock)
+            outside = before if keep else await self._open_outside(config)
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
             async with self._reading_keys:
                 stored = await asyncio.to_thread(self.credentials.list)
@@ -234,6 +243,8 @@ class Gateway:
     async def _retire(self, outside: Outside, config: Config) -> None:
         """Close what a reload replaced, when the requests that began before it are done with it."""
         try:
+            # Judging by pins of the old configuration must end with it.
+            await outside.refresher.close()
             # A request takes its parts before it reads its body, and may reach the upstream only after that.
             await asyncio.sleep(config.server.body_timeout_s)
             await outside.close(config.server.drain_s)
@@ -267,6 +278,17 @@ class Gateway:
             self.state.resolve(_live(effect), done=executed and effect.key != effect.call_id)
         self._resolved_to = to
         logger.info("keys and resolutions read again", extra={"keys": self.directory.revision})
+
+    def _pin_epoch(self) -> int:
+        with self.database.reading() as connection:
+            return control.epochs(connection).get(control.PINS, 0)
+
+    async def pins_changed(self) -> None:
+        """A definition was accepted or rejected, by the command line or the admin API."""
+        await self.outside.catalog.judge_again()
+
+    async def _open_outside(self, config: Config) -> Outside:
+        return await Outside.open(config, self.clock, self.pins, self.telemetry.metrics.pin_event)
 
     async def _declare(self) -> None:
         self._name_metrics()

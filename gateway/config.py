@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,6 +115,139 @@ class ToolConfig(Section):
         return value
 
 
+class SecretConfig(Section):
+    """Where a secret comes from: one of ``env``, ``file`` and ``command``."""
+
+    env: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Environment variable; read at start."
+    )
+    file: Path | None = Field(None, description="File, such as a mounted secret; read again when it changes.")
+    command: tuple[str, ...] | None = Field(
+        None, description='Command that prints it, or {"token", "expires_at"}; run without a shell.'
+    )
+    pass_env: tuple[str, ...] = Field(
+        (), description="Variables the command gets besides PATH, HOME and LANG."
+    )
+    refresh_s: Seconds = Field(
+        300.0, description="Time between runs of the command; sooner when what it printed expires sooner."
+    )
+    timeout_s: Seconds = Field(10.0, le=60, description="Time the command has.")
+
+    @property
+    def given(self) -> bool:
+        return (self.env, self.file, self.command) != (None, None, None)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretConfig:
+        if sum(each is not None for each in (self.env, self.file, self.command)) > 1:
+            raise ValueError("give only one of 'env', 'file' and 'command'")
+        if self.command is not None and not self.command:
+            raise ValueError("'command' is empty")
+        if self.command is None and self.pass_env:
+            raise ValueError("'pass_env' is for a 'command'")
+        return self
+
+
+class SubjectSecretConfig(SecretConfig):
+    """The secret of one end user. A user of that name in another tenant is another user."""
+
+    tenant: Name = Field("default", description="Tenant of the agents that act for this user.")
+
+
+class CredentialsConfig(Section):
+    """What authenticates the gateway to this upstream, rotated without a restart."""
+
+    header: str = Field("Authorization", description="Header of an HTTP upstream that carries it.")
+    value: str = Field("Bearer ${secret}", description="Value of that header; ${secret} is the secret.")
+    variable: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable of a stdio child that carries it.",
+    )
+    secret: SecretConfig = Field(SecretConfig(), description="The upstream's own.")
+    agents: dict[Name, SecretConfig] = Field(default_factory=dict, description="Of single agents.")
+    subjects: dict[str, SubjectSecretConfig] = Field(
+        default_factory=dict, description="Of single end users; before that of the agent."
+    )
+    fallback: bool = Field(
+        False,
+        description="Principals without a secret of their own use the upstream's. "
+        "On when neither 'agents' nor 'subjects' is there.",
+    )
+    keep_s: float = Field(
+        300.0, ge=0, le=86_400, description="How long the last good secret is used when its source fails."
+    )
+
+    @property
+    def given(self) -> bool:
+        return self.secret.given or bool(self.agents) or bool(self.subjects)
+
+    def sources(self) -> Iterator[tuple[str, SecretConfig]]:
+        """Each secret with the path of its section below ``credentials``."""
+        yield "secret", self.secret
+        for kind, found in (("agents", self.agents), ("subjects", self.subjects)):
+            for name, secret in found.items():
+                yield f"{kind}.{name}", secret
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_unless_divided(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "fallback" not in raw:
+            return {**raw, "fallback": "agents" not in raw and "subjects" not in raw}
+        return raw
+
+    @model_validator(mode="after")
+    def _complete(self) -> CredentialsConfig:
+        rest = self.value.replace("${secret}", "", 1)
+        if rest == self.value or "${" in rest:
+            raise ValueError("'value' must have ${secret} once, and no other ${…}")
+        if missing := [path for path, each in self.sources() if path != "secret" and not each.given]:
+            raise ValueError(f"{', '.join(missing)}: give one of 'env', 'file' and 'command'")
+        # With nothing to fall back on, a principal would be sent out without a credential.
+        if self.fallback and not self.secret.given and self.given:
+            raise ValueError("'fallback' needs a 'secret' to fall back on")
+        return self
+
+
+class AssertionConfig(Section):
+    """The signed statement about a call for upstreams with ``assertion: true``."""
+
+    key_file: Path | None = Field(
+        None, description="File with the signing keys, mode 0600; 'wardgate assertion new' makes it."
+    )
+    issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
+    lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
+
+
+class PinsConfig(Section):
+    """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
+
+    first: Literal["accept", "quarantine"] = Field(
+        "accept", description="What an upstream lists at the very first contact: trust on first use, or not."
+    )
+    added: Literal["accept", "quarantine"] = Field(
+        "quarantine", description="What is listed for the first time after that."
+    )
+    changed: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Anything whose definition is no longer the accepted one."
+    )
+    removed: Literal["accept", "quarantine"] = Field(
+        "accept", description="What was not listed for a while and is back as it was accepted."
+    )
+    suspicious: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Definitions with characters or markup that hide text, not yet accepted."
+    )
+    shadowing: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Names that look like another one or are reserved, not yet accepted."
+    )
+    same_name: Literal["quarantine", "flag"] = Field(
+        "flag", description="Names that another upstream has as well, not yet accepted."
+    )
+    resources: bool = Field(
+        False, description="Pin listed resources too, not only tools, prompts and resource templates."
+    )
+
+
 class UpstreamConfig(Section):
     url: str | None = Field(
         None,
@@ -137,12 +271,18 @@ class UpstreamConfig(Section):
         False,
         description="With `openapi`: the name in `url` may resolve to an internal address.",
     )
+    credentials: CredentialsConfig = CredentialsConfig()
+    assertion: bool = Field(False, description="Send a signed assertion about each call.")
+    audience: str | None = Field(
+        None, description="The aud claim of assertions; the url when not set, needed for a command."
+    )
     shared: bool = Field(False, description="One stdio child for all principals instead of one each.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this upstream.")
     trust_hints: bool = Field(False, description="Believe readOnlyHint of the server's annotations.")
     deadline_s: Seconds = Field(60.0, description="Time for an answer, where a tool has none of its own.")
     connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
     children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
+    pins: PinsConfig = PinsConfig()
     tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
 
     @model_validator(mode="after")
@@ -158,6 +298,27 @@ class UpstreamConfig(Section):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
             raise ValueError("'command' is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_credentials(self) -> UpstreamConfig:
+        mine = self.credentials
+        if self.python is not None and (mine.given or self.assertion):
+            raise ValueError(
+                "'credentials' and 'assertion' are for servers; a callable runs inside the gateway"
+            )
+        if self.assertion and not (self.audience or self.url):
+            raise ValueError("'assertion' of a command needs an 'audience'")
+        if not mine.given:
+            return self
+        if self.url is not None and mine.variable is not None:
+            raise ValueError("'credentials.variable' is for a 'command'; an HTTP upstream has a 'header'")
+        if self.command is not None and mine.variable is None:
+            raise ValueError("'credentials' of a command need a 'variable'")
+        if mine.variable in self.env or mine.header.lower() in map(str.lower, self.headers):
+            raise ValueError("'credentials' set what 'env' or 'headers' sets too; remove one")
+        if self.shared and (mine.agents or mine.subjects):
+            raise ValueError("one shared child cannot have the credentials of several principals")
         return self
 
 
@@ -191,8 +352,20 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     policy: PolicyConfig = PolicyConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    assertion: AssertionConfig = AssertionConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name, upstream in self.upstreams.items():
+            if upstream.assertion and self.assertion.key_file is None:
+                raise ValueError(f"upstreams.{name}.assertion needs assertion.key_file")
+            if unknown := upstream.credentials.agents.keys() - self.agents.keys():
+                raise ValueError(
+                    f"upstreams.{name}.credentials.agents: {', '.join(sorted(unknown))} is no agent"
+                )
+        return self
 
 
 def load(path: Path) -> Config:
@@ -218,6 +391,9 @@ def load(path: Path) -> Config:
         for kind, values in (("env", upstream.env), ("headers", upstream.headers)):
             for key, value in values.items():
                 expand(value, f"{path}: upstreams.{name}.{kind}.{key}")
+        for part, secret in upstream.credentials.sources():
+            if secret.env is not None:
+                expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
     return config
 
 
@@ -238,6 +414,7 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     raw = dict(raw)
     for section, key, default in (
         ("storage", "path", "wardgate.db"), ("storage", "key_file", None), ("policy", "path", "policies"),
+        ("assertion", "key_file", None),
     ):  # fmt: skip
         part = raw.get(section)
         part = {} if part is None else part
@@ -254,4 +431,14 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             for key in ("cwd", "openapi"):
                 if isinstance(upstream.get(key), str):
                     upstream[key] = str(base / upstream[key])
+            if isinstance(upstream.get("credentials"), dict):
+                _absolute_secrets(upstream["credentials"], base)
     return raw
+
+
+def _absolute_secrets(credentials: dict[str, Any], base: Path) -> None:
+    groups = [{"secret": credentials.get("secret")}, credentials.get("agents"), credentials.get("subjects")]
+    for group in groups:
+        for secret in group.values() if isinstance(group, dict) else ():
+            if isinstance(secret, dict) and isinstance(secret.get("file"), str):
+                secret["file"] = str(base / secret["file"])

@@ -84,6 +84,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
+PinState = Literal["pinned", "new", "changed", "returned", "rejected", "removed"]
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """How a definition stands to the accepted one. What is in quarantine is not offered and not called."""
+
+    state: PinState = "pinned"
+    flags: tuple[str, ...] = ()  # "suspicious", "shadowing", "same_name", "renamed"
+    quarantined: bool = False
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``.
 
@@ -99,6 +110,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema_hash: str  # SHA-256 over the canonical definition, "" when the upstream publishes none
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
+    pin: Pin = Pin()
 
     @property
     def writes(self) -> bool:

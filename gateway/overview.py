@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import structs
 from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
+from gateway.catalog.names import shown
 from gateway.config import Config
-from gateway.errors import JournalError
+from gateway.errors import JournalError, Refused
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
+from gateway.pins import waiting
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.pins import Pins
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
+    CredentialsState,
     DecisionFilter,
     DecisionPage,
     InForce,
     PartState,
     UpstreamState,
 )
-from gateway.telemetry.metrics import RecordStats
+from gateway.telemetry.metrics import CredentialStats, RecordStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.upstreams.credentials import CredentialState
 
 
 class Running(Protocol):
@@ -44,6 +51,7 @@ class Running(Protocol):
     limits: InFlight
     outside: Outside
     parts: Parts
+    pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
     started_ns: int
@@ -52,6 +60,11 @@ class Running(Protocol):
     def revisions(self) -> Revisions: ...
 
     async def reload(self) -> Mapping[str, str]: ...
+
+    async def pins_changed(self) -> None: ...
+
+
+_NAMED: Final = 5
 
 
 def admin_deps(gateway: Running) -> AdminDeps:
@@ -67,7 +80,9 @@ def admin_deps(gateway: Running) -> AdminDeps:
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
         decisions=RecordedDecisions(Query(gateway.database)),
+        accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
+        jwks=lambda: gateway.outside.registry.jwks(),
     )
 
 
@@ -125,11 +140,49 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             detail="draining" if gateway.limits.closing else "",
         ),
     }
+    parts["pins"] = _pins(gateway)
     for upstream in _upstreams(gateway):
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
     return parts
+
+
+def quarantined(gateway: Running) -> Mapping[tuple[str, str], int]:
+    """How many entries are in quarantine, by upstream and state; none for every configured upstream too."""
+    counted = {(name, "changed"): 0 for name in gateway.outside.catalog.upstreams}
+    for tool in gateway.outside.catalog.held():
+        key = (tool.upstream, tool.pin.state)
+        counted[key] = counted.get(key, 0) + 1
+    return counted
+
+
+def _pins(gateway: Running) -> PartState:
+    held = [tool for tool in gateway.outside.catalog.held() if waiting(tool.pin)]
+    if not held:
+        return PartState(state="ok")
+    named = ", ".join(shown(tool.target) for tool in held[:_NAMED])
+    more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+    return PartState(state="degraded", detail=f"in quarantine: {named}{more}; see 'wardgate tools diff'")
+
+
+async def _accept(gateway: Running, accepted: Accepted) -> None:
+    """Accept one definition for an operator, and put it in force."""
+
+    def write() -> bool:
+        _, rows = gateway.pins.load()
+        # A template is a resource everywhere but here.
+        kinds = ("resource", "template") if accepted.kind == "resource" else (accepted.kind,)
+        named = {row.kind: row for row in rows if row.target == f"{accepted.upstream}/{accepted.name}"}
+        row = next((named[kind] for kind in kinds if kind in named and named[kind].listed), None)
+        if row is None:
+            raise Refused("not_found", shown(accepted.name))
+        exactly = msgspec.structs.replace(row, listed_hash=accepted.hash)
+        return gateway.pins.accept(exactly, accepted.by)
+
+    if not await asyncio.to_thread(write):
+        raise Refused("definition_changed", shown(accepted.name))
+    await gateway.pins_changed()
 
 
 def record_stats(journal: Journal) -> RecordStats:
@@ -139,6 +192,20 @@ def record_stats(journal: Journal) -> RecordStats:
         queue_length=journal.depth,
         last_write_s=journal.last_write_ns / 1e9,
     )
+
+
+def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
+    return [
+        CredentialStats(
+            upstream=found.upstream,
+            states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
+            age_s=found.age_s,
+            results=found.results,
+            refused=found.refused - found.sent_again,
+            sent_again=found.sent_again,
+        )
+        for found in outside.registry.credentials()
+    ]
 
 
 def _in_force(gateway: Running) -> InForce:
@@ -151,22 +218,41 @@ def _in_force(gateway: Running) -> InForce:
     )
 
 
+def _health(up: bool, credentials: CredentialState | None) -> Literal["ok", "degraded", "down"]:
+    if not up:
+        return "down"
+    return "degraded" if credentials is not None and (credentials.kept or credentials.unavailable) else "ok"
+
+
+def _shown(found: CredentialState | None) -> CredentialsState | None:
+    if found is None:
+        return None
+    return CredentialsState(
+        ok=found.ok, kept=found.kept, unavailable=found.unavailable, age_s=round(found.age_s, 1)
+    )
+
+
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
-    return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+    offered = (*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource"))
+    return [*offered, *catalog.held()]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
+    credentials = {found.upstream: found for found in registry.credentials()}
     return [
         UpstreamState(
             name=status.upstream,
             transport=status.transport,
-            state="ok" if status.connected and status.upstream not in stale else "down",
+            state=_health(
+                status.connected and status.upstream not in stale, credentials.get(status.upstream)
+            ),
             mode=gateway.config.upstreams[status.upstream].mode,
             tools=len(catalog.tools("tool", status.upstream)),
             detail=status.last_error,
+            credentials=_shown(credentials.get(status.upstream)),
         )
         for status in registry.status()
     ]

@@ -74,6 +74,9 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
             if mode == "enforce":
                 return _refused_early(parts, ask, "not_visible", tool.target)
             parts.telemetry.unenforced("list", mode)
+        # A definition nobody accepted (new, or swapped behind an accepted name) is not called in any mode.
+        if tool.pin.quarantined:
+            return _refused_early(parts, ask, "tool_quarantined", tool.target)
         # Arguments that are no object, or too large to decide in bounded time, are not asked about.
         try:
             made = _make(parts, ask, tool)
@@ -212,6 +215,8 @@ async def _carry_out(
 
 def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
     """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided.
+
+    What is in quarantine is not among the catalog's tools, in any mode.
 
     Where policy is only observed, nothing is hidden.
     """

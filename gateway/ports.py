@@ -47,7 +47,10 @@ class Catalog(Protocol):
         """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
-        """All that are listed, in the upstream's order; of one upstream or of all."""
+        """All that are offered, in the upstream's order; of one upstream or of all."""
+
+    def held(self) -> Sequence[Tool]:
+        """What is in quarantine: resolved like everything else, offered to nobody, and never called."""
 
 
 class State(Protocol):

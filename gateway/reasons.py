@@ -94,6 +94,9 @@ _ALL: Final = (
     Reason("unknown_tool", "Unknown tool", "There is no such tool.", "See the list of tools.", Party.AGENT),
     Reason("not_visible", "Tool not visible to this agent", "There is no such tool.",
            "See the list of tools.", Party.AGENT),
+    Reason("tool_quarantined", "Definition not accepted",
+           "This tool's definition is new or has changed, and an operator has not accepted it yet; nothing was sent.",
+           "Ask an operator to look at it: 'wardgate tools diff'.", Party.OPERATOR),
     Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments do not fit the tool.",
            "Send the arguments the tool's schema asks for.", Party.AGENT),
     # -- policy --------------------------------------------------------------------------------------
@@ -146,6 +149,13 @@ _ALL: Final = (
     # -- upstream ------------------------------------------------------------------------------------
     Reason("upstream_unavailable", "Upstream not reachable", "The tool server could not be reached; nothing was sent.",
            "Retry later.", Party.UPSTREAM, retryable=True, unavailable=True),
+    Reason("credential_unavailable", "No credential for the upstream",
+           "The gateway has no credential for this tool server that it may use for you; nothing was sent.",
+           "Ask an operator; retry when the credential has been set up or renewed.", Party.OPERATOR,
+           retryable=True, unavailable=True),
+    Reason("credential_refused", "Upstream refused the gateway's credential",
+           "The tool server did not accept the gateway's credential; it did not carry out the call.",
+           "Ask an operator to renew the credential.", Party.OPERATOR, unavailable=True),
     Reason("upstream_timeout", "Upstream did not answer in time",
            "The tool server did not answer in time; the call may or may not have had its effect.",
            "Check whether the effect happened before asking again.", Party.UPSTREAM, unavailable=True),
@@ -173,6 +183,9 @@ _ALL: Final = (
     # -- administration ------------------------------------------------------------------------------
     Reason("not_found", "Nothing there", "There is nothing at this address.",
            "See /docs for the addresses there are.", Party.AGENT),
+    Reason("definition_changed", "Another definition by now",
+           "The definition named is not the one that is listed now, so nothing was accepted.",
+           "Look at the definition again and name its hash.", Party.OPERATOR),
     Reason("reload_refused", "New configuration refused",
            "The new configuration or policy is not valid; what was in force stays in force.",
            "Fix what the detail names and reload again.", Party.OPERATOR),

@@ -118,6 +118,9 @@ class Stage:
     def tools(self, kind, upstream=None):
         return [self.script["tool"]]
 
+    def held(self):
+        return []
+
     # Approvals
     async def hold(self, call, decision):
         self.step("hold")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway import pipeline
 from gateway.config import LimitsConfig
-from gateway.model import Facts, Manifest, Obligation, Outcome
+from gateway.model import Facts, Manifest, Obligation, Outcome, Pin
 from gateway.reasons import REASONS
 from tests.play import AGENT, Stage, tool, verdict, with_mode
 
@@ -287,3 +287,22 @@ def test_nothing_is_ever_sent_without_an_allow_and_its_intent(
         assert answer.refusal is not None
     assert (answer.refusal is None) == bool(answer.result_json)
     assert stage.limits.total == 0
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn", "observe"])
+def test_a_tool_in_quarantine_is_refused_with_its_reason_in_any_mode_and_nothing_is_sent(mode):
+    held = tool(pin=Pin(state="changed", quarantined=True), mode=mode)
+    stage = Stage(tool=held)
+    answer = stage.run(principal=with_mode(mode))
+    assert answer.refusal.code == "tool_quarantined" and not answer.refusal.retryable
+    assert stage.told == ["resolve"] and not stage.sent and stage.noted == ["tool_quarantined"]
+
+
+def test_who_may_not_see_a_tool_does_not_learn_that_it_is_in_quarantine():
+    stage = Stage(sees=False, tool=tool(pin=Pin(state="new", quarantined=True)))
+    assert stage.run().refusal.code == "not_visible"
+
+
+def test_a_flagged_tool_that_is_not_held_is_called():
+    stage = Stage(tool=tool(pin=Pin(state="changed", flags=("suspicious",))))
+    assert stage.run().refusal is None

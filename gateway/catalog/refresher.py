@@ -15,6 +15,7 @@ RETRY_S: Final = 1.0  # after the first failure; doubles
 RETRY_MAX_S: Final = 60.0
 QUIET_S: Final = 1.0  # an upstream that says "changed" in a loop is asked this seldom
 FIRST_ROUND_S: Final = 5.0
+SAVE_S: Final = 6.0  # while pins wait to be stored, which only a refresh does
 
 
 class Refresher:
@@ -59,7 +60,8 @@ class Refresher:
             self._asked[upstream].set()
             if fresh:
                 retry = RETRY_S
-                await self._rest(upstream, self._every_s)
+                unsaved = self._catalog.unsaved(upstream)
+                await self._rest(upstream, min(self._every_s, SAVE_S) if unsaved else self._every_s)
             else:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_MAX_S)

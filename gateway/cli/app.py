@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli.assertion import app as assertion_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
@@ -15,6 +16,7 @@ from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
+from gateway.cli.tools import app as tools_app
 
 app = typer.Typer(
     name="wardgate",
@@ -43,6 +45,8 @@ for command in (init, serve, stdio, demo, doctor):
 app.add_typer(keys_app, name="keys")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(records_app, name="records")
+app.add_typer(tools_app, name="tools")
 app.add_typer(policy_app, name="policy")
+app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")
 app.command()(version)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.cli.findings import Finding, ok, problem, warning
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -126,7 +126,8 @@ def storage(config: Config) -> Iterator[Finding]:
             yield ok("storage", f"{path} has the schema of this version.")
             yield from _records(database)
             yield from _keys(config, database)
-    except ConfigError as error:
+            yield from _pins(config, database)
+    except (ConfigError, StateError) as error:
         yield problem("storage", f"{error}", "No call can be recorded.", "Do what the message says.")
 
 
@@ -155,6 +156,26 @@ def _records(database: Database) -> Iterator[Finding]:
             f"{len(doubtful)} call(s) in doubt, such as {first}.",
             "Their effect may or may not have happened; identical calls are refused until somebody says.",
             "Look at 'wardgate decisions list --in-doubt', then 'wardgate decisions resolve ID'.",
+        )
+
+
+def _pins(config: Config, database: Database) -> Iterator[Finding]:
+    """Definitions that wait for a person."""
+    from gateway.catalog.names import shown
+    from gateway.pins import judged, waiting
+    from gateway.storage.pins import Pins
+
+    held = [
+        row
+        for row in Pins(database).load()[1]
+        if row.upstream in config.upstreams and waiting(judged(row, config.upstreams[row.upstream].pins))
+    ]
+    if held:
+        yield warning(
+            "pins",
+            f"{len(held)} definition(s) in quarantine, such as {shown(held[0].target)}.",
+            "They are new, or not what was accepted; agents do not see them and cannot call them.",
+            "Look at 'wardgate tools diff', then 'wardgate tools accept' or 'reject'.",
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from gateway.cli.checks_credentials import usable
 from gateway.cli.findings import Finding, ok, problem, warning
 from gateway.cli.policy import folder_of
 from gateway.errors import ConfigError, Refused, UpstreamError
@@ -78,15 +79,20 @@ async def _contacts(config: Config) -> list[Finding]:
     from gateway.upstreams.registry import UpstreamRegistry
 
     registry = UpstreamRegistry(
-        config.upstreams, clock=SystemClock(), result_bytes=config.limits.result_bytes
+        config.upstreams,
+        clock=SystemClock(),
+        result_bytes=config.limits.result_bytes,
     )
     try:
         found = await asyncio.gather(
             *(_contact(registry, name, each) for name, each in config.upstreams.items())
         )
+        slow = [secret.read() for _, secret in registry.secrets() if secret.waiting]
+        await asyncio.gather(*slow)  # each has a time-out of its own
+        secrets = [finding for name, secret in registry.secrets() for finding in usable(name, secret)]
     finally:
         await registry.close()
-    return [finding for findings in found for finding in findings]
+    return [*(finding for findings in found for finding in findings), *secrets]
 
 
 async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig) -> list[Finding]:

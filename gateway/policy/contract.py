@@ -56,6 +56,8 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("tool", "confidentiality"): Field("0 to 3, of its results."),
     ("tool", "polling"): Field("Whether repeating it is normal."),
     ("tool", "source"): Field("Where the risk comes from: operator, hint or default."),
+    ("tool", "pin", "state"): Field("pinned, or how its definition differs: new, changed, returned."),
+    ("tool", "pin", "flags"): Field("List of suspicious, shadowing, same_name, renamed.", open=True),
     ("tool", "extra"): Field("Further manifest fields of the operator.", open=True),
     ("agent", "id"): Field("The authenticated agent."),
     ("agent", "owner"): Field("The human or team behind it."),

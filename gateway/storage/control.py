@@ -16,6 +16,7 @@ from gateway.storage.tables import control
 
 CREDENTIALS: Final = "credentials"
 RESOLUTIONS: Final = "resolutions"
+PINS: Final = "pins"
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0001"
+SCHEMA: Final = "0002"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -114,6 +114,38 @@ credentials = Table(
 )
 
 Index("credentials_name", credentials.c.kind, credentials.c.tenant, credentials.c.name)
+
+pins = Table(
+    "pins",
+    metadata,
+    # One row for each tool, prompt and template an upstream lists or that was accepted: what was accepted, by
+    # whom, and what is listed now. Upstreams belong to the gateway as a whole, so there is no tenant.
+    Column("upstream", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # tool | prompt | resource | template
+    Column("name", Text, primary_key=True),
+    Column("accepted_hash", Text),  # NULL: nobody has accepted it
+    Column("accepted_json", LargeBinary),
+    Column("accepted_ns", BigInteger),
+    Column("accepted_by", Text),
+    Column("rejected_hash", Text),  # a definition that somebody looked at and refused
+    Column("rejected_ns", BigInteger),
+    Column("rejected_by", Text),
+    Column("listed", Integer, nullable=False),  # 0 when the upstream no longer lists it
+    Column("listed_hash", Text, nullable=False),  # as last listed
+    Column("listed_json", LargeBinary, nullable=False),
+    Column("shape", Text, nullable=False),  # hash without the name, to recognise what was renamed
+    Column("flags", Text, nullable=False),  # separated by spaces
+    Column("seen_ns", BigInteger, nullable=False),  # when this definition was first listed
+    Column("removed_ns", BigInteger),  # when it went; kept after it came back until that is accepted
+)
+
+pinned_upstreams = Table(
+    "pinned_upstreams",
+    metadata,
+    # Upstreams whose first list has been seen: from then on, what is added is new.
+    Column("upstream", Text, primary_key=True),
+    Column("first_ns", BigInteger, nullable=False),
+)
 
 control = Table(
     "control",

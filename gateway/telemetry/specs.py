@@ -39,6 +39,8 @@ UPSTREAM_RESULTS: Final = (
     "input_refused",
     "cancelled",
     "result_too_large",
+    "credential_unavailable",
+    "credential_refused",
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
@@ -55,6 +57,21 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+PIN_STATES: Final = ("new", "changed", "returned", "rejected")
+PIN_EVENT_NAMES: Final = (
+    "first",
+    "added",
+    "changed",
+    "restored",
+    "removed",
+    "returned",
+    "renamed",
+    "suspicious",
+    "shadowing",
+    "accepted",
+    "rejected",
+    "overflow",
+)
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 RULE_CAP: Final = 500
@@ -131,6 +148,30 @@ UPSTREAM_SECONDS: Final = Spec(
     {"upstream": "configured upstreams"},
     CALL,
     exemplar=True,
+)
+CREDENTIALS: Final = Spec(
+    "wardgate_upstream_credentials",
+    "gauge",
+    "Secrets for upstreams, by how they do: kept is the last good one of a source that fails.",
+    {"upstream": "configured upstreams", "state": "ok, kept, unavailable"},
+)
+CREDENTIAL_AGE: Final = Spec(
+    "wardgate_upstream_credential_age_seconds",
+    "gauge",
+    "Time since the source of the stalest secret in use was last seen good; variables do not count.",
+    {"upstream": "configured upstreams"},
+)
+CREDENTIAL_READS: Final = Spec(
+    "wardgate_upstream_credential_refresh_total",
+    "counter",
+    "Readings of secrets, by what came of them. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "result": "changed, unchanged, failed"},
+)
+UNAUTHORIZED: Final = Spec(
+    "wardgate_upstream_unauthorized_total",
+    "counter",
+    "Answers 401 to a credential of the gateway. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "sent_again": "yes (once, with another secret), no"},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -212,6 +253,18 @@ AUTH_FAILURES: Final = Spec(
     "Requests without a usable credential.",
     {"reason": ", ".join(AUTH_REASONS)},
 )
+QUARANTINED: Final = Spec(
+    "wardgate_tools_quarantined",
+    "gauge",
+    "Tools, prompts and templates in quarantine: listed by an upstream, offered to nobody.",
+    {"upstream": "configured upstreams", "state": ", ".join(PIN_STATES)},
+)
+PIN_EVENTS: Final = Spec(
+    "wardgate_pin_events_total",
+    "counter",
+    "What happened to definitions of upstreams, once for each definition.",
+    {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -241,6 +294,10 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    CREDENTIALS,
+    CREDENTIAL_AGE,
+    CREDENTIAL_READS,
+    UNAUTHORIZED,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,
@@ -253,6 +310,8 @@ SPECS: Final = (
     ACTIVATIONS,
     ACTIVATED,
     BUNDLE,
+    QUARANTINED,
+    PIN_EVENTS,
     COLLAPSED,
     SPANS,
     BUILD,

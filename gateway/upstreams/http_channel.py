@@ -11,6 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -18,10 +19,11 @@ from gateway.config import UpstreamConfig, expand
 from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.upstreams import jsonrpc
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.feeds import NoFeed
 from gateway.upstreams.headers import configured
 from gateway.upstreams.http_sessions import Session
-from gateway.upstreams.jsonrpc import Declined, Message, begins_as_answer, decode, nonsense
+from gateway.upstreams.jsonrpc import Declined, Message, Unauthorized, begins_as_answer, decode, nonsense
 from gateway.upstreams.peer import Events, Owner, is_list_changed, pass_on, updated_uri
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.questions import Questions
@@ -50,11 +52,18 @@ class Channel:
     """The HTTP of one upstream; knows nothing of eras but what a ``Session`` says."""
 
     def __init__(
-        self, name: str, config: UpstreamConfig, events: Events, result_bytes: int, tls: ssl.SSLContext | None
+        self,
+        name: str,
+        config: UpstreamConfig,
+        events: Events,
+        result_bytes: int,
+        tls: ssl.SSLContext | None,
+        credentials: Credentials,
     ) -> None:
         assert config.url is not None
         self._name = name
         self._events = events
+        self._credentials = credentials
         self._max_bytes = result_bytes + _ENVELOPE_BYTES
         self.pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
         self._listeners = Pool(config.url, connections=LISTENERS, body_bytes=self._max_bytes, tls=tls)
@@ -80,25 +89,43 @@ class Channel:
 
     # ------------------------------------------------------------------------------------- sending
 
-    async def send(self, headers: bytes, body: bytes, at: float, hold: Hold | None = None) -> Response:
-        return await self.pool.exchange(
-            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at, hold
+    async def send(
+        self, owner: Owner, headers: bytes, body: bytes, at: float, hold: Hold | None = None
+    ) -> Response:
+        credential = self._credentials.headers(owner)
+        request = b"%b%b%bcontent-length: %d\r\n\r\n%b"
+        response = await self.pool.exchange(
+            request % (self._post, credential, headers, len(body), body), at, hold
         )
+        if response.status != 401 or not self._credentials.given:
+            return response
+        if response.stream is not None:
+            response.stream.abort()
+        # 401 says that the request was not applied for want of a valid credential (RFC 9110, 15.5.2): the
+        # last of the answers after which a call is sent again, once, and only with another credential.
+        if await self._credentials.renewed(owner, credential, at):
+            with suppress(NotSent):  # it was sent once, so that is no longer true
+                credential = self._credentials.headers(owner)
+                response = await self.pool.exchange(
+                    request % (self._post, credential, headers, len(body), body), at, hold
+                )
+        if response.status == 401:
+            raise Unauthorized()
+        return response
 
-    async def tell(self, headers: bytes, body: bytes, at: float | None = None) -> None:
+    async def tell(self, owner: Owner, headers: bytes, body: bytes, at: float | None = None) -> None:
         """Send a notification, or an answer to a question; nothing is said in return."""
         if at is None:
             at = asyncio.get_running_loop().time() + _REPLY_S
-        accepted = await self.send(headers, body, at)
+        accepted = await self.send(owner, headers, body, at)
         if accepted.stream is not None:
             accepted.stream.abort()
 
     async def delete(self, session: Session, at: float) -> None:
         """End a legacy session, if the server wants to know."""
         try:
-            await self.pool.exchange(
-                b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers), at
-            )
+            headers = self._credentials.headers(session.owner) + session.headers
+            await self.pool.exchange(b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, headers), at)
         except UpstreamError as error:
             logger.debug("upstream %s: session not ended: %s", self._name, error)
 
@@ -106,6 +133,7 @@ class Channel:
 
     async def ask(
         self,
+        owner: Owner,
         headers: bytes,
         body: bytes,
         number: int,
@@ -121,14 +149,14 @@ class Channel:
         hold = Hold()
         questions = None
         if session is not None:
-            questions = Questions(dialogue, at, hold.rearm, partial(self.tell, headers))
+            questions = Questions(dialogue, at, hold.rearm, partial(self.tell, owner, headers))
             session.running.append(questions)
         if dialogue is not None:
             dialogue.hook = hold.cancel if session is None else partial(self._cancel, number, session, hold)
             if dialogue.cancelled:  # before the hook was there
                 hold.cancel()
         try:
-            response = await self.send(headers, body, at, hold)
+            response = await self.send(owner, headers, body, at, hold)
             if declines(response.status):
                 return response
             return await self.answer(response, number, at, dialogue, questions, session, hold)
@@ -149,7 +177,8 @@ class Channel:
         params: dict[str, object] = {"requestId": number, "reason": "given up by the client"}
         end = asyncio.get_running_loop().time() + CANCEL_GRACE_S
         try:
-            await self.tell(session.headers, jsonrpc.notification("notifications/cancelled", params), end)
+            note = jsonrpc.notification("notifications/cancelled", params)
+            await self.tell(session.owner, session.headers, note, end)
         except UpstreamError as error:
             logger.debug("upstream %s: cancellation not delivered: %s", self._name, error)
         await asyncio.sleep(end - asyncio.get_running_loop().time())
@@ -217,12 +246,13 @@ class Channel:
         if not reader.last_id.isascii() or not reader.last_id.decode().isprintable():
             raise lost  # it would not survive a header
         await asyncio.sleep(min(reader.retry_s, max(0.0, at - asyncio.get_running_loop().time())))
-        request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
-            self._fixed,
-            reader.last_id,
-            session.headers,
-        )
         try:
+            headers = self._credentials.headers(session.owner) + session.headers
+            request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
+                self._fixed,
+                reader.last_id,
+                headers,
+            )
             response = await self._listeners.exchange(request, at, hold)
         except NotSent as error:  # the call itself was sent, whatever becomes of this request
             raise (hold.fault if hold is not None and hold.fault is not None else lost) from error
@@ -269,7 +299,8 @@ class Channel:
     async def listen(self, session: Session, owner: Owner, opened: Opened) -> None:
         """Hear what a legacy server says outside of calls, until the stream ends."""
         at = asyncio.get_running_loop().time() + LISTEN_S
-        request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, session.headers)
+        headers = self._credentials.headers(session.owner) + session.headers
+        request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, headers)
         response = await self._listeners.exchange(request, at)
         if response.stream is None:
             if response.status == 404 and session.id:
@@ -281,6 +312,7 @@ class Channel:
     async def subscribe(self, headers: bytes, body: bytes, owner: Owner, opened: Opened) -> None:
         """Hear what a modern server says of changes, until the stream ends (``subscriptions/listen``)."""
         at = asyncio.get_running_loop().time() + LISTEN_S
+        headers = self._credentials.headers(owner) + headers
         response = await self._listeners.exchange(
             b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
         )
@@ -324,7 +356,7 @@ class Channel:
         elif running is not None:
             running.put(message)
         else:
-            await self.tell(session.headers, jsonrpc.refused(message))
+            await self.tell(session.owner, session.headers, jsonrpc.refused(message))
 
 
 def declines(status: int) -> bool:

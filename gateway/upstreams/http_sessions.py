@@ -19,11 +19,12 @@ MAX_SESSIONS: Final = 1024
 class Session:
     """What the requests of a session say in their headers, and who is waiting in it."""
 
-    __slots__ = ("headers", "id", "level", "running")
+    __slots__ = ("headers", "id", "level", "owner", "running")
 
-    def __init__(self, session_id: str, headers: bytes) -> None:
+    def __init__(self, session_id: str, headers: bytes, owner: Owner) -> None:
         self.id = session_id  # "" with a server that keeps none
         self.headers = headers
+        self.owner = owner  # whose credential its requests carry
         self.level = ""  # of log messages, as the server was told
         self.running: list[Questions] = []  # calls under way, oldest first
 

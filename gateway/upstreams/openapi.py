@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,9 +28,10 @@ from gateway.model import Json
 from gateway.ports import Dialogue
 from gateway.reasons import Party
 from gateway.upstreams import era, openapi_document, openapi_operations, openapi_request, openapi_response
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import configured
-from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request
+from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request, Unauthorized
 from gateway.upstreams.openapi_document import BadDocument
 from gateway.upstreams.openapi_operations import Api
 from gateway.upstreams.peer import Owner, Status, Unusable, joined
@@ -44,7 +46,14 @@ _SHOWN: Final = 20  # problems of a document that are logged
 
 
 class OpenApiPeer:
-    def __init__(self, name: str, config: UpstreamConfig, *, result_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        result_bytes: int,
+        credentials: Credentials | None = None,
+    ) -> None:
         assert config.url is not None and config.openapi is not None
         self._name = name
         self._path = config.openapi
@@ -63,7 +72,10 @@ class OpenApiPeer:
         self._base = self._pool.path.rstrip("/")
         where = f"upstreams.{name}.headers"
         headers = {key: expand(value, f"{where}.{key}") for key, value in config.headers.items()}
-        self._own_headers = frozenset(key.lower() for key in headers)
+        self._credentials = credentials or Credentials(name, config)
+        self._own_headers = frozenset(
+            (*map(str.lower, headers), config.credentials.header.lower(), "wardgate-assertion")
+        )
         if "user-agent" not in self._own_headers:  # some APIs refuse requests without
             headers["user-agent"] = f"wardgate/{__version__}"
         self._fixed = b"host: %b\r\naccept-encoding: identity\r\n%b" % (
@@ -87,7 +99,7 @@ class OpenApiPeer:
             await self.info(at)
         if request.method != "tools/call":
             return _error(METHOD_NOT_FOUND, "Method not found")
-        return await self._call(request, at, dialogue)
+        return await self._call(request, owner, at, dialogue)
 
     async def info(self, at: float) -> Info:
         if self._info is None:
@@ -170,14 +182,16 @@ class OpenApiPeer:
 
     # ---------------------------------------------------------------------------------------- calls
 
-    async def _call(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
+    async def _call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         assert self._api is not None
         params = orjson.loads(b"{%b}" % request.params_json)
         operation = self._api.operations.get(params["name"])
         if operation is None:
             return _error(INVALID_PARAMS, "Unknown tool")
         args: dict[str, Json] = params["arguments"]
-        raw = openapi_request.request(operation, args, self._base, self._fixed + _trace(request.meta_json))
+        fixed = self._fixed + _trace(request.meta_json) + request.headers
+        credential = self._credentials.headers(owner)
+        raw = openapi_request.request(operation, args, self._base, fixed + credential)
         hold = Hold()
         if dialogue is not None:
             dialogue.hook = partial(hold.abort, InDoubt("cancelled", "given up by the client"))
@@ -185,6 +199,16 @@ class OpenApiPeer:
                 raise NotSent("cancelled")
         try:
             response = await self._pool.exchange(raw, at, hold)
+            if response.status == 401 and self._credentials.given:
+                # As for an MCP server: the one answer after which a call is sent again, once, and only with
+                # another credential (RFC 9110, 15.5.2).
+                if await self._credentials.renewed(owner, credential, at):
+                    with suppress(NotSent):  # it was sent once, so that is no longer true
+                        fixed += self._credentials.headers(owner)
+                        raw = openapi_request.request(operation, args, self._base, fixed)
+                        response = await self._pool.exchange(raw, at, hold)
+                if response.status == 401:
+                    raise Unauthorized()
             body = await self._body(response)
             result = openapi_response.result(operation, response, body)
         except BodyTooLarge:

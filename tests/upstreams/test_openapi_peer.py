@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, UpstreamConfig, load
+from gateway.catalog.entries import build
+from gateway.catalog.manifests import Manifests
+from gateway.config import Config, ToolConfig, UpstreamConfig, load
 from gateway.errors import ConfigError, UpstreamError
-from gateway.outside import Outside
 from tests.upstreams.giving_up import Client
 
 THING = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
@@ -468,27 +469,19 @@ def test_the_document_is_beside_the_configuration_and_the_settings_fit_together(
 
 
 async def test_the_catalog_takes_the_tools_with_the_operators_manifests(
-    document: Path, serve: Any, registry: Any
+    document: Path, registry: Any
 ) -> None:
-    server = await serve(says("200 OK"))
-    config = Config.model_validate(
-        {
-            "upstreams": {
-                "things": {
-                    "url": server.url, "openapi": document, "trust_hints": True,
-                    "tools": {"makeThing": {"risk": "reversible"}},
-                }
-            }
-        }
-    )  # fmt: skip
-    from tests.upstreams.conftest import SystemClock
-
-    outside = await Outside.open(config, SystemClock())
-    try:
-        risks = {tool.name: tool.manifest.risk for tool in outside.catalog.tools("tool", "things")}
-        assert risks == {"getThing": "read", "dropThing": "irreversible", "makeThing": "reversible"}
-    finally:
-        await outside.close(0)
+    config = UpstreamConfig(
+        url="http://127.0.0.1:9/",
+        openapi=document,
+        trust_hints=True,
+        tools={"makeThing": ToolConfig(risk="reversible")},
+    )
+    listed = await registry(things=config).definitions("things", "tool")
+    tools, problems = build("things", "tool", listed, Manifests(config), "enforce")
+    assert problems == []
+    risks = {tool.name: tool.manifest.risk for tool in tools}
+    assert risks == {"getThing": "read", "dropThing": "irreversible", "makeThing": "reversible"}
 
 
 async def test_a_call_that_the_client_gives_up_ends_at_once(api: Any, call: Any) -> None:
@@ -505,3 +498,34 @@ async def test_a_call_that_the_client_gives_up_ends_at_once(api: Any, call: Any)
     outcome = await up.execute(call(**POST), Client(cancelled=True))
     assert (outcome.status, outcome.code) == ("not_sent", "cancelled")
     assert len(server.exchanges) == before
+
+
+async def test_the_credential_of_the_principal_goes_out_and_a_refused_one_is_renewed_once(
+    api: Any, call: Any, principal: Any, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("old")
+    secret.chmod(0o600)
+
+    async def answer(exchange: Any) -> None:
+        if exchange.header("authorization") == "Bearer old":
+            secret.write_text("new")
+            await exchange.json(b"{}", "401 Unauthorized")
+        else:
+            await exchange.json(b'{"id":7}')
+
+    credentials = {"secret": {"file": str(secret)}}
+    up, server = await api(answer, credentials=credentials)
+    assert (await up.execute(call(**GET), None)).status == "ok"
+    assert [each.header("authorization") for each in server.exchanges] == ["Bearer old", "Bearer new"]
+    assert [
+        line.lower().startswith("authorization") for line in server.exchanges[1].head.decode().split("\r\n")
+    ].count(True) == 1
+
+
+async def test_a_principal_without_a_credential_is_not_sent(api: Any, call: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("BOB_TOKEN", "t")
+    up, server = await api(says("200 OK"), credentials={"agents": {"bob": {"env": "BOB_TOKEN"}}})
+    outcome = await up.execute(call(**GET), None)
+    assert (outcome.status, outcome.code) == ("not_sent", "credential_unavailable")
+    assert server.exchanges == []

@@ -1,12 +1,13 @@
 """The admin port: health, metrics, decisions, catalog, status and reload, for operators and monitoring.
 
-``/livez``, ``/readyz``, ``/metrics`` and the description of the API are open, because probes and scrapers
-carry no credential and none of them shows a call; everything else needs an operator key. The port is bound
-to loopback unless configured otherwise and is never the one agents use.
+``/livez``, ``/readyz``, ``/metrics``, the public keys of assertions and the description of the API are open,
+because probes and scrapers carry no credential and none of them shows a call; everything else needs an
+operator key. The port is bound to loopback unless configured otherwise and is never the one agents use.
 """
 
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
     DecisionFilter,
     DecisionPage,
@@ -17,6 +18,7 @@ from gateway.surfaces.admin.deps import (
 )
 
 __all__ = [
+    "Accepted",
     "AdminDeps",
     "DecisionFilter",
     "DecisionPage",

@@ -29,6 +29,15 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[str, ...] = ()  # as in every record: what runs and what is not there
 
 
+class CredentialsState(msgspec.Struct, frozen=True, kw_only=True):
+    """How many secrets of an upstream do how; never whose or what."""
+
+    ok: int
+    kept: int
+    unavailable: int
+    age_s: float
+
+
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     """One configured upstream."""
 
@@ -38,6 +47,17 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     tools: int
     detail: str = ""
+    credentials: CredentialsState | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """One definition that an operator accepts, named by its hash so that it cannot be another one."""
+
+    upstream: str
+    kind: str  # tool, prompt, resource or template
+    name: str
+    hash: str
+    by: str  # the operator
 
 
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +108,9 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     tools: Callable[[], Sequence[Tool]]
     upstreams: Callable[[], Sequence[UpstreamState]]
     decisions: Decisions
+    accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+    jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 
 
 async def _deps(request: Request) -> AdminDeps:

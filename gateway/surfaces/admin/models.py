@@ -153,13 +153,47 @@ class ToolView(_Model):
     )
     mode: str = Field(examples=["enforce"])
     deadline_s: float = Field(examples=[60.0])
-    schema_hash: str
+    schema_hash: str = Field(description="SHA-256 of its definition.")
+    pin: str = Field(
+        description="pinned, or how its definition differs: new, changed, returned, rejected.",
+        examples=["changed"],
+    )
+    flags: list[str] = Field(
+        description="Of suspicious, shadowing, same_name and renamed.", examples=[["suspicious"]]
+    )
+    quarantined: bool = Field(description="Offered to nobody and not called.")
+
+
+class AcceptTool(_Model):
+    """Which definition is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upstream: str = Field(max_length=63, examples=["git"])
+    kind: Literal["tool", "prompt", "resource", "template"] = "tool"
+    name: str = Field(max_length=2048, examples=["git_log"])
+    hash: str = Field(pattern="^[0-9a-f]{64}$", description="The whole `schema_hash` of `GET /v1/tools`.")
+
+
+class AcceptedTool(_Model):
+    target: str = Field(examples=["git/git_log"])
+    hash: str
+    accepted_by: str = Field(examples=["ada"])
 
 
 class ToolList(_Model):
     revision: str = Field(description="Of the catalog.")
     items: list[ToolView]
     cursor: str | None = None
+
+
+class CredentialsView(_Model):
+    """Secrets for an upstream, counted by how they do; their values and owners are not shown."""
+
+    ok: int
+    kept: int = Field(description="The source fails, and the last good secret is used for a while.")
+    unavailable: int = Field(description="Calls that need one of these are refused as not sent.")
+    age_s: float = Field(description="Since the stalest source in use was last seen good.")
 
 
 class UpstreamView(_Model):
@@ -169,6 +203,15 @@ class UpstreamView(_Model):
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])
     detail: str = ""
+    credentials: CredentialsView | None = Field(None, description="When some are configured.")
+
+
+class KeySet(_Model):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: list[dict[str, str]] = Field(
+        examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "…", "x": "…", "alg": "EdDSA", "use": "sig"}]]
+    )
 
 
 class UpstreamList(_Model):

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from gateway.errors import ConfigError, JournalError, Refused, WardgateError
+from gateway.errors import ConfigError, JournalError, Refused, StateError, WardgateError
 from gateway.reasons import REASONS
 from gateway.surfaces.admin.models import Problem
 
@@ -27,6 +27,8 @@ _STATUS: Final = {
     "not_found": 404,
     "unknown_method": 405,
     "reload_refused": 409,
+    "definition_changed": 409,
+    "state_unavailable": 503,
     "journal_unavailable": 503,
 }
 MEDIA_TYPE: Final = "application/problem+json"
@@ -83,6 +85,7 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(JournalError, refused)
+    app.add_exception_handler(StateError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(ConfigError, not_reloaded)

@@ -15,7 +15,7 @@ from gateway.errors import ConfigError, PolicyError, Refused, Unauthenticated
 from gateway.model import Operator, Tool
 from gateway.reasons import REASONS
 from gateway.surfaces.admin import models
-from gateway.surfaces.admin.deps import DecisionFilter, Deps
+from gateway.surfaces.admin.deps import Accepted, DecisionFilter, Deps
 
 logger = logging.getLogger("wardgate.admin")
 
@@ -137,6 +137,33 @@ async def tools(
     )
 
 
+@routes.post(
+    "/tools/accept",
+    tags=["catalog"],
+    summary="Accept one definition that is in quarantine",
+    responses={
+        403: {"model": models.Problem, "description": "The role is neither operator nor policy-admin."},
+        404: {"model": models.Problem, "description": "Nothing of that name is listed."},
+        409: {"model": models.Problem, "description": "Another definition is listed by now."},
+        503: {"model": models.Problem, "description": "It cannot be stored."},
+    },
+)
+async def accept(operator: Viewer, deps: Deps, wanted: models.AcceptTool) -> models.AcceptedTool:
+    """In force when this answers. Look at the definition first: `wardgate tools diff`."""
+    if operator.role not in ("operator", "policy-admin"):
+        deps.refused("wrong_role", "admin")
+        raise Refused("wrong_role", operator.name)
+    await deps.accept(
+        Accepted(
+            upstream=wanted.upstream, kind=wanted.kind, name=wanted.name, hash=wanted.hash, by=operator.name
+        )
+    )
+    logger.info("definition accepted on request", extra={"operator": operator.name, "revision": wanted.hash})
+    return models.AcceptedTool(
+        target=f"{wanted.upstream}/{wanted.name}", hash=wanted.hash, accepted_by=operator.name
+    )
+
+
 @routes.get("/upstreams", tags=["catalog"], summary="Upstreams and how they do")
 async def upstreams(operator: Viewer, deps: Deps) -> models.UpstreamList:
     return models.UpstreamList(
@@ -186,6 +213,9 @@ def _tool(tool: Tool) -> models.ToolView:
         mode=tool.mode,
         deadline_s=manifest.deadline_s,
         schema_hash=tool.schema_hash,
+        pin=tool.pin.state,
+        flags=list(tool.pin.flags),
+        quarantined=tool.pin.quarantined,
     )
 
 

@@ -132,7 +132,11 @@ class Desk:
         raise Refused("unknown_tool")
 
     def tools(self, kind: str, upstream: str | None = None) -> list[Tool]:
-        return [t for t in self.listed if t.kind == kind and upstream in (None, t.upstream)]
+        mine = [t for t in self.listed if t.kind == kind and upstream in (None, t.upstream)]
+        return [t for t in mine if not t.pin.quarantined]
+
+    def held(self) -> list[Tool]:
+        return [t for t in self.listed if t.pin.quarantined]
 
     # -- upstreams
     async def execute(self, call: Call, dialogue: Any) -> Outcome:
