@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, UpstreamConfig, load
+from gateway.catalog.entries import build
+from gateway.catalog.manifests import Manifests
+from gateway.config import Config, ToolConfig, UpstreamConfig, load
 from gateway.errors import ConfigError, UpstreamError
-from gateway.outside import Outside
 
 THING = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -467,24 +468,16 @@ def test_the_document_is_beside_the_configuration_and_the_settings_fit_together(
 
 
 async def test_the_catalog_takes_the_tools_with_the_operators_manifests(
-    document: Path, serve: Any, registry: Any
+    document: Path, registry: Any
 ) -> None:
-    server = await serve(says("200 OK"))
-    config = Config.model_validate(
-        {
-            "upstreams": {
-                "things": {
-                    "url": server.url, "openapi": document, "trust_hints": True,
-                    "tools": {"makeThing": {"risk": "reversible"}},
-                }
-            }
-        }
-    )  # fmt: skip
-    from tests.upstreams.conftest import SystemClock
-
-    outside = await Outside.open(config, SystemClock())
-    try:
-        risks = {tool.name: tool.manifest.risk for tool in outside.catalog.tools("tool", "things")}
-        assert risks == {"getThing": "read", "dropThing": "irreversible", "makeThing": "reversible"}
-    finally:
-        await outside.close(0)
+    config = UpstreamConfig(
+        url="http://127.0.0.1:9/",
+        openapi=document,
+        trust_hints=True,
+        tools={"makeThing": ToolConfig(risk="reversible")},
+    )
+    listed = await registry(things=config).definitions("things", "tool")
+    tools, problems = build("things", "tool", listed, Manifests(config), "enforce")
+    assert problems == []
+    risks = {tool.name: tool.manifest.risk for tool in tools}
+    assert risks == {"getThing": "read", "dropThing": "irreversible", "makeThing": "reversible"}
