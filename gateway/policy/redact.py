@@ -89,19 +89,16 @@ def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None)
 
 
 def redact_texts(result: Json, wanted: Redaction) -> Json:
-    """A tool's result whose text is JSON, without what is wanted out of that; the same object if nothing was.
+    """Follow pointers into ``structuredContent`` into text that repeats it as JSON.
 
-    Tools repeat their structured answer as text, and what is taken out of the one must not stay in the other:
-    keys are searched in such text as well, and pointers into ``structuredContent`` are followed there.
+    Keys and patterns are searched in any text; a pointer needs the text to be read.
     """
-    content = result.get("content") if isinstance(result, Mapping) else None
+    into = "/structuredContent/"
+    pointers = [each[len(into) - 1 :] for each in wanted.pointers if each.startswith(into)]
+    content = result.get("content") if pointers and isinstance(result, Mapping) else None
     if not isinstance(content, list):
         return result
-    into = "/structuredContent"
-    within = msgspec.structs.replace(
-        wanted,
-        pointers=tuple(each.removeprefix(into) for each in wanted.pointers if each.startswith(f"{into}/")),
-    )
+    within = Redaction.of(pointers, (), {})
     cleaned = [_json_text(block, within) for block in content]
     if all(new is old for new, old in zip(cleaned, content, strict=True)):
         return result
@@ -117,7 +114,7 @@ def _json_text(block: Json, wanted: Redaction) -> Json:
     except Refused as error:
         if error.code == "malformed_json":
             return block  # text like any other, and searched as such
-        raise  # JSON that two readers read differently: nobody can say what it shows
+        raise  # JSON that two readers read differently: nobody can say what a pointer means in it
     cleaned = redact(value, wanted)
     return block if cleaned is value else {**block, "text": orjson.dumps(cleaned).decode()}
 
