@@ -120,9 +120,7 @@ def front(tmp_path: Path, crm: tuple[Crm, str]) -> Iterator[Wardgate]:
         "tools": TOOLS, "deadline_s": 1.0, "pins": {"added": "accept", "changed": "flag"},
     }  # fmt: skip
     calc = {"python": "tests.upstreams.callables.tools:TOOLS", "tools": {"*": {"risk": "read"}}}
-    running = Wardgate(
-        tmp_path / "front", {"crm": section, "calc": calc}, pins={"added": "accept", "changed": "flag"}
-    )
+    running = Wardgate(tmp_path / "front", {"crm": section, "calc": calc})
     running.env["CRM_TOKEN"] = "token-of-the-crm"
     running.policy("small.rego", rule("small", SMALL_ONLY, codes=["too_much"]))
     running.policy("iban.rego", rule("iban", NO_IBAN, phase="result"))
