@@ -251,7 +251,9 @@ class Gateway:
                 stored = await asyncio.to_thread(self._stored)
                 self.authenticator.load(stored, config)
                 self._put_in_force(config, policy, outside)
-            if not keep:
+            if keep:
+                outside.relist()
+            else:
                 self._hear(outside)
                 self._spawn(self.mcp.changes.renew())
                 self._spawn(self._retire(before, config))

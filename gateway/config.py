@@ -111,7 +111,9 @@ class ToolConfig(Section):
     )
     domain: str = Field("general", description="Field of work that trust is earned in.")
     idempotent: bool = Field(False, description="The same call twice has one effect.")
-    effect_key: str | None = Field(None, description="Template over arguments, such as refund:{payment_id}.")
+    effect_key: str | None = Field(
+        None, description="Template over arguments, such as refund:{payment_id} or pay:{body.reference}."
+    )
     cost_micro_usd: int = Field(0, ge=0, description="What one call costs, in millionths of a US dollar.")
     deadline_s: Seconds | None = Field(None, description="Time for an answer; the upstream's when not set.")
     integrity: Literal["trusted", "untrusted"] = Field(
@@ -295,17 +297,32 @@ class RouteConfig(Section):
 
 
 class UpstreamConfig(Section):
-    url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
+    url: str | None = Field(
+        None,
+        description="Streamable HTTP endpoint of an MCP server, or with `openapi` the base of the API.",
+    )
     command: tuple[str, ...] | None = Field(None, description="Command of an MCP server on stdio.")
     elsewhere: bool = Field(
         False, description="Its tools run elsewhere: the gateway decides and records, and sends nothing."
     )
     routes: tuple[RouteConfig, ...] = Field((), description="With elsewhere: requests Envoy asks about.")
+    openapi: Path | None = Field(
+        None, description="OpenAPI 3.0 or 3.1 document (JSON or YAML) of the HTTP API at `url`; a local file."
+    )
+    python: str | None = Field(
+        None,
+        description="Python callables as tools: `module:attribute`, or the name of an entry point of the "
+        "group `wardgate.tools`.",
+    )
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the command; ${NAME} expands."
     )
     cwd: Path | None = Field(None, description="Folder the command runs in.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
+    allow_private: bool = Field(
+        False,
+        description="With `openapi`: the name in `url` may resolve to an internal address.",
+    )
     credentials: CredentialsConfig = CredentialsConfig()
     assertion: bool = Field(False, description="Send a signed assertion about each call.")
     audience: str | None = Field(
@@ -322,10 +339,15 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> UpstreamConfig:
-        if (self.url is not None) + (self.command is not None) + self.elsewhere != 1:
-            raise ValueError("give exactly one of 'url', 'command' and 'elsewhere: true'")
+        ways = (self.url is not None, self.command is not None, self.python is not None, self.elsewhere)
+        if ways.count(True) != 1:
+            raise ValueError("give exactly one of 'url', 'command', 'python' and 'elsewhere: true'")
         if self.routes and not self.elsewhere:
             raise ValueError("'routes' belong to an upstream with 'elsewhere: true'")
+        if self.openapi is not None and self.url is None:
+            raise ValueError("'openapi' needs 'url', the base of the API: the document does not choose it")
+        if self.allow_private and self.openapi is None:
+            raise ValueError("'allow_private' is for 'openapi'; an MCP server may always be internal")
         if self.url is not None and not re.match(r"^https?://", self.url):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
@@ -335,6 +357,10 @@ class UpstreamConfig(Section):
     @model_validator(mode="after")
     def _fitting_credentials(self) -> UpstreamConfig:
         mine = self.credentials
+        if self.python is not None and (mine.given or self.assertion):
+            raise ValueError(
+                "'credentials' and 'assertion' are for servers; a callable runs inside the gateway"
+            )
         if self.assertion and not (self.audience or self.url):
             raise ValueError("'assertion' of a command needs an 'audience'")
         if not mine.given:
@@ -480,9 +506,12 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     upstreams = raw.get("upstreams")
     if isinstance(upstreams, dict):
         for upstream in upstreams.values():
-            if isinstance(upstream, dict) and isinstance(upstream.get("cwd"), str):
-                upstream["cwd"] = str(base / upstream["cwd"])
-            if isinstance(upstream, dict) and isinstance(upstream.get("credentials"), dict):
+            if not isinstance(upstream, dict):
+                continue
+            for key in ("cwd", "openapi"):
+                if isinstance(upstream.get(key), str):
+                    upstream[key] = str(base / upstream[key])
+            if isinstance(upstream.get("credentials"), dict):
                 _absolute_secrets(upstream["credentials"], base)
     identity = raw.get("identity")
     issuers = identity.get("issuers") if isinstance(identity, dict) else None

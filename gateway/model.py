@@ -274,6 +274,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     code: str = ""  # reason code when ``status`` is not ``ok``
     detail: str = ""  # for operators
+    remedy: str = ""  # for the agent: what of its arguments would be accepted
     result_json: bytes = b""  # the ``result`` of the answer exactly as the upstream sent it
     error_json: bytes = b""  # the ``error`` of the answer, when it was one
     started_ns: int = 0

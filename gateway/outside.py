@@ -41,6 +41,11 @@ class Outside(NamedTuple):
         await refresher.start()
         return cls(registry, catalog, refresher)
 
+    def relist(self) -> None:
+        """Ask for all lists again, soon: the document of an HTTP API may have changed."""
+        for name in self.catalog.upstreams:
+            self.refresher.changed(name)
+
     async def close(self, drain_s: float) -> None:
         await self.refresher.close()
         await self.registry.close(drain_s)

@@ -260,6 +260,8 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
     elif not answered and outcome.status != "unobserved":
         result_json = error_json = b""
         refusal = _refusal(outcome.code)
+        if outcome.remedy:
+            refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
     await parts.state.settle(call, action, outcome)
     try:

@@ -117,7 +117,7 @@ _ALL: Final = (
            "Run it where it lives, after asking 'POST /v1/decide'.", Party.AGENT),
     Reason("no_route", "No route for this request", "No configured route says which tool this request is.",
            "Add the method and path to the upstream's 'routes'.", Party.OPERATOR),
-    Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments are not an object.",
+    Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments do not fit the tool.",
            "Send the arguments the tool's schema asks for.", Party.AGENT),
     # -- policy --------------------------------------------------------------------------------------
     Reason("no_rule_allows", "No rule allows this", "No policy rule allows this call.",

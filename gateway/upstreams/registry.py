@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from gateway.config import AssertionConfig, UpstreamConfig
-from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
+from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Dialogue, Subscriber
 from gateway.upstreams import assertion, peer, rounds, shape
@@ -22,7 +22,9 @@ from gateway.upstreams.headers import ParamHeaders, param_headers
 from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
 from gateway.upstreams.mcp_http import HttpPeer
 from gateway.upstreams.mcp_stdio import StdioPeer
-from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer
+from gateway.upstreams.openapi import OpenApiPeer
+from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer, Unusable
+from gateway.upstreams.python import PythonPeer
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -95,6 +97,12 @@ class UpstreamRegistry:
         self._closing = False
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
+        if config.openapi is not None:
+            return OpenApiPeer(
+                name, config, result_bytes=self._result_bytes, credentials=self._credentials[name]
+            )
+        if config.python is not None:
+            return PythonPeer(name, config)
         if config.url is not None:
             return HttpPeer(
                 name,
@@ -118,11 +126,18 @@ class UpstreamRegistry:
     # ------------------------------------------------------------------------------------- life
 
     async def start(self) -> None:
-        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody."""
+        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody.
+
+        Raises ``ConfigError`` for one whose description cannot be used.
+        """
         await self._keeper.start()
         at = asyncio.get_running_loop().time() + FIRST_CONTACT_S
         contacts = (self._contact(name, at) for name in self._peers)
-        for failure in await asyncio.gather(*contacts, return_exceptions=True):
+        failures = await asyncio.gather(*contacts, return_exceptions=True)
+        for name, failure in zip(self._peers, failures, strict=True):
+            if isinstance(failure, Unusable):
+                await self.close()  # no child of a gateway that does not start may be left
+                raise ConfigError(f"upstreams.{name}: {failure.detail}")
             if failure is not None and not isinstance(failure, UpstreamError):
                 raise failure
 
@@ -177,6 +192,7 @@ class UpstreamRegistry:
                 status=_status_of(error, call),
                 code=error.code,
                 detail=error.detail,
+                remedy=error.remedy if isinstance(error, BadArguments) else "",
                 started_ns=started,
                 upstream_ns=self._since(before),
             )
@@ -204,7 +220,7 @@ class UpstreamRegistry:
         if self._signer is None:
             raise NotSent("credential_unavailable", "there is no key to sign an assertion with")
         signed = self._signer.sign(call, audience, self.policy_revision(), number)
-        if isinstance(target, HttpPeer):
+        if isinstance(target, HttpPeer | OpenApiPeer):
             return assertion.in_header(request, signed)
         return assertion.in_meta(request, signed)
 
@@ -303,6 +319,12 @@ class UpstreamRegistry:
             each.ended(thread)
 
     # ------------------------------------------------------------------------------- discovery
+
+    async def reach(self, upstream: str) -> None:
+        """Connect to an upstream whose lists do not come from itself; raises ``UpstreamError``."""
+        target = self._get(upstream)
+        if isinstance(target, OpenApiPeer):
+            await target.reach(asyncio.get_running_loop().time() + FIRST_CONTACT_S)
 
     def info(self, upstream: str) -> Info | None:
         """What a server says of itself; ``None`` before first contact, ``Refused`` for an unknown name."""

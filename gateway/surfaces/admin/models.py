@@ -187,7 +187,7 @@ class CredentialsView(_Model):
 
 class UpstreamView(_Model):
     name: str = Field(examples=["git"])
-    transport: Literal["http", "stdio", "elsewhere"]
+    transport: Literal["http", "stdio", "openapi", "python", "elsewhere"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])
