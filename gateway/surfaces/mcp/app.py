@@ -88,6 +88,7 @@ class McpSurface:
     def close(self) -> None:
         """End the streams that would keep the process from stopping; calls in flight go on."""
         self._front.listeners.stop()
+        self._front.parked.close()
 
     def _session_ended(self, session: Session) -> None:
         self.changes.remove(session.outbox)

@@ -19,7 +19,7 @@ from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.rounds import binding
+from gateway.surfaces.mcp.rounds import binding, responses_in
 
 _NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
 _SHOWN: Final = 128  # characters of an unknown name that are repeated to the client
@@ -232,10 +232,11 @@ async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
         if not params.keys().isdisjoint(_OF_ROUNDS):
             if ask.kind not in _ROUNDED:
                 raise _invalid("This method has no input rounds.")
+            responses = responses_in(params)
             kept = front.seal.open(params.get("requestState"), binding(ask), parts.clock.now_ns())
             if "parked" in kept:
-                return await front.parked.resume(ask, params, kept["parked"], caller)
-            following = await front.rounds.answered(parts, ask, kept, params)
+                return await front.parked.resume(ask, responses, kept["parked"], caller)
+            following = await front.rounds.answered(parts, ask, kept, responses)
             if isinstance(following, Answer):
                 return following
             ask = following
