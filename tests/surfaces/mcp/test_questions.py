@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
 
 import orjson
 import pytest
@@ -12,42 +10,17 @@ import pytest
 from gateway.model import Outcome
 from gateway.ports import Unanswered
 from gateway.surfaces.mcp import callers
-from tests.surfaces.mcp.support import ACCEPT, Desk, entry, ok, open_house
+from tests.surfaces.mcp import streams, support
+from tests.surfaces.mcp.streams import in_session, until
+from tests.surfaces.mcp.support import Desk, entry, ok, open_house
 
 ELICIT = "elicitation/create"
 ADA = {"action": "accept", "content": {"name": "Ada"}}
 CALL = {"name": "read"}
 
 
-class Stream:
-    """A request of a legacy client whose answer is read event by event."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def event(self):
-        async with asyncio.timeout(3):
-            while True:
-                line = (await self.reader.readline()).decode()
-                assert line, "the stream ended"
-                if line.startswith("data: "):
-                    return json.loads(line[6:])
-
-
-@asynccontextmanager
-async def calling(house, session, *, id=1, token="alice", params=None, accept=ACCEPT):
-    body = json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params or CALL}).encode()
-    head = (
-        f"POST /mcp/files HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nContent-Type: application/json\r\n"
-        f"Accept: {accept}\r\nAuthorization: Bearer {token}\r\nMcp-Session-Id: {session}\r\n"
-        f"MCP-Protocol-Version: 2025-11-25\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-    try:
-        writer.write(head.encode() + body)
-        yield Stream(reader, writer)
-    finally:
-        writer.close()
+def calling(house, session, number=1):
+    return streams.legacy(house, session, "tools/call", CALL, number)
 
 
 def a_desk(questions: int = 1) -> Desk:
@@ -73,21 +46,15 @@ async def session_of(house, token="alice", **capabilities):
     return answer.headers["mcp-session-id"]
 
 
-async def say(house, session, id, token="alice", **said):
-    headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
-    return await house.post({"jsonrpc": "2.0", "id": id, **said}, headers=headers, token=token)
-
-
-async def until(true, timeout_s=3):
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.005)
+async def say(house, session, number, token="alice", **said):
+    message = {"jsonrpc": "2.0", "id": number, **said}
+    return await house.post(message, headers=in_session(session, token))
 
 
 async def test_a_question_comes_on_the_stream_of_the_call_and_its_answer_goes_back():
     async with open_house(a_desk()) as house:
         session = await session_of(house)
-        async with calling(house, session, id=9) as stream:
+        async with calling(house, session, number=9) as stream:
             question = await stream.event()
             assert question["method"] == ELICIT and question["params"] == {"message": "name 0?"}
             answer = await say(house, session, question["id"], result=ADA)
@@ -113,9 +80,8 @@ async def test_nobody_else_can_answer():
                 await house.post({"jsonrpc": "2.0", "id": question["id"], "result": forged})
             ).status == 400
             path = "/mcp"
-            headers = {"Mcp-Session-Id": mine, "MCP-Protocol-Version": "2025-11-25"}
             elsewhere = {"jsonrpc": "2.0", "id": question["id"], "result": forged}
-            assert (await house.post(elsewhere, headers=headers, path=path)).status == 404
+            assert (await house.post(elsewhere, headers=in_session(mine), path=path)).status == 404
             assert house.desk.heard == []
             await say(house, mine, question["id"], result=ADA)
             await stream.event()
@@ -127,8 +93,8 @@ async def test_a_second_answer_a_late_one_and_one_to_no_question_reach_nobody_an
         session = await session_of(house)
         async with calling(house, session) as stream:
             first = await stream.event()
-            for id in ("wardgate-99", 1, "", None, "q1"):
-                await say(house, session, id, result={"action": "cancel"})
+            for odd in ("wardgate-99", 1, "", None, "q1"):
+                await say(house, session, odd, result={"action": "cancel"})
             await say(house, session, first["id"], result=ADA)
             second = await stream.event()
             assert second["id"] != first["id"]
@@ -190,7 +156,7 @@ async def test_an_error_of_the_client_declines():
 async def test_a_client_that_does_not_answer_in_time_has_declined():
     async with open_house(a_desk(), ask_timeout_s=0.1) as house:
         session = await session_of(house)
-        async with calling(house, session, id=4) as stream:
+        async with calling(house, session, number=4) as stream:
             question = await stream.event()
             assert (await stream.event())["id"] == 4
             assert (await say(house, session, question["id"], result=ADA)).status == 202
@@ -218,8 +184,7 @@ async def test_a_session_that_ends_while_its_client_is_asked_declines_at_once_an
         session = await session_of(house)
         async with calling(house, session) as stream:
             await stream.event()
-            headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
-            assert (await house.post(b"", method="DELETE", headers=headers)).status == 204
+            assert (await house.post(b"", method="DELETE", headers=in_session(session))).status == 204
             assert "result" in await stream.event()
         assert house.desk.heard == ["client_declined"] * 3
         assert len(house.desk.left) == 1
@@ -228,7 +193,7 @@ async def test_a_session_that_ends_while_its_client_is_asked_declines_at_once_an
 async def test_two_requests_with_one_id_are_never_under_way_together():
     async with open_house(a_desk()) as house:
         session = await session_of(house)
-        async with calling(house, session, id="x") as stream:
+        async with calling(house, session, number="x") as stream:
             question = await stream.event()
             again = await house.legacy(session, "tools/call", CALL, id="x")
             assert again.error == (400, -32600) and len(house.desk.calls) == 1
@@ -238,8 +203,6 @@ async def test_two_requests_with_one_id_are_never_under_way_together():
 
 
 async def test_an_id_is_taken_from_the_first_moment_on_not_only_once_the_call_is_decided(monkeypatch):
-    from tests.surfaces.mcp import support
-
     decide = asyncio.Event()
 
     class Slow(support._Policy):
@@ -280,10 +243,10 @@ class Held:
         return Outcome(status="in_doubt", code="cancelled")
 
 
-async def cancel(house, session, id, token="alice"):
-    note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id, "reason": "x"}}
-    headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
-    return await house.post(note, headers=headers, token=token)
+async def cancel(house, session, number, token="alice"):
+    params = {"requestId": number, "reason": "no longer needed"}
+    note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+    return await house.post(note, headers=in_session(session, token))
 
 
 async def test_a_client_gives_up_its_own_request_and_no_other():
@@ -294,11 +257,11 @@ async def test_a_client_gives_up_its_own_request_and_no_other():
         )  # fmt: skip
         request = asyncio.create_task(house.legacy(session, "tools/call", CALL, id=7))
         await until(lambda: held.dialogues)
-        for from_, id, token in (
+        for from_, number, token in (
             (other, 7, "alice"), (bobs, 7, "bob"), (session, "7", "alice"), (session, 8, "alice"),
             (session, True, "alice"), (session, None, "alice"), (session, [7], "alice"),
         ):  # fmt: skip
-            assert (await cancel(house, from_, id, token)).status == 202
+            assert (await cancel(house, from_, number, token)).status == 202
         assert (await cancel(house, session, 7, "bob")).status == 404
         assert not held.dialogues[0].cancelled
         assert (await cancel(house, session, 7)).status == 202
@@ -309,8 +272,6 @@ async def test_a_client_gives_up_its_own_request_and_no_other():
 
 
 async def test_a_cancellation_while_the_call_is_decided_is_not_lost(monkeypatch):
-    from tests.surfaces.mcp import support
-
     decide = asyncio.Event()
 
     class Slow(support._Policy):
@@ -333,7 +294,7 @@ async def test_a_cancellation_while_the_call_is_decided_is_not_lost(monkeypatch)
 async def test_giving_a_request_up_ends_its_questions_and_leaves_those_of_others():
     async with open_house(a_desk()) as house:
         session = await session_of(house)
-        async with calling(house, session, id=1) as first, calling(house, session, id=2) as second:
+        async with calling(house, session, number=1) as first, calling(house, session, number=2) as second:
             await first.event()
             question = await second.event()
             await cancel(house, session, 1)
@@ -365,7 +326,7 @@ async def test_questions_of_one_session_are_bounded_and_forgotten(monkeypatch):
     desk.handler = handler
     async with open_house(desk, ask_timeout_s=0.3) as house:
         session = await session_of(house)
-        async with calling(house, session, id="flood") as stream:
+        async with calling(house, session, number="flood") as stream:
             asked = 0
             while (await stream.event()).get("id") != "flood":
                 asked += 1
