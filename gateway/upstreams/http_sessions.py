@@ -19,9 +19,10 @@ MAX_SESSIONS: Final = 1024
 class Session:
     """What the requests of a session say in their headers, and who is waiting in it."""
 
-    __slots__ = ("headers", "id", "level", "running")
+    __slots__ = ("headers", "id", "level", "owner", "running")
 
-    def __init__(self, session_id: str, headers: bytes) -> None:
+    def __init__(self, session_id: str, headers: bytes, owner: Owner) -> None:
+        self.owner = owner
         self.id = session_id  # "" with a server that keeps none
         self.headers = headers
         self.level = ""  # of log messages, as the server was told
