@@ -94,11 +94,12 @@ class McpSurface:
         self.changes.remove(session.outbox)
         self._parts().upstreams.ended(session.thread)
 
-    async def _still(self, heads: Heads, principal: Principal) -> bool:
+    async def _still(self, heads: Heads, principal: Principal) -> Principal | None:
         try:
-            return self._authenticate(heads.get(b"authorization")).credential == principal.credential
+            now = self._authenticate(heads.get(b"authorization"))
         except Refused:
-            return False
+            return None
+        return now if now.credential == principal.credential else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -240,7 +241,7 @@ class McpSurface:
         key = heads[protocol.H_SESSION]
         session = self.sessions.find(key, owner_of(principal, upstream), parts.clock.monotonic())
 
-        async def holds() -> bool:
+        async def holds() -> Principal | None:
             return await self._still(heads, principal)
 
         exchange = Exchange(send, accepts_json=False, accepts_stream=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.model import Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.changes import LISTS, MAX_URIS, Changes, Outbox
@@ -29,8 +30,8 @@ CHECK_S: Final = 1.0
 MAX_STREAMS: Final = 64
 """``subscriptions/listen`` streams of one principal."""
 
-Holds = Callable[[], Awaitable[bool]]
-"""Whether the credential a stream was opened with still is what it was."""
+Holds = Callable[[], Awaitable[Principal | None]]
+"""The principal that the credential of a stream makes now; ``None`` when it does not hold any more."""
 
 
 class Listeners:
@@ -56,9 +57,9 @@ class Listeners:
         session.listening = True
         self._changes.add(session.outbox, LISTS)
 
-        async def alive() -> bool:
+        async def alive() -> Principal | None:
             self._sessions.touch(key, session, parts.clock.monotonic())
-            return session.live and await holds()
+            return await holds() if session.live else None
 
         try:
             await exchange.comment(b"listening")
@@ -90,13 +91,13 @@ class Listeners:
         uris = wanted.get("resourceSubscriptions", ())
         if not isinstance(uris, list | tuple) or len(uris) > MAX_URIS:
             raise _invalid(f"'resourceSubscriptions' must be a list of at most {MAX_URIS} URIs.")
+        if not all(isinstance(uri, str) for uri in uris):
+            raise _invalid("'resourceSubscriptions' must hold URIs.")
         self._counts[who] = self._counts.get(who, 0) + 1
         try:
             lists = [name for name in LISTS if wanted.get(f"{name}ListChanged") is True]
             self._changes.add(outbox, lists)
             for uri in uris:
-                if not isinstance(uri, str):
-                    raise _invalid("'resourceSubscriptions' must hold URIs.")
                 upstream = resolve(uri)
                 if upstream is not None:
                     await self._changes.subscribe(outbox, upstream, uri)
@@ -134,8 +135,11 @@ class Listeners:
                 if loop.time() - checked >= CHECK_S:
                     checked = loop.time()
                     # A revoked key must not go on hearing what its successor may.
-                    if not await holds():
+                    principal = await holds()
+                    if principal is None:
                         return
+                    if principal != outbox.principal:
+                        self._changes.became(outbox, principal)
                 if filled in done:
                     for message in outbox.take():
                         if not await exchange.push(message):

@@ -122,6 +122,7 @@ async def resources_subscribe(request: Request) -> Reply:
     upstream = request.upstream if request.upstream is not None else _reader(request, uri)
     if upstream is None:
         return _nobodys(request, "resource", uri)
+    session.outbox.principal = request.principal
     session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
     answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
@@ -146,7 +147,10 @@ async def subscriptions_listen(request: Request) -> Reply:
     )
 
     def resolve(uri: str) -> str | None:
-        upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        try:
+            upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        except Rejected:
+            return None  # several offer it; one such URI must not cost the client the others
         if upstream is not None:
             outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
         return upstream

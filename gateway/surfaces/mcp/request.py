@@ -39,7 +39,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
-    still: Callable[[Heads, Principal], Awaitable[bool]]  # whether a credential still makes this principal
+    still: Callable[[Heads, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
     ask_timeout_s: float
 
 
@@ -63,8 +63,8 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     session: Session | None = None  # of a legacy request
     thread: str = ""
 
-    async def holds(self) -> bool:
-        """Whether the credential this request came with still is what it was."""
+    async def holds(self) -> Principal | None:
+        """What the credential this request came with makes of its principal now; ``None`` when nothing."""
         return await self.front.still(self.heads, self.principal)
 
     def traceparents(self) -> tuple[str, str]:
