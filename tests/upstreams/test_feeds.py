@@ -411,7 +411,8 @@ async def test_the_last_unsubscribe_of_a_modern_stream_closes_it(
 
 
 def log_of(path: Path) -> list[tuple[str, str]]:
-    return [tuple(line.split(" ", 1)) for line in path.read_text().splitlines()]  # type: ignore[misc]
+    """``(process, method)`` of every message."""
+    return [(line.split()[0], line.split()[1]) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])

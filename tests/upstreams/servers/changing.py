@@ -1,12 +1,14 @@
 """A server on stdio whose one resource changes whenever a tool is called; ``modern`` or 2025-11-25.
 
-Flags: ``modern``; ``log FILE`` writes down every request. The tool ``die`` ends the process, ``end`` ends a
-modern stream of changes in good order.
+Flags: ``modern``; ``log FILE`` writes down every message: process, method, id of the request, and when.
+The tool ``die`` ends the process, ``end`` ends a modern stream of changes in good order, ``hold`` and
+``look`` are never answered.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 URI = "test://changing"
@@ -31,7 +33,8 @@ def main() -> None:
         message = json.loads(line)
         method, number = message.get("method"), message.get("id")
         with Path(LOG).open("a") as log:
-            log.write(f"{os.getpid()} {method}\n")
+            about = message.get("params", {}).get("requestId", number)
+            log.write(f"{os.getpid()} {method} {about} {time.time()}\n")
         result: dict = {"resultType": "complete"} if MODERN else {}
         if method == "server/discover" and MODERN:
             result |= {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}, "resources": {}}}
@@ -56,6 +59,8 @@ def main() -> None:
             }
             send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
             continue
+        elif method == "tools/list":
+            result["tools"] = [{"name": name, "inputSchema": {"type": "object"}} for name in ("hold", "look")]
         elif method == "notifications/cancelled":
             told.pop(message["params"]["requestId"], None)
             continue
@@ -63,6 +68,8 @@ def main() -> None:
             name = message["params"]["name"]
             if name == "die":
                 os._exit(3)
+            if name in ("hold", "look"):
+                continue
             for key, stream in list(told.items()):
                 if name == "end":
                     del told[key]
