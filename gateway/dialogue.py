@@ -92,17 +92,20 @@ class Dialogue:
             note = strictjson.parse(message)
         except Refused:
             return None
-        params = note.get("params")
-        if note["method"] == "notifications/progress" and "message" not in params:
+        params = note.get("params") if isinstance(note, dict) else None
+        if not isinstance(params, dict):
+            return None  # what has another shape than the rules look at cannot be judged by them
+        if note.get("method") == "notifications/progress" and "message" not in params:
             return message  # numbers alone tell nothing
         if not self._left:
             return None
         self._left -= 1
+        raw = orjson.dumps(params)
         shown = await self._parts.policy.result(
-            self._call, self._facts, Outcome(status="ok", result_json=orjson.dumps(params))
+            self._call, self._facts, Outcome(status="ok", result_json=raw)
         )
         if self._call.mode != "enforce":
-            if shown.decision.verdict != "allow":
+            if shown.decision.verdict != "allow" or shown.result_json != raw:
                 self._parts.telemetry.unenforced("result", self._call.mode)
             return message
         if shown.decision.verdict != "allow":
