@@ -15,8 +15,8 @@ import orjson
 
 from gateway import strictjson
 from gateway.errors import Refused
-from gateway.model import QUESTIONS, Answer, Ask, Call, Facts, Outcome
-from gateway.ports import Caller, Parts, Unanswered
+from gateway.model import QUESTIONS, Answer, Ask, Call, Facts, Outcome, Principal
+from gateway.ports import Caller, Limits, Parts, Unanswered
 from gateway.ports import Dialogue as AnyDialogue
 
 MAX_JUDGED: Final = 1000
@@ -77,7 +77,9 @@ class Dialogue:
             # What two readers could read differently would be decided as one thing and shown as another.
             raise Unanswered(odd.code) from None
         answer = await self._govern(
-            msgspec.structs.replace(self._parts, upstreams=_Client(self._caller)),
+            msgspec.structs.replace(
+                self._parts, upstreams=_Client(self._caller), limits=_Counted(self._parts.limits)
+            ),
             reverse(self._ask, method, params),
         )
         if answer.refusal is not None:
@@ -111,6 +113,22 @@ class Dialogue:
         if shown.decision.verdict != "allow":
             return None
         return orjson.dumps({**note, "params": orjson.Fragment(shown.result_json)})
+
+
+class _Counted:
+    """The ``Limits`` port of a question: the call it belongs to is in flight, and counted, already.
+
+    Else an agent at its bound could not finish what it began, nor a gateway that waits for the last calls.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.decidable = limits.decidable
+
+    def enter(self, principal: Principal) -> None:
+        pass
+
+    def leave(self, principal: Principal) -> None:
+        pass
 
 
 class _Client:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from gateway import dialogue, pipeline
+from gateway.config import LimitsConfig
 from gateway.model import Ask, Outcome
 from gateway.ports import ResultDecision, Unanswered
 from tests.play import AGENT, Stage, tool, verdict, with_mode
@@ -149,6 +150,23 @@ async def test_nothing_else_is_a_question(method):
 async def test_a_question_that_two_readers_could_read_differently_is_not_put(params, code):
     heard, _, client = await asked(params)
     assert heard == code and client.asked == []
+
+
+async def test_a_question_of_a_call_in_flight_needs_no_place_of_its_own():
+    heard, scene, _ = await asked(limits=LimitsConfig(in_flight_per_agent=1))
+    assert heard.encode() == ANSWER and scene.limits.total == 0
+
+
+async def test_a_call_in_flight_can_still_ask_while_the_gateway_waits_for_the_last_ones():
+    heard: list[str] = []
+
+    async def play(talk: Any) -> None:
+        scene.limits.close()
+        heard.append(await answered(talk))
+
+    scene = Scene(play)
+    await scene.make(Client())
+    assert heard[0].encode() == ANSWER and scene.limits.idle.is_set()
 
 
 async def test_a_refused_question_is_on_record_and_the_call_goes_on():

@@ -266,4 +266,4 @@ async def test_a_stopping_gateway_ends_the_questions_so_that_the_calls_end_with_
         house.surface.close()
         await asyncio.wait_for(up.desk.limits.idle.wait(), 1)
     assert up.heard == ["shutting_down", "shutting_down"]
-    assert [kind for kind, _ in up.desk.recorded].count("settled") == 2, "the first question and the call"
+    assert [kind for kind, _ in up.desk.recorded].count("settled") == 3, "both questions and the call"
