@@ -21,6 +21,7 @@ from gateway.errors import Refused
 from gateway.model import Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
@@ -81,6 +82,7 @@ class McpSurface:
             parked=Parked(seal, lambda: parts().clock.now_ns(), config.ask_timeout_s),
             changes=self.changes,
             listeners=Listeners(self.sessions, self.changes, config.session_idle_s),
+            watch=Watch(),
             still=self._still,
             ask_timeout_s=config.ask_timeout_s,
         )

@@ -18,8 +18,8 @@ from gateway.surfaces.mcp.envelope import Rejected
 from gateway.surfaces.mcp.ports import Receive
 from gateway.surfaces.mcp.stream import Exchange
 
-WATCH_AFTER_S: Final = 0.05
-"""When a call is watched for its client leaving; most are over by then and need no task of their own."""
+WATCH_AFTER_S: Final = 0.025
+"""A call that lasts this long, and at most twice as long, is watched for its client leaving."""
 
 MAX_ASKED: Final = 64
 """Questions that one session may have open."""
@@ -29,18 +29,48 @@ _NOBODY: Final = (None, None)
 _NO_WAY: Final = Outcome(status="not_sent", code="client_declined", detail="the client cannot be asked")
 
 
+class Watch:
+    """Finds the calls that last.
+
+    Most are over at once and must not pay for a task or a timer of their own, so there is one timer for all.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[ModernCaller] = set()
+        self._old: set[ModernCaller] = set()
+        self._ticking = False
+
+    def add(self, caller: ModernCaller) -> None:
+        self._new.add(caller)
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._tick)
+
+    def remove(self, caller: ModernCaller) -> None:
+        self._new.discard(caller)
+        self._old.discard(caller)
+
+    def _tick(self) -> None:
+        for caller in self._old:
+            caller.watch()
+        self._old, self._new = self._new, set()
+        self._ticking = bool(self._old)
+        if self._ticking:
+            asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._tick)
+
+
 class ModernCaller:
     """Implements ``ports.Caller`` for one request of revision 2026-07-28."""
 
-    __slots__ = ("_cancel", "_exchange", "_receive", "_task", "_timer")
+    __slots__ = ("_cancel", "_exchange", "_receive", "_task", "_watch")
 
     rounds = True
 
-    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+    def __init__(self, exchange: Exchange, receive: Receive, watch: Watch) -> None:
         self._exchange = exchange
         self._receive = receive
+        self._watch = watch
         self._cancel: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def wants(self, message: bytes) -> bool:
@@ -54,16 +84,16 @@ class ModernCaller:
 
     def attach(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch)
+        self._watch.add(self)
 
     def done(self) -> None:
         """The call is over, so nobody can give it up any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watch.remove(self)
         if self._task is not None:
             self._task.cancel()
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
+        """From now on a client that leaves is noticed at once."""
         self._task = asyncio.ensure_future(self._gone())
 
     async def _gone(self) -> None:

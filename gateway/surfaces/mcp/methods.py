@@ -231,7 +231,7 @@ async def _legacy(request: Request, ask: Ask) -> Answer:
 async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
     """A call, or the next round of one; the members of the result when the client is asked something."""
     front, parts, params = request.front, request.parts, request.params
-    caller = ModernCaller(request.exchange, request.receive)
+    caller = ModernCaller(request.exchange, request.receive, front.watch)
     try:
         if not params.keys().isdisjoint(_OF_ROUNDS):
             if ask.kind not in _ROUNDED:

@@ -12,6 +12,7 @@ import orjson
 from gateway.model import Principal
 from gateway.ports import Parts
 from gateway.surfaces.mcp import protocol
+from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
@@ -39,6 +40,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
+    watch: Watch
     still: Callable[[Heads, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
     ask_timeout_s: float
 
