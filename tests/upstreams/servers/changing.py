@@ -60,7 +60,10 @@ def main() -> None:
             send({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
             continue
         elif method == "tools/list":
-            result["tools"] = [{"name": name, "inputSchema": {"type": "object"}} for name in ("hold", "look")]
+            names = ("hold", "look", "touch", "die")
+            result["tools"] = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        elif method in ("resources/list", "resources/templates/list"):
+            result |= {"resources": [{"uri": URI, "name": "changing"}], "resourceTemplates": []}
         elif method == "notifications/cancelled":
             told.pop(message["params"]["requestId"], None)
             continue
