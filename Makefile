@@ -18,17 +18,20 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test slow check bench conformance docs lock wheel clean
+.PHONY: help demo test test-clients slow check bench conformance docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leaves it running
 	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.dev ## Run the tests, without the slow ones
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-clients: $(VENV)/.dev ## Drive real MCP clients against the gateway; CLIENTS="mcp23 ts1 …" for some
+	$(PY) -m tests.clients $(ARGS) $(CLIENTS)
 
 slow: $(VENV)/.dev ## Run the slow tests: packaging, crashes, load
 	$(PY) -m pytest -m slow $(ARGS)
@@ -46,17 +49,20 @@ conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (nee
 	$(PY) -m tests.conformance $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
-	@for script in docs/generate/*.py; do $(PY) $$script; done
+	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(PY) -m hatchling build -t wheel -d dist
 
-lock: ## Renew all locks (needs uv)
+lock: ## Renew all locks but the clients' (needs uv)
 	$(COMPILE) --upgrade pyproject.toml --extra demo -o requirements.lock
 	$(COMPILE) --upgrade --group build -c requirements.lock -o requirements-build.lock
 	$(COMPILE) --upgrade pyproject.toml --extra demo --group build --group dev \
 	    -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	echo mcp-server-git | $(COMPILE) --upgrade - -o gateway/demo/git-server.lock
+
+lock-clients: $(VENV)/.dev ## Renew the locks of tests/clients (needs uv and npm)
+	$(PY) -m tests.clients --lock $(CLIENTS)
 
 clean: ## Remove what was built; the environment stays
 	rm -rf build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,6 +24,7 @@ from gateway.approvals.absent import NoApprovals
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.errors import ConfigError
+from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.recovery import LiveEffect as Recorded
@@ -38,14 +39,21 @@ from gateway.storage import control
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
+from gateway.storage.pins import Pins
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
+from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
 
 logger = logging.getLogger("wardgate.app")
 
 CONTROLS: Final = (
-    "identity:keys",
+    "identity:keys+tokens+proxy",
+    "pins:database",
     "policy:embedded",
     "journal:sqlite",
     "effects:memory",
@@ -77,6 +85,7 @@ class Gateway:
         self.clock = SystemClock()
         self.limits = InFlight(self.config.limits)
         self.directory = Directory(self.clock.now_ns)
+        self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
@@ -97,12 +106,24 @@ class Gateway:
         key = load_key(config.storage.key_file)
         self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
         self.credentials = Credentials(self.database)
+        self.pins = Pins(self.database)
+        pin_epoch = self._pin_epoch()
+        self.revocations = TokenRevocations(self.database)
         epochs = self._epochs()  # before the keys are read: one revoked while the gateway starts is seen
-        self.directory.load(self.credentials.list(), config.agents, config.mode)
+        self.authenticator.load(self._stored(), config)
+        stack.push_async_callback(self.authenticator.close)
         recovered = await asyncio.to_thread(recover, self.database)
         if recovered.in_doubt:
             logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
 
+        self.idempotency = IdempotencyKeys(
+            self.database,
+            key,
+            self.clock.now_ns,
+            config.limits,
+            keep_answers=config.storage.payload_days > 0,  # they hold results
+        )
+        stack.callback(self.idempotency.close)
         self.policy = await asyncio.to_thread(_load_policy, config)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
         stack.callback(self.telemetry.shutdown)
@@ -114,24 +135,31 @@ class Gateway:
             revisions=self.revisions,
             controls=CONTROLS,
         )
+        self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         self._resolved_to = last_seq(self.database)
         self.state = MemoryState(map(_live, live_effects(self.database)))
         self.journal.start()
         stack.push_async_callback(self.journal.stop)
 
-        self.outside = await Outside.open(config, self.clock)
+        self.telemetry.metrics.declare_upstreams(config.upstreams)
+        self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
         self._put_in_force(config, self.policy, self.outside)
 
         self.mcp = McpSurface(
             lambda: self.parts,
-            self.directory.authenticate,
+            self.authenticator.agent,
             config.server,
             self._info,
             key.derived("request state"),
         )
         self._hear(self.outside)
+        self.http = HttpSurface(overview.http_deps(self))
+        stack.callback(self.http.close)
+        self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
@@ -143,6 +171,7 @@ class Gateway:
                 known=self._file_state,
             )
         )
+        self._spawn(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
         if config.policy.reload and config.policy.path.is_dir():
             self._spawn(watch.watch_folder(config.policy.path, self._changed_on_disk))
@@ -152,7 +181,7 @@ class Gateway:
     def revisions(self) -> Revisions:
         return Revisions(
             config=self._config_revision,
-            keys=self.directory.revision,
+            keys=self.authenticator.revision,
             policy=self.policy.revision,
             catalog=self.outside.catalog.revision,
         )
@@ -160,8 +189,10 @@ class Gateway:
     def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
+        outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
+        self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
             catalog=outside.catalog,
@@ -188,7 +219,7 @@ class Gateway:
         modules = self.policy.catalogue()
         self.telemetry.declare(
             upstreams=self.outside.catalog.upstreams,
-            tools=self.outside.catalog.tools("tool"),
+            tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
             rules=[module.id for module in modules],
             codes={code for module in modules for code in module.codes},
         )
@@ -214,11 +245,11 @@ class Gateway:
             self.reload_failure = ""
             before = self.outside
             keep = Outside.depends_on(config) == Outside.depends_on(self.config)
-            outside = before if keep else await Outside.open(config, self.clock)
+            outside = before if keep else await self._open_outside(config)
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
             async with self._reading_keys:
-                stored = await asyncio.to_thread(self.credentials.list)
-                self.directory.load(stored, config.agents, config.mode)
+                stored = await asyncio.to_thread(self._stored)
+                self.authenticator.load(stored, config)
                 self._put_in_force(config, policy, outside)
             if not keep:
                 self._hear(outside)
@@ -232,6 +263,8 @@ class Gateway:
     async def _retire(self, outside: Outside, config: Config) -> None:
         """Close what a reload replaced, when the requests that began before it are done with it."""
         try:
+            # Judging by pins of the old configuration must end with it.
+            await outside.refresher.close()
             # A request takes its parts before it reads its body, and may reach the upstream only after that.
             await asyncio.sleep(config.server.body_timeout_s)
             await outside.close(config.server.drain_s)
@@ -249,22 +282,38 @@ class Gateway:
         except ConfigError as error:
             logger.error("not reloaded, the last good configuration stays in force: %s", error)
 
+    def _stored(self) -> Stored:
+        return Stored(self.credentials.list(), self.revocations.current())
+
     def _epochs(self) -> Mapping[str, int]:
         with self.database.reading() as connection:
             epochs = control.epochs(connection)
-        return {name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.RESOLUTIONS)}
+        return {
+            name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.TOKENS, control.RESOLUTIONS)
+        }
 
     async def _credentials_changed(self) -> None:
-        """A key was issued or revoked, or a call in doubt was resolved, by the command line."""
+        """A key was issued, a key or token revoked, or a call in doubt resolved, by the command line."""
         async with self._reading_keys:
-            stored = await asyncio.to_thread(self.credentials.list)
-            self.directory.load(stored, self.config.agents, self.config.mode)
+            stored = await asyncio.to_thread(self._stored)
+            self.authenticator.load(stored, self.config)
         resolved, to = await asyncio.to_thread(resolved_since, self.database, self._resolved_to)
         for effect, executed in resolved:
             # Only a key made from a template stands for more than the one call.
             self.state.resolve(_live(effect), done=executed and effect.key != effect.call_id)
         self._resolved_to = to
-        logger.info("keys and resolutions read again", extra={"keys": self.directory.revision})
+        logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
+
+    def _pin_epoch(self) -> int:
+        with self.database.reading() as connection:
+            return control.epochs(connection).get(control.PINS, 0)
+
+    async def pins_changed(self) -> None:
+        """A definition was accepted or rejected, by the command line or the admin API."""
+        await self.outside.catalog.judge_again()
+
+    async def _open_outside(self, config: Config) -> Outside:
+        return await Outside.open(config, self.clock, self.pins, self.telemetry.metrics.pin_event)
 
     async def _declare(self) -> None:
         self._name_metrics()

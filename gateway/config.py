@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.errors import ConfigError
+from gateway.section import Name, Seconds, Section
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 RiskName = Literal["read", "reversible", "compensable", "irreversible"]
 ModeName = Literal["observe", "warn", "enforce"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerConfig(Section):
@@ -34,6 +31,11 @@ class ServerConfig(Section):
     port: int = Field(8700, ge=0, le=65_535, description="Port agents connect to; 0 picks a free one.")
     admin_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")
     admin_port: int = Field(8701, ge=0, le=65_535, description="Port of health, metrics and the admin API.")
+    public_url: str | None = Field(
+        None,
+        description="Where agents reach the gateway from outside, such as https://gateway.example.com; the "
+        "base of resource identifiers, which are never taken from a request.",
+    )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host header values accepted besides loopback names and the bound address."
     )
@@ -53,6 +55,14 @@ class ServerConfig(Section):
     )
     max_sessions: int = Field(10_000, ge=1, description="Legacy MCP sessions held at once.")
 
+    @field_validator("public_url")
+    @classmethod
+    def _secure(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        secure_url(value)
+        return value.rstrip("/")
+
 
 class LimitsConfig(Section):
     in_flight: int = Field(512, ge=1, description="Calls in flight in the whole gateway.")
@@ -60,6 +70,15 @@ class LimitsConfig(Section):
     policy_input_bytes: int = Field(256 * 1024, ge=1024, description="Arguments policy is asked about.")
     policy_input_nodes: int = Field(20_000, ge=100, description="JSON values in those arguments.")
     result_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest result passed on.")
+    open_decisions: int = Field(
+        10_000, ge=1, description="Decisions about tools that run elsewhere whose outcome is to come."
+    )
+    open_decisions_per_agent: int = Field(1_000, ge=1, description="Of these, of one agent.")
+    idempotency_keys: int = Field(100_000, ge=1, description="Idempotency keys remembered at once.")
+    idempotency_keys_per_agent: int = Field(20_000, ge=1, description="Of these, of one agent.")
+    idempotency_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Answers kept for these keys, all together."
+    )
 
 
 class StorageConfig(Section):
@@ -112,30 +131,222 @@ class ToolConfig(Section):
         return value
 
 
+class SecretConfig(Section):
+    """Where a secret comes from: one of ``env``, ``file`` and ``command``."""
+
+    env: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Environment variable; read at start."
+    )
+    file: Path | None = Field(None, description="File, such as a mounted secret; read again when it changes.")
+    command: tuple[str, ...] | None = Field(
+        None, description='Command that prints it, or {"token", "expires_at"}; run without a shell.'
+    )
+    pass_env: tuple[str, ...] = Field(
+        (), description="Variables the command gets besides PATH, HOME and LANG."
+    )
+    refresh_s: Seconds = Field(
+        300.0, description="Time between runs of the command; sooner when what it printed expires sooner."
+    )
+    timeout_s: Seconds = Field(10.0, le=60, description="Time the command has.")
+
+    @property
+    def given(self) -> bool:
+        return (self.env, self.file, self.command) != (None, None, None)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretConfig:
+        if sum(each is not None for each in (self.env, self.file, self.command)) > 1:
+            raise ValueError("give only one of 'env', 'file' and 'command'")
+        if self.command is not None and not self.command:
+            raise ValueError("'command' is empty")
+        if self.command is None and self.pass_env:
+            raise ValueError("'pass_env' is for a 'command'")
+        return self
+
+
+class SubjectSecretConfig(SecretConfig):
+    """The secret of one end user. A user of that name in another tenant is another user."""
+
+    tenant: Name = Field("default", description="Tenant of the agents that act for this user.")
+
+
+class CredentialsConfig(Section):
+    """What authenticates the gateway to this upstream, rotated without a restart."""
+
+    header: str = Field("Authorization", description="Header of an HTTP upstream that carries it.")
+    value: str = Field("Bearer ${secret}", description="Value of that header; ${secret} is the secret.")
+    variable: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable of a stdio child that carries it.",
+    )
+    secret: SecretConfig = Field(SecretConfig(), description="The upstream's own.")
+    agents: dict[Name, SecretConfig] = Field(default_factory=dict, description="Of single agents.")
+    subjects: dict[str, SubjectSecretConfig] = Field(
+        default_factory=dict, description="Of single end users; before that of the agent."
+    )
+    fallback: bool = Field(
+        False,
+        description="Principals without a secret of their own use the upstream's. "
+        "On when neither 'agents' nor 'subjects' is there.",
+    )
+    keep_s: float = Field(
+        300.0, ge=0, le=86_400, description="How long the last good secret is used when its source fails."
+    )
+
+    @property
+    def given(self) -> bool:
+        return self.secret.given or bool(self.agents) or bool(self.subjects)
+
+    def sources(self) -> Iterator[tuple[str, SecretConfig]]:
+        """Each secret with the path of its section below ``credentials``."""
+        yield "secret", self.secret
+        for kind, found in (("agents", self.agents), ("subjects", self.subjects)):
+            for name, secret in found.items():
+                yield f"{kind}.{name}", secret
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_unless_divided(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "fallback" not in raw:
+            return {**raw, "fallback": "agents" not in raw and "subjects" not in raw}
+        return raw
+
+    @model_validator(mode="after")
+    def _complete(self) -> CredentialsConfig:
+        rest = self.value.replace("${secret}", "", 1)
+        if rest == self.value or "${" in rest:
+            raise ValueError("'value' must have ${secret} once, and no other ${…}")
+        if missing := [path for path, each in self.sources() if path != "secret" and not each.given]:
+            raise ValueError(f"{', '.join(missing)}: give one of 'env', 'file' and 'command'")
+        # With nothing to fall back on, a principal would be sent out without a credential.
+        if self.fallback and not self.secret.given and self.given:
+            raise ValueError("'fallback' needs a 'secret' to fall back on")
+        return self
+
+
+class AssertionConfig(Section):
+    """The signed statement about a call for upstreams with ``assertion: true``."""
+
+    key_file: Path | None = Field(
+        None, description="File with the signing keys, mode 0600; 'wardgate assertion new' makes it."
+    )
+    issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
+    lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
+
+
+class PinsConfig(Section):
+    """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
+
+    first: Literal["accept", "quarantine"] = Field(
+        "accept", description="What an upstream lists at the very first contact: trust on first use, or not."
+    )
+    added: Literal["accept", "quarantine"] = Field(
+        "quarantine", description="What is listed for the first time after that."
+    )
+    changed: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Anything whose definition is no longer the accepted one."
+    )
+    removed: Literal["accept", "quarantine"] = Field(
+        "accept", description="What was not listed for a while and is back as it was accepted."
+    )
+    suspicious: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Definitions with characters or markup that hide text, not yet accepted."
+    )
+    shadowing: Literal["quarantine", "flag"] = Field(
+        "quarantine", description="Names that look like another one or are reserved, not yet accepted."
+    )
+    same_name: Literal["quarantine", "flag"] = Field(
+        "flag", description="Names that another upstream has as well, not yet accepted."
+    )
+    resources: bool = Field(
+        False, description="Pin listed resources too, not only tools, prompts and resource templates."
+    )
+
+
+class RouteConfig(Section):
+    """Which requests of an Envoy in front of an API are which tool; the first route that fits is taken."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
+        description="Method of the request."
+    )
+    path: str = Field(
+        max_length=1024,
+        pattern=r"^/[^?#\s]*$",
+        description="Path of the request; {name} stands for one segment and becomes an argument.",
+    )
+    tool: str = Field(min_length=1, max_length=256, description="Name of the tool.")
+    body: Literal["none", "json"] = Field(
+        "none", description="json: members of the body are arguments. none: a body is refused."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        names = re.findall(r"\{([^{}/]*)\}", value)
+        for segment in value.split("/")[1:]:
+            if not re.fullmatch(r"\{[A-Za-z_][A-Za-z0-9_]*\}|[^{}]*", segment):
+                raise ValueError(f"'{segment}' is neither a plain segment nor one whole {{name}}")
+            if segment in (".", "..") or "%" in segment or "\\" in segment:
+                raise ValueError(f"'{segment}' would never be matched: write segments decoded, without dots")
+        if len(names) != len(set(names)):
+            raise ValueError("the same {name} stands twice in the path")
+        return value
+
+
 class UpstreamConfig(Section):
     url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
     command: tuple[str, ...] | None = Field(None, description="Command of an MCP server on stdio.")
+    elsewhere: bool = Field(
+        False, description="Its tools run elsewhere: the gateway decides and records, and sends nothing."
+    )
+    routes: tuple[RouteConfig, ...] = Field((), description="With elsewhere: requests Envoy asks about.")
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the command; ${NAME} expands."
     )
     cwd: Path | None = Field(None, description="Folder the command runs in.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
+    credentials: CredentialsConfig = CredentialsConfig()
+    assertion: bool = Field(False, description="Send a signed assertion about each call.")
+    audience: str | None = Field(
+        None, description="The aud claim of assertions; the url when not set, needed for a command."
+    )
     shared: bool = Field(False, description="One stdio child for all principals instead of one each.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this upstream.")
     trust_hints: bool = Field(False, description="Believe readOnlyHint of the server's annotations.")
     deadline_s: Seconds = Field(60.0, description="Time for an answer, where a tool has none of its own.")
     connections: int = Field(64, ge=1, le=4096, description="Connections kept to an HTTP upstream.")
     children: int = Field(64, ge=1, le=1024, description="stdio children at once.")
+    pins: PinsConfig = PinsConfig()
     tools: dict[str, ToolConfig] = Field(default_factory=dict, description="Manifests by tool name or glob.")
 
     @model_validator(mode="after")
     def _one_way(self) -> UpstreamConfig:
-        if (self.url is None) == (self.command is None):
-            raise ValueError("give exactly one of 'url' and 'command'")
+        if (self.url is not None) + (self.command is not None) + self.elsewhere != 1:
+            raise ValueError("give exactly one of 'url', 'command' and 'elsewhere: true'")
+        if self.routes and not self.elsewhere:
+            raise ValueError("'routes' belong to an upstream with 'elsewhere: true'")
         if self.url is not None and not re.match(r"^https?://", self.url):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
             raise ValueError("'command' is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _fitting_credentials(self) -> UpstreamConfig:
+        mine = self.credentials
+        if self.assertion and not (self.audience or self.url):
+            raise ValueError("'assertion' of a command needs an 'audience'")
+        if not mine.given:
+            return self
+        if self.url is not None and mine.variable is not None:
+            raise ValueError("'credentials.variable' is for a 'command'; an HTTP upstream has a 'header'")
+        if self.command is not None and mine.variable is None:
+            raise ValueError("'credentials' of a command need a 'variable'")
+        if mine.variable in self.env or mine.header.lower() in map(str.lower, self.headers):
+            raise ValueError("'credentials' set what 'env' or 'headers' sets too; remove one")
+        if self.shared and (mine.agents or mine.subjects):
+            raise ValueError("one shared child cannot have the credentials of several principals")
         return self
 
 
@@ -169,8 +380,39 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     policy: PolicyConfig = PolicyConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    assertion: AssertionConfig = AssertionConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
+    identity: IdentityConfig = IdentityConfig()
+
+    @model_validator(mode="after")
+    def _known_agents(self) -> Config:
+        if self.identity.metadata and self.server.public_url is None:
+            raise ValueError("identity.metadata needs server.public_url")
+        named: list[tuple[str, str | None, str]] = [
+            ("identity.proxy.subjects", None, agent) for agent in self.identity.proxy.subjects.values()
+        ]
+        for name, issuer in self.identity.issuers.items():
+            where = f"identity.issuers.{name}"
+            names = [*([issuer.agent] if issuer.agent else []), *issuer.agents.values()]
+            named += [(where, issuer.tenant, agent) for agent in names]
+        for where, tenant, agent in named:
+            if agent not in self.agents:
+                raise ValueError(f"{where}: there is no agent '{agent}' under 'agents'")
+            if tenant is not None and self.agents[agent].tenant != tenant:
+                raise ValueError(f"{where}: agent '{agent}' belongs to another tenant")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for name, upstream in self.upstreams.items():
+            if upstream.assertion and self.assertion.key_file is None:
+                raise ValueError(f"upstreams.{name}.assertion needs assertion.key_file")
+            if unknown := upstream.credentials.agents.keys() - self.agents.keys():
+                raise ValueError(
+                    f"upstreams.{name}.credentials.agents: {', '.join(sorted(unknown))} is no agent"
+                )
+        return self
 
 
 def load(path: Path) -> Config:
@@ -194,8 +436,18 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}:\n" + "\n".join(lines)) from error
     for name, upstream in config.upstreams.items():
         for kind, values in (("env", upstream.env), ("headers", upstream.headers)):
-            for key, value in values.items():
-                expand(value, f"{path}: upstreams.{name}.{kind}.{key}")
+            for key, text in values.items():
+                expand(text, f"{path}: upstreams.{name}.{kind}.{key}")
+        for part, secret in upstream.credentials.sources():
+            if secret.env is not None:
+                expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
+    for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
+        if value is not None:
+            where = f"{path}: identity.{where}.secret"
+            # A short one can be found by trying, offline for a token.
+            if len(expand(value, where).encode()) < LEAST_SECRET:
+                raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     return config
 
 
@@ -216,6 +468,7 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     raw = dict(raw)
     for section, key, default in (
         ("storage", "path", "wardgate.db"), ("storage", "key_file", None), ("policy", "path", "policies"),
+        ("assertion", "key_file", None),
     ):  # fmt: skip
         part = raw.get(section)
         part = {} if part is None else part
@@ -229,4 +482,21 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         for upstream in upstreams.values():
             if isinstance(upstream, dict) and isinstance(upstream.get("cwd"), str):
                 upstream["cwd"] = str(base / upstream["cwd"])
+            if isinstance(upstream, dict) and isinstance(upstream.get("credentials"), dict):
+                _absolute_secrets(upstream["credentials"], base)
+    identity = raw.get("identity")
+    issuers = identity.get("issuers") if isinstance(identity, dict) else None
+    if isinstance(issuers, dict):
+        for issuer in issuers.values():
+            for key in ("jwks_file", "ca_file"):
+                if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
+                    issuer[key] = str(base / issuer[key])
     return raw
+
+
+def _absolute_secrets(credentials: dict[str, Any], base: Path) -> None:
+    groups = [{"secret": credentials.get("secret")}, credentials.get("agents"), credentials.get("subjects")]
+    for group in groups:
+        for secret in group.values() if isinstance(group, dict) else ():
+            if isinstance(secret, dict) and isinstance(secret.get("file"), str):
+                secret["file"] = str(base / secret["file"])

@@ -43,7 +43,14 @@ class Refused(WardgateError):
 
 
 class Unauthenticated(Refused):
-    """No principal could be established. Never turned into a default identity."""
+    """No principal could be established. Never turned into a default identity.
+
+    ``challenge`` is what the client is told in ``WWW-Authenticate``; "" leaves it to the surface.
+    """
+
+    def __init__(self, code: str, detail: str = "", challenge: str = "") -> None:
+        super().__init__(code, detail)
+        self.challenge = challenge
 
 
 class Overloaded(Refused):

@@ -10,7 +10,7 @@ float seconds; money is integer micro-USD. ``bytes`` fields named ``*_json`` hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -32,11 +32,22 @@ Mode = Literal["observe", "warn", "enforce"]
 Verdict = Literal["allow", "deny", "escalate"]
 Action = Literal["allow", "block", "hold", "modify"]
 Status = Literal[
-    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld"
-]
+    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld",
+    "unobserved",
+]  # fmt: skip
+"""``unobserved``: let through to somebody who was never going to say what became of it."""
 
 
 # ---------------------------------------------------------------------------------------------- who
+
+
+class Presented(msgspec.Struct, frozen=True):
+    """What a caller shows of itself; nothing of it is proven."""
+
+    authorization: bytes | None = None  # the header, when it came exactly once
+    headers: Iterable[tuple[bytes, bytes]] = ()  # all of them; read only where a trusted proxy is configured
+    peer: tuple[str, int] | None = None  # the other end of the TCP connection
+    path: str = "/mcp"  # what was asked for; a challenge names its metadata
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +59,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     credential: str  # id of the credential, never the secret
     subject: str | None = None  # the verified end user, when there is one
     chain: tuple[str, ...] = ()  # delegation, root first
-    labels: tuple[str, ...] = ()  # set by the operator
+    labels: tuple[str, ...] = ()  # set by the operator, for the agent or for a scope of its token
+    missing_scopes: tuple[str, ...] = ()  # what its token would need to call anything
     environment: str = "default"
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
@@ -84,6 +96,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
+PinState = Literal["pinned", "new", "changed", "returned", "rejected", "removed"]
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """How a definition stands to the accepted one. What is in quarantine is not offered and not called."""
+
+    state: PinState = "pinned"
+    flags: tuple[str, ...] = ()  # "suspicious", "shadowing", "same_name", "renamed"
+    quarantined: bool = False
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One callable of an upstream. Prompts, resources and completions are tools of another ``kind``.
 
@@ -99,6 +122,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema_hash: str  # SHA-256 over the canonical definition, "" when the upstream publishes none
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
+    pin: Pin = Pin()
+    elsewhere: bool = False  # somebody else runs it; the gateway only decides and records
 
     @property
     def writes(self) -> bool:
@@ -123,6 +148,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = ""
     traceparent: str = ""
     http_traceparent: str = ""
+    call_id: str = ""  # chosen beforehand where a request must be found again after a crash
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +162,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", later "http", "extauthz"
+    surface: str  # "mcp", "http", "extauthz" or "hook"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 from gateway.catalog.catalog import ToolCatalog
+from gateway.catalog.pinning import Pinning, Told
 from gateway.catalog.refresher import Refresher
 from gateway.config import Config
+from gateway.pins import Stored
 from gateway.ports import Clock
 from gateway.upstreams.registry import UpstreamRegistry
 
@@ -21,10 +23,18 @@ class Outside(NamedTuple):
     refresher: Refresher
 
     @classmethod
-    async def open(cls, config: Config, clock: Clock) -> Self:
+    async def open(cls, config: Config, clock: Clock, pins: Stored, told: Told) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
-        registry = UpstreamRegistry(config.upstreams, clock=clock, result_bytes=config.limits.result_bytes)
-        catalog = ToolCatalog(config.upstreams, mode=config.mode)
+        reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
+        registry = UpstreamRegistry(
+            reached,
+            clock=clock,
+            result_bytes=config.limits.result_bytes,
+            assertion=config.assertion,
+        )
+        pinning = Pinning({name: each.pins for name, each in reached.items()}, pins, clock, told)
+        await pinning.load()
+        catalog = ToolCatalog(config.upstreams, mode=config.mode, pins=pinning)
         refresher = Refresher(catalog, registry.definitions)
         registry.on_list_changed = refresher.changed
         await registry.start()
@@ -38,4 +48,4 @@ class Outside(NamedTuple):
     @staticmethod
     def depends_on(config: Config) -> object:
         """What must be equal in two configurations for the same ``Outside`` to serve both."""
-        return config.upstreams, config.mode, config.limits.result_bytes
+        return config.upstreams, config.assertion, config.mode, config.limits.result_bytes

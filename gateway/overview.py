@@ -2,56 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import structs
-from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
-from gateway.config import Config
-from gateway.errors import JournalError
+from gateway.catalog.names import shown
+from gateway.config import Config, RouteConfig
+from gateway.errors import Refused
+from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
+from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
+from gateway.pins import waiting
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
+from gateway.storage.pins import Pins
+from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.deps import (
+    Accepted,
     AdminDeps,
+    CredentialsState,
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
 )
-from gateway.telemetry.metrics import RecordStats
+from gateway.surfaces.http import HttpDeps
+from gateway.telemetry.metrics import CredentialStats, RecordStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.upstreams.credentials import CredentialState
 
 
 class Running(Protocol):
     """What there is to see of a gateway; what a reload replaces is looked up at each request."""
 
     config: Config
+    authenticator: Authenticator
     directory: Directory
     database: Database
+    idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
     outside: Outside
     parts: Parts
+    pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
+    revocations: TokenRevocations
     started_ns: int
     telemetry: Telemetry
 
     def revisions(self) -> Revisions: ...
 
     async def reload(self) -> Mapping[str, str]: ...
+
+    async def pins_changed(self) -> None: ...
+
+
+_NAMED: Final = 5
 
 
 def admin_deps(gateway: Running) -> AdminDeps:
@@ -66,9 +86,38 @@ def admin_deps(gateway: Running) -> AdminDeps:
         status=lambda: _in_force(gateway),
         tools=lambda: _tools(gateway),
         upstreams=lambda: _upstreams(gateway),
+        issuers=lambda tenant: _issuers(gateway, tenant),
+        revocations=lambda tenant: _revocations(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
+        accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
+        jwks=lambda: gateway.outside.registry.jwks(),
     )
+
+
+def http_deps(gateway: Running) -> HttpDeps:
+    """Everything the HTTP front for agents calls."""
+    return HttpDeps(
+        version=__version__,
+        server=gateway.config.server,
+        parts=lambda: gateway.parts,
+        authenticate=gateway.authenticator.agent,
+        limits=lambda: gateway.config.limits,
+        routes=lambda upstream: _routes(gateway.config, upstream),
+        elsewhere=lambda: gateway.outside.catalog.elsewhere,
+        keys=gateway.idempotency,
+        ledger=RecordedCalls(gateway.database),
+        open_decisions=lambda count: _opened(gateway, count),
+    )
+
+
+def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
+    found = config.upstreams.get(upstream)
+    return found.routes if found is not None and found.routes else None
+
+
+def _opened(gateway: Running, count: int) -> None:
+    gateway.telemetry.metrics.open_decisions[()] = count
 
 
 class RecordedDecisions:
@@ -81,12 +130,12 @@ class RecordedDecisions:
         after = int(cursor) if cursor is not None else None
         if after is not None and not 0 < after < 1 << 63:
             raise ValueError("no cursor of ours")
-        with _readable():
+        with readable():
             page = self._query.list_decisions(Filter(**structs.asdict(which)), limit=limit, cursor=after)
         return DecisionPage(items=page.decisions, cursor=str(page.cursor) if page.cursor else None)
 
     def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
-        with _readable():
+        with readable():
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
@@ -94,14 +143,6 @@ class RecordedDecisions:
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
         return {**first, **became, "end_phase": last["phase"], "history": steps}
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        raise JournalError("journal_unavailable", str(error.orig)) from error
 
 
 def ready(gateway: Running) -> Mapping[str, PartState]:
@@ -125,11 +166,59 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             detail="draining" if gateway.limits.closing else "",
         ),
     }
+    parts["pins"] = _pins(gateway)
     for upstream in _upstreams(gateway):
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail
         )
+    for issuer in gateway.authenticator.issuers.values():
+        ring = issuer.keyring
+        parts[f"issuer:{issuer.name}"] = PartState(
+            state="ok" if ring.state() == "fresh" and ring.usable else "degraded", detail=ring.failure
+        )
     return parts
+
+
+def quarantined(gateway: Running) -> Mapping[tuple[str, str], int]:
+    """How many entries are in quarantine, by upstream and state; none for every configured upstream too."""
+    counted = {(name, "changed"): 0 for name in gateway.outside.catalog.upstreams}
+    for tool in gateway.outside.catalog.held():
+        key = (tool.upstream, tool.pin.state)
+        counted[key] = counted.get(key, 0) + 1
+    return counted
+
+
+def _pins(gateway: Running) -> PartState:
+    held = [tool for tool in gateway.outside.catalog.held() if waiting(tool.pin)]
+    if not held:
+        return PartState(state="ok")
+    named = ", ".join(shown(tool.target) for tool in held[:_NAMED])
+    more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+    return PartState(state="degraded", detail=f"in quarantine: {named}{more}; see 'wardgate tools diff'")
+
+
+async def _accept(gateway: Running, accepted: Accepted) -> None:
+    """Accept one definition for an operator, and put it in force."""
+
+    def write() -> bool:
+        _, rows = gateway.pins.load()
+        # A template is a resource everywhere but here.
+        kinds = ("resource", "template") if accepted.kind == "resource" else (accepted.kind,)
+        named = {row.kind: row for row in rows if row.target == f"{accepted.upstream}/{accepted.name}"}
+        row = next((named[kind] for kind in kinds if kind in named and named[kind].listed), None)
+        if row is None:
+            raise Refused("not_found", shown(accepted.name))
+        exactly = msgspec.structs.replace(row, listed_hash=accepted.hash)
+        return gateway.pins.accept(exactly, accepted.by)
+
+    if not await asyncio.to_thread(write):
+        raise Refused("definition_changed", shown(accepted.name))
+    await gateway.pins_changed()
+
+
+def issuer_stats(authenticator: Authenticator) -> Iterator[tuple[str, int, float]]:
+    for issuer in authenticator.issuers.values():
+        yield issuer.name, issuer.keyring.usable, issuer.keyring.fetched_ns / 1e9
 
 
 def record_stats(journal: Journal) -> RecordStats:
@@ -139,6 +228,20 @@ def record_stats(journal: Journal) -> RecordStats:
         queue_length=journal.depth,
         last_write_s=journal.last_write_ns / 1e9,
     )
+
+
+def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
+    return [
+        CredentialStats(
+            upstream=found.upstream,
+            states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
+            age_s=found.age_s,
+            results=found.results,
+            refused=found.refused - found.sent_again,
+            sent_again=found.sent_again,
+        )
+        for found in outside.registry.credentials()
+    ]
 
 
 def _in_force(gateway: Running) -> InForce:
@@ -151,22 +254,72 @@ def _in_force(gateway: Running) -> InForce:
     )
 
 
+def _health(up: bool, credentials: CredentialState | None) -> Literal["ok", "degraded", "down"]:
+    if not up:
+        return "down"
+    return "degraded" if credentials is not None and (credentials.kept or credentials.unavailable) else "ok"
+
+
+def _shown(found: CredentialState | None) -> CredentialsState | None:
+    if found is None:
+        return None
+    return CredentialsState(
+        ok=found.ok, kept=found.kept, unavailable=found.unavailable, age_s=round(found.age_s, 1)
+    )
+
+
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
-    return [*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource")]
+    offered = (*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource"))
+    return [*offered, *catalog.elsewhere, *catalog.held()]
+
+
+def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
+    return [
+        IssuerState(
+            name=issuer.name,
+            issuer=issuer.config.issuer,
+            state=issuer.keyring.state(),
+            keys=issuer.keyring.usable,
+            fetched_ns=issuer.keyring.fetched_ns or None,
+            detail="; ".join(filter(None, (issuer.keyring.failure, *issuer.keyring.set.dropped))),
+        )
+        for issuer in gateway.authenticator.issuers.values()
+        if issuer.config.tenant == tenant
+    ]
+
+
+def _revocations(gateway: Running, tenant: str) -> Sequence[Mapping[str, Any]]:
+    with readable():
+        return [structs.asdict(each) for each in gateway.revocations.list(tenant=tenant)]
 
 
 def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
+    credentials = {found.upstream: found for found in registry.credentials()}
+    elsewhere = [
+        UpstreamState(
+            name=name,
+            transport="elsewhere",
+            state="ok",  # nothing is sent there, so nothing of it can be down
+            mode=config.mode,
+            tools=len(catalog.tools("tool", name)),
+        )
+        for name, config in gateway.config.upstreams.items()
+        if config.elsewhere
+    ]
     return [
         UpstreamState(
             name=status.upstream,
             transport=status.transport,
-            state="ok" if status.connected and status.upstream not in stale else "down",
+            state=_health(
+                status.connected and status.upstream not in stale, credentials.get(status.upstream)
+            ),
             mode=gateway.config.upstreams[status.upstream].mode,
             tools=len(catalog.tools("tool", status.upstream)),
             detail=status.last_error,
+            credentials=_shown(credentials.get(status.upstream)),
         )
         for status in registry.status()
-    ]
+    ] + elsewhere

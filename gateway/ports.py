@@ -47,7 +47,13 @@ class Catalog(Protocol):
         """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
-        """All that are listed, in the upstream's order; of one upstream or of all."""
+        """All that are offered, in the upstream's order; of one upstream or of all.
+
+        Of all means: of all that calls can be sent to. Tools that run elsewhere are listed by their upstream.
+        """
+
+    def held(self) -> Sequence[Tool]:
+        """What is in quarantine: resolved like everything else, offered to nobody, and never called."""
 
 
 class State(Protocol):
@@ -214,6 +220,9 @@ class Telemetry(Protocol):
 
     def inspected(self, call: Call, decision: Decision) -> None:
         """What the ``result`` entry point said of the call's result."""
+
+    def settled(self, call: Call, outcome: Outcome) -> None:
+        """What somebody else says became of a call that was only decided here."""
 
     def refused(self, code: str, surface: str) -> None: ...
 

@@ -68,7 +68,7 @@ async def _serve(path: Path, config: ServerConfig, ready: Callable[[Addresses], 
         loop.add_signal_handler(signal.SIGHUP, gateway.reload_soon)
 
         servers = [
-            _Server(_settings(gateway.mcp, config)),
+            _Server(_settings(gateway.agents_app, config)),
             _Server(_settings(gateway.admin_app, config)),
         ]
         running = [
@@ -95,6 +95,7 @@ async def _serve(path: Path, config: ServerConfig, ready: Callable[[Addresses], 
 def _settings(app: Any, config: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        interface="asgi3",
         loop="none",
         http=BoundedHead,
         ws="none",

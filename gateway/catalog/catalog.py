@@ -10,11 +10,13 @@ from typing import Final
 import msgspec
 
 from gateway.catalog import names
+from gateway.catalog.elsewhere import Elsewhere
 from gateway.catalog.entries import ListKind, Problem, Template, build, template
 from gateway.catalog.manifests import Manifests
+from gateway.catalog.pinning import Entry, Pinning
 from gateway.config import UpstreamConfig
 from gateway.errors import Refused, WardgateError
-from gateway.model import QUESTIONS, Json, Kind, Mode, Tool
+from gateway.model import QUESTIONS, Json, Kind, Mode, Pin, Tool
 
 logger = logging.getLogger("wardgate.catalog")
 
@@ -29,6 +31,7 @@ _LENIENCE: Final[tuple[Mode, ...]] = ("enforce", "warn", "observe")
 class _Listed(msgspec.Struct, frozen=True, kw_only=True):
     """What one upstream offered when it was last asked with success."""
 
+    entries: tuple[Entry, ...]
     tools: tuple[Tool, ...]
     templates: tuple[Template, ...]
     resources: bool  # whether it serves resources at all
@@ -38,14 +41,21 @@ class _Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     by_name: Mapping[tuple[Kind, str, str], Tool]
-    lists: Mapping[tuple[Kind, str | None], tuple[Tool, ...]]
+    lists: Mapping[tuple[Kind, str | None], tuple[Tool, ...]]  # without what is in quarantine
+    held: tuple[Tool, ...]
     listed: Mapping[str, _Listed]
 
 
 class ToolCatalog:
-    """Empty until ``refresh`` has succeeded for an upstream; ``mode`` is the gateway's own."""
+    """Empty until ``refresh`` has succeeded for an upstream; ``mode`` is the gateway's own.
 
-    def __init__(self, upstreams: Mapping[str, UpstreamConfig], *, mode: Mode = "enforce") -> None:
+    Without ``pins`` what was accepted is remembered for as long as this object lives.
+    """
+
+    def __init__(
+        self, upstreams: Mapping[str, UpstreamConfig], *, mode: Mode = "enforce", pins: Pinning | None = None
+    ) -> None:
+        self._pins = pins or Pinning({name: config.pins for name, config in upstreams.items()})
         self._manifests = {name: Manifests(config) for name, config in upstreams.items()}
         self._modes: dict[str, Mode] = {
             name: max(mode, config.mode, key=_LENIENCE.index) for name, config in upstreams.items()
@@ -56,8 +66,15 @@ class ToolCatalog:
             for name in upstreams
             for method, kind in QUESTIONS.items()
         }
+        self._elsewhere = {
+            name: Elsewhere(name, config, self._manifests[name], self._modes[name])
+            for name, config in upstreams.items()
+            if config.elsewhere
+        }
+        #: Tools that run elsewhere and have a manifest of their own.
+        self.elsewhere = tuple(tool for each in self._elsewhere.values() for tool in each.tools)
         self._failures: dict[str, str] = {}
-        self._snapshot = _Snapshot(by_name={}, lists={}, listed={})
+        self._snapshot = _Snapshot(by_name={}, lists={}, held=(), listed={})
         self.revision = _revision({})
 
     # ----------------------------------------------------------------------------------------- port
@@ -75,6 +92,8 @@ class ToolCatalog:
             return found
         if upstream not in self._manifests:
             raise Refused("unknown_upstream", names.shown(upstream))
+        if (elsewhere := self._elsewhere.get(upstream)) is not None:
+            return elsewhere.resolve(kind, name)
         listed = snapshot.listed.get(upstream)
         if listed is not None and kind == "resource" and listed.resources:
             return self._unlisted(listed, upstream, name)
@@ -90,13 +109,24 @@ class ToolCatalog:
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
         """See ``ports.Catalog``; the same object until the revision changes. Templates are resources."""
+        if upstream in self._elsewhere:
+            return self._elsewhere[upstream].tools if kind == "tool" else ()
         return self._snapshot.lists.get((kind, upstream), ())
+
+    def held(self) -> Sequence[Tool]:
+        """See ``ports.Catalog``."""
+        return self._snapshot.held
 
     # ------------------------------------------------------------------------------------ operators
 
     @property
     def upstreams(self) -> Sequence[str]:
         return tuple(self._manifests)
+
+    @property
+    def listing(self) -> Sequence[str]:
+        """Upstreams that publish lists of what they offer."""
+        return tuple(name for name in self._manifests if name not in self._elsewhere)
 
     @property
     def stale(self) -> Sequence[str]:
@@ -127,7 +157,8 @@ class ToolCatalog:
                 logger.warning("upstream %s: lists not refreshed: %s", upstream, error)
             self._failures[upstream] = str(error)
             return False
-        listed = self._build(upstream, lists)
+        built = self._build(upstream, lists)
+        listed = _pinned(built, await self._pins.observe(upstream, built.entries))
         before = self._snapshot.listed.get(upstream)
         self._failures.pop(upstream, None)
         if before is None or before.revision != listed.revision or before.problems != listed.problems:
@@ -135,26 +166,38 @@ class ToolCatalog:
             logger.info("upstream %s: %d entries listed", upstream, len(listed.tools))
         return True
 
+    async def judge_again(self) -> None:
+        """Read the pins anew, and put in force what a person accepted or rejected."""
+        await self._pins.load()
+        now = {
+            name: _pinned(listed, self._pins.pins(name, listed.entries))
+            for name, listed in self._snapshot.listed.items()
+        }
+        if any(listed.revision != self._snapshot.listed[name].revision for name, listed in now.items()):
+            self._swap(now)
+
+    def unsaved(self, upstream: str) -> bool:
+        """Whether pins of an upstream wait to be stored, which its next refresh does."""
+        return self._pins.unsaved(upstream)
+
     def _build(self, upstream: str, lists: Mapping[ListKind, Sequence[Mapping[str, Json]] | None]) -> _Listed:
         manifests = self._manifests[upstream]
-        tools: list[Tool] = []
+        entries: list[Entry] = []
         problems: list[Problem] = []
-        templates: list[Template] = []
         for kind in _LISTS:
             built, wrong = build(upstream, kind, lists[kind] or (), manifests, self._modes[upstream])
-            tools += built
+            entries += ((kind, tool) for tool in built)
             problems += wrong
-            if kind == "template":
-                templates = [each for tool in built if (each := template(tool)) is not None]
-        for name in manifests.unused({tool.name for tool in tools if tool.kind == "tool"}):
+        for name in manifests.unused({tool.name for kind, tool in entries if kind == "tool"}):
             detail = "is described in the configuration and not listed by the upstream"
             problems.append(Problem(upstream=upstream, subject=names.shown(name), detail=detail))
         return _Listed(
-            tools=tuple(tools),
-            templates=tuple(templates),
+            entries=tuple(entries),
+            tools=(),
+            templates=(),
             resources=lists["resource"] is not None or lists["template"] is not None,
             problems=tuple(problems),
-            revision=sha256(msgspec.json.encode(tools, order="deterministic")).hexdigest(),
+            revision="",
         )
 
     def _swap(self, listed: dict[str, _Listed]) -> None:
@@ -166,9 +209,12 @@ class ToolCatalog:
         lists: dict[tuple[Kind, str | None], tuple[Tool, ...]] = {}
         for kind in _KINDS:
             for name, each in ordered.items():
-                lists[kind, name] = tuple(tool for tool in each.tools if tool.kind == kind)
+                lists[kind, name] = tuple(
+                    tool for tool in each.tools if tool.kind == kind and not tool.pin.quarantined
+                )
             lists[kind, None] = tuple(tool for name in ordered for tool in lists[kind, name])
-        self._snapshot = _Snapshot(by_name=by_name, lists=lists, listed=ordered)
+        held = tuple(tool for each in ordered.values() for tool in each.tools if tool.pin.quarantined)
+        self._snapshot = _Snapshot(by_name=by_name, lists=lists, held=held, listed=ordered)
         self.revision = _revision(ordered)
 
     # ------------------------------------------------------------------------------------- unlisted
@@ -190,7 +236,26 @@ class ToolCatalog:
             schema_hash=of.schema_hash if of is not None else "",
             definition_json=of.definition_json if of is not None else b"",
             mode=self._modes[upstream],
+            pin=of.pin if of is not None else Pin(),
         )
+
+
+def _pinned(listed: _Listed, pins: Sequence[Pin]) -> _Listed:
+    """The lists with the pin of each entry; whoever holds the tools as they were keeps those."""
+    entries = tuple(
+        (kind, tool if tool.pin == pin else msgspec.structs.replace(tool, pin=pin))
+        for (kind, tool), pin in zip(listed.entries, pins, strict=True)
+    )
+    tools = tuple(tool for _, tool in entries)
+    return msgspec.structs.replace(
+        listed,
+        entries=entries,
+        tools=tools,
+        templates=tuple(
+            each for kind, tool in entries if kind == "template" and (each := template(tool)) is not None
+        ),
+        revision=sha256(msgspec.json.encode(tools, order="deterministic")).hexdigest(),
+    )
 
 
 def _revision(listed: Mapping[str, _Listed]) -> str:

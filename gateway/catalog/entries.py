@@ -25,7 +25,6 @@ _KEYS: Final[dict[ListKind, tuple[Kind, str, int]]] = {
     "resource": ("resource", "uri", names.MAX_URI_CHARS),
     "template": ("resource", "uriTemplate", names.MAX_URI_CHARS),
 }
-_HASHED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +76,7 @@ def build(
                 name=name,
                 target=f"{upstream}/{name}",
                 manifest=manifests.of(tool_kind, name, definition.get("annotations")),
-                schema_hash=schema_hash(definition),
+                schema_hash=schema_hash(definition, kind),
                 definition_json=encoded,
                 mode=mode,
             )
@@ -85,11 +84,20 @@ def build(
     return tools, problems
 
 
-def schema_hash(definition: Mapping[str, Json]) -> str:
-    """SHA-256 of the canonical JSON of what an agent reads of a tool; any change of it shows."""
-    return sha256(
-        strictjson.canonical({key: definition[key] for key in _HASHED if key in definition})
-    ).hexdigest()
+def schema_hash(definition: Mapping[str, Json], kind: ListKind = "tool") -> str:
+    """SHA-256 of the canonical JSON of a definition; any change of what an agent could read shows.
+
+    Everything counts, because everything is passed on: also icons, ``_meta``, arguments of prompts and
+    members that no revision of the protocol knows yet. Only the size of a resource and the time it was last
+    changed do not: they are about the data, which an agent reads anew anyway.
+    """
+    if kind == "resource":
+        definition = {key: value for key, value in definition.items() if key != "size"}
+        annotations = definition.get("annotations")
+        if isinstance(annotations, dict) and "lastModified" in annotations:
+            kept = {key: value for key, value in annotations.items() if key != "lastModified"}
+            definition = {**definition, "annotations": kept}
+    return sha256(strictjson.canonical(definition)).hexdigest()
 
 
 def template(tool: Tool) -> Template | None:

@@ -15,6 +15,7 @@ RETRY_S: Final = 1.0  # after the first failure; doubles
 RETRY_MAX_S: Final = 60.0
 QUIET_S: Final = 1.0  # an upstream that says "changed" in a loop is asked this seldom
 FIRST_ROUND_S: Final = 5.0
+SAVE_S: Final = 6.0  # while pins wait to be stored, which only a refresh does
 
 
 class Refresher:
@@ -24,13 +25,13 @@ class Refresher:
         self._catalog = catalog
         self._fetch = fetch
         self._every_s = every_s
-        self._changed = {name: asyncio.Event() for name in catalog.upstreams}
-        self._asked = {name: asyncio.Event() for name in catalog.upstreams}
+        self._changed = {name: asyncio.Event() for name in catalog.listing}
+        self._asked = {name: asyncio.Event() for name in catalog.listing}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Ask every upstream once, then go on in the background; returns after at most 5 s."""
-        self._tasks = [asyncio.create_task(self._keep(name)) for name in self._catalog.upstreams]
+        self._tasks = [asyncio.create_task(self._keep(name)) for name in self._catalog.listing]
         waiting = [asyncio.create_task(asked.wait()) for asked in self._asked.values()]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=FIRST_ROUND_S)
@@ -59,7 +60,8 @@ class Refresher:
             self._asked[upstream].set()
             if fresh:
                 retry = RETRY_S
-                await self._rest(upstream, self._every_s)
+                unsaved = self._catalog.unsaved(upstream)
+                await self._rest(upstream, min(self._every_s, SAVE_S) if unsaved else self._every_s)
             else:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RETRY_MAX_S)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli.assertion import app as assertion_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
 from gateway.cli.output import AsJson, print_json, say
@@ -15,6 +17,8 @@ from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
+from gateway.cli.tokens import app as tokens_app
+from gateway.cli.tools import app as tools_app
 
 app = typer.Typer(
     name="wardgate",
@@ -38,11 +42,14 @@ def version(as_json: AsJson = False) -> None:
         say(f"wardgate {__version__}")
 
 
-for command in (init, serve, stdio, demo, doctor):
+for command in (init, serve, stdio, hook, demo, doctor):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
+app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(records_app, name="records")
+app.add_typer(tools_app, name="tools")
 app.add_typer(policy_app, name="policy")
+app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")
 app.command()(version)

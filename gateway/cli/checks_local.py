@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.cli.checks_identity import without_keys
 from gateway.cli.findings import Finding, ok, problem, warning
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -126,7 +127,8 @@ def storage(config: Config) -> Iterator[Finding]:
             yield ok("storage", f"{path} has the schema of this version.")
             yield from _records(database)
             yield from _keys(config, database)
-    except ConfigError as error:
+            yield from _pins(config, database)
+    except (ConfigError, StateError) as error:
         yield problem("storage", f"{error}", "No call can be recorded.", "Do what the message says.")
 
 
@@ -158,6 +160,26 @@ def _records(database: Database) -> Iterator[Finding]:
         )
 
 
+def _pins(config: Config, database: Database) -> Iterator[Finding]:
+    """Definitions that wait for a person."""
+    from gateway.catalog.names import shown
+    from gateway.pins import judged, waiting
+    from gateway.storage.pins import Pins
+
+    held = [
+        row
+        for row in Pins(database).load()[1]
+        if row.upstream in config.upstreams and waiting(judged(row, config.upstreams[row.upstream].pins))
+    ]
+    if held:
+        yield warning(
+            "pins",
+            f"{len(held)} definition(s) in quarantine, such as {shown(held[0].target)}.",
+            "They are new, or not what was accepted; agents do not see them and cannot call them.",
+            "Look at 'wardgate tools diff', then 'wardgate tools accept' or 'reject'.",
+        )
+
+
 def _keys(config: Config, database: Database) -> Iterator[Finding]:
     """Keys that end, keys of nobody, agents without one, agents that are not used or used by too many."""
     from gateway.storage.credentials import Credentials
@@ -165,10 +187,10 @@ def _keys(config: Config, database: Database) -> Iterator[Finding]:
     now = time.time_ns()
     active = Credentials(database).active()
     holders = {key.name for key in active if key.kind == "agent"}
-    for name in sorted(set(config.agents) - holders):
+    for name in sorted(set(config.agents) - holders - without_keys(config)):
         yield warning(
             "keys",
-            f"Agent '{name}' has no valid key.",
+            f"Agent '{name}' has no valid key, and no issuer or proxy names it.",
             "It cannot call anything.",
             f"wardgate keys new --agent {name}",
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from gateway.cli.checks_credentials import usable
 from gateway.cli.findings import Finding, ok, problem, warning
 from gateway.cli.policy import folder_of
 from gateway.errors import ConfigError, Refused, UpstreamError
@@ -68,22 +69,25 @@ def upstreams(config: Config) -> Iterator[Finding]:
             "When the records show nothing you would miss, set 'mode: enforce'.",
         )
     yield from asyncio.run(_contacts(config))
+    for name, upstream in config.upstreams.items():
+        if upstream.elsewhere:
+            yield from _elsewhere(name, upstream)
 
 
 async def _contacts(config: Config) -> list[Finding]:
     from gateway.clock import SystemClock
     from gateway.upstreams.registry import UpstreamRegistry
 
-    registry = UpstreamRegistry(
-        config.upstreams, clock=SystemClock(), result_bytes=config.limits.result_bytes
-    )
+    reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
+    registry = UpstreamRegistry(reached, clock=SystemClock(), result_bytes=config.limits.result_bytes)
     try:
-        found = await asyncio.gather(
-            *(_contact(registry, name, each) for name, each in config.upstreams.items())
-        )
+        found = await asyncio.gather(*(_contact(registry, name, each) for name, each in reached.items()))
+        slow = [secret.read() for _, secret in registry.secrets() if secret.waiting]
+        await asyncio.gather(*slow)  # each has a time-out of its own
+        secrets = [finding for name, secret in registry.secrets() for finding in usable(name, secret)]
     finally:
         await registry.close()
-    return [finding for findings in found for finding in findings]
+    return [*(finding for findings in found for finding in findings), *secrets]
 
 
 async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig) -> list[Finding]:
@@ -139,6 +143,28 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
                 f"'{name}' lists no tool called {_some(misspelt)}.",
                 "A manifest that matches nothing protects nothing.",
                 "Correct the name, or remove the manifest.",
+            )
+        )
+    return findings
+
+
+def _elsewhere(name: str, config: UpstreamConfig) -> list[Finding]:
+    """Nothing can be asked there; what the operator says must at least fit together."""
+    from gateway.catalog.manifests import Manifests
+
+    said = [tool for tool in config.tools if config.tools[tool].risk is not None]
+    findings = [ok("upstreams", f"'{name}' runs elsewhere; {len(said)} description(s) give a risk.")]
+    manifests = Manifests(config)
+    routed = dict.fromkeys(route.tool for route in config.routes)
+    unknown = [tool for tool in routed if manifests.of("tool", tool).source == "default"]
+    if unknown:
+        findings.append(
+            warning(
+                "upstreams",
+                f"'{name}': {len(unknown)} tool(s) of its routes have no manifest: {_some(unknown)}.",
+                "They count as irreversible, which the strictest rules are for.",
+                f"Say what they do: upstreams.{name}.tools.{unknown[0]}.risk, one of "
+                "read, reversible, compensable and irreversible.",
             )
         )
     return findings

@@ -33,7 +33,7 @@ def doctor(
 
     Exits 2 when there are problems, and with --strict 1 when there are warnings.
     """
-    from gateway.cli import checks_local, checks_parts, envfile
+    from gateway.cli import checks_credentials, checks_identity, checks_local, checks_parts, envfile
     from gateway.cli.findings import ok, problem
     from gateway.config import load
     from gateway.errors import ConfigError
@@ -52,6 +52,10 @@ def doctor(
             lambda: checks_local.ports(loaded),
             checks_local.clock,
             lambda: checks_local.storage(loaded),
+            lambda: checks_credentials.credentials(loaded),
+            lambda: checks_credentials.assertions(loaded),
+            lambda: checks_identity.issuers(loaded),
+            lambda: checks_identity.exposure(loaded),
             lambda: checks_parts.policy(loaded),
             lambda: checks_parts.upstreams(loaded),
         )

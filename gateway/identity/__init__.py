@@ -1,1 +1,1 @@
-"""Who calls: API keys of agents and operators, and the principals made from them."""
+"""Who calls: API keys, tokens, certificates that a proxy checked, and the principals made from them."""

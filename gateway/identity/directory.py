@@ -1,4 +1,4 @@
-"""The credentials in force, in memory, and the one place where a principal is made.
+"""The API keys in force, in memory, and whose they are.
 
 Every failure raises ``Unauthenticated``; there is no default identity to fall back to. The directory is
 rebuilt when the credential table's epoch changes, so a revocation holds within the polling interval
@@ -14,7 +14,8 @@ from typing import NamedTuple
 from gateway.config import AgentConfig, ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity import keys
-from gateway.model import Mode, Operator, Principal
+from gateway.identity.principals import principal_of
+from gateway.model import Operator, Principal
 from gateway.storage.credentials import Credential, CredentialKind
 
 
@@ -30,7 +31,7 @@ class Directory:
     """Looks credentials up; replaced contents are swapped in one assignment."""
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self._entries: dict[str, _Entry] = {}
         self.revision = "empty"
 
@@ -72,7 +73,7 @@ class Directory:
         # A key of the other kind is as good as none: an operator key must not run tools.
         if entry.kind != kind or presented.kind != kind:
             raise Unauthenticated("bad_credential", f"key {presented.key_id} is no {kind} key")
-        now_ns = self._now_ns()
+        now_ns = self.now_ns()
         # A rotated key is revoked at a moment to come, so that its holder can change over.
         if entry.revoked_ns is not None and now_ns >= entry.revoked_ns:
             raise Unauthenticated("revoked_credential", presented.key_id)
@@ -87,17 +88,7 @@ def _principal(key: Credential, agent: AgentConfig | None, gateway_mode: ModeNam
     # A key of an agent nobody owns, or of another tenant, has no authority.
     if agent is None or agent.tenant != key.tenant:
         return None
-    lenience: list[Mode] = ["enforce", "warn", "observe"]
-    return Principal(
-        tenant=key.tenant,
-        agent=key.name,
-        owner=agent.owner,
-        credential=key.id,
-        labels=agent.labels,
-        environment=agent.environment,
-        mode=max(agent.mode, gateway_mode, key=lenience.index),
-        revision=sha256(agent.model_dump_json().encode()).hexdigest()[:16],
-    )
+    return principal_of(key.name, agent, gateway_mode, key.id)
 
 
 def _operator(key: Credential) -> Operator | None:

@@ -41,7 +41,7 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
     ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
     ("call", "session"): Field("The session's id.", _DECIDED),
-    ("call", "surface"): Field("Where the call came in: mcp, http.", _DECIDED),
+    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED),
     ("tool", "kind"): Field(KINDS),
     ("tool", "upstream"): Field("Name of the upstream."),
@@ -56,13 +56,21 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("tool", "confidentiality"): Field("0 to 3, of its results."),
     ("tool", "polling"): Field("Whether repeating it is normal."),
     ("tool", "source"): Field("Where the risk comes from: operator, hint or default."),
+    ("tool", "pin", "state"): Field("pinned, or how its definition differs: new, changed, returned."),
+    ("tool", "pin", "flags"): Field("List of suspicious, shadowing, same_name, renamed.", open=True),
     ("tool", "extra"): Field("Further manifest fields of the operator.", open=True),
     ("agent", "id"): Field("The authenticated agent."),
     ("agent", "owner"): Field("The human or team behind it."),
     ("agent", "tenant"): Field("Its tenant."),
-    ("agent", "subject"): Field("The verified end user; undefined when there is none."),
-    ("agent", "labels"): Field("Labels set by the operator.", open=True),
-    ("chain",): Field("Delegation, root first.", open=True),
+    ("agent", "subject"): Field(
+        "The verified end user, with the prefix of its issuer (`corp:user-1`); undefined when there is none."
+    ),
+    ("agent", "labels"): Field(
+        "Labels set by the operator, for the agent or for a scope of its token.", open=True
+    ),
+    ("chain",): Field(
+        "Delegation, root first: the actors of a token (RFC 8693), the last of which is the agent.", open=True
+    ),
     ("environment",): Field("Environment of the agent, such as production."),
     ("mandate",): Field("What was delegated and its bounds.", open=True),
     ("trust",): Field("Tier and its reasons.", open=True),

@@ -120,6 +120,7 @@ def _manifest(tool: Tool) -> dict[str, Any]:
         "confidentiality": manifest.confidentiality,
         "polling": manifest.polling,
         "source": manifest.source,
+        "pin": {"state": tool.pin.state, "flags": tool.pin.flags},
         "extra": manifest.extra,
     }
 

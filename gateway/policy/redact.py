@@ -2,10 +2,14 @@
 
 Only text inside strings is replaced, so numbers stay numbers and lists keep their length. A value is
 returned as the same object when nothing had to change, which is how callers know to relay the original bytes.
+
+MCP servers give a structured result twice, as a value and as JSON in a block of text. So a key names its
+members in both.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +25,8 @@ _CONSTRAINTS: Final = ("enum", "const", "pattern", "format", "minLength", "maxLe
 _MAX_REFS: Final = 32
 # The pieces of an RE2 expression in which ``^`` and ``$`` are told from ``\\^`` and ``[^a]``.
 _TOKEN: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|[\^$]", re.DOTALL)
+_NUMBER: Final = re.compile(r"-?\d[-+.\deE]*")
+_MARKS: Final = re.compile(r'\\*"|[\[\]{}]')
 _ANCHORS: Final = frozenset(("^", "$", r"\A", r"\z", r"\Q"))  # \Q: a literal that is not taken apart here
 
 
@@ -35,6 +41,7 @@ class Redaction(msgspec.Struct, frozen=True):
     keys: frozenset[str]
     patterns: tuple[tuple[str, Any], ...]  # name and compiled expression
     any_pattern: Any  # all of them as one, to pass clean strings quickly
+    written: Any  # the keys as names of members in JSON that stands in a text, compiled; ``None`` for no keys
     anchored: bool  # whether some pattern asks where its text begins or ends
 
     @classmethod
@@ -49,10 +56,19 @@ def _redaction(
     try:
         parts = tuple((name, compiled(pattern)) for name, pattern in patterns)
         union = compiled("|".join(f"(?:{pattern})" for _, pattern in patterns)) if parts else None
+        written = _written(keys)
     except ValueError as error:
         raise CannotRedact(str(error)) from error
     anchored = any(token in _ANCHORS for _, pattern in patterns for token in _TOKEN.findall(pattern))
-    return Redaction(pointers, frozenset(key.lower() for key in keys), parts, union, anchored)
+    return Redaction(pointers, frozenset(key.lower() for key in keys), parts, union, written, anchored)
+
+
+def _written(keys: tuple[str, ...]) -> Any:
+    if not keys:
+        return None
+    # Also as spelt by writers that escape what is not ASCII; RE2 is fast at finding the quote in front.
+    spelt = "|".join(sorted({re.escape(word) for key in keys for word in (key, json.dumps(key)[1:-1])}))
+    return compiled(rf'"(?i:{spelt})(\\*)"\s*:\s*')
 
 
 def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None) -> Json:
@@ -92,7 +108,10 @@ def _spotless(value: Json, wanted: Redaction) -> bool:
             stack += item
         elif item is not None and not isinstance(item, int | float):
             return False
-    return wanted.any_pattern is None or wanted.any_pattern.search("\n".join(texts)) is None
+    together = "\n".join(texts)
+    if wanted.written is not None and wanted.written.search(together) is not None:
+        return False
+    return wanted.any_pattern is None or wanted.any_pattern.search(together) is None
 
 
 def replace_at(value: Json, pointer: str, by: Callable[[Json], Json]) -> Json:
@@ -165,12 +184,52 @@ def _rebuilt(old: Mapping[str, Json], new: dict[str, Json]) -> Mapping[str, Json
 
 
 def _text(value: str, wanted: Redaction) -> str:
-    if wanted.any_pattern is None or wanted.any_pattern.search(value) is None:
-        return value
-    cleaned = value
+    cleaned = value if wanted.written is None else _without_members(value, wanted.written)
+    if wanted.any_pattern is None or wanted.any_pattern.search(cleaned) is None:
+        return value if cleaned == value else cleaned
     for name, pattern in wanted.patterns:
         cleaned = pattern.sub(lambda _, name=name: f"[redacted:{name}]", cleaned)
     return value if cleaned == value else cleaned
+
+
+def _without_members(text: str, named: Any) -> str:
+    """The text with what the keys hold in it replaced, whether it is JSON as a whole, in parts or cut short.
+
+    It is not parsed, so nothing else in it changes, and there is no text that is too deep or too wrong.
+    """
+    kept: list[str] = []
+    at = 0
+    for member in named.finditer(text):
+        if member.start() < at:  # inside what was replaced
+            continue
+        escapes = len(member[1])
+        end = _value_end(text, member.end(), escapes)
+        if end > member.end():
+            quote = "\\" * escapes + '"'
+            kept += (text[at : member.end()], quote, MARK, quote)
+            at = end
+    return "".join((*kept, text[at:])) if kept else text
+
+
+def _value_end(text: str, start: int, escapes: int) -> int:
+    """Where a string, number, list or object ends that begins at ``start``; ``start`` for anything else.
+
+    ``escapes`` is the number of backslashes before its quotes: one in JSON inside JSON, three a level deeper.
+    """
+    if (number := _NUMBER.match(text, start)) is not None:
+        return number.end()
+    if not text.startswith(("\\" * escapes + '"', "[", "{"), start):
+        return start
+    depth, inside = 0, False
+    for mark in _MARKS.finditer(text, start):
+        if mark[0][-1] == '"':
+            # A backslash of the value itself is two more of each, so a whole number of pairs is none of ours.
+            inside ^= (len(mark[0]) - 1 - escapes) % (2 * (escapes + 1)) == 0
+        elif not inside:
+            depth += 1 if mark[0] in "[{" else -1
+        if depth <= 0 and not inside:
+            return mark.end()
+    return len(text)
 
 
 def _must_be_free(schema: Any, root: Any) -> None:

@@ -15,7 +15,9 @@ from sqlalchemy.dialects.sqlite import insert
 from gateway.storage.tables import control
 
 CREDENTIALS: Final = "credentials"
+TOKENS: Final = "tokens"
 RESOLUTIONS: Final = "resolutions"
+PINS: Final = "pins"
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0001"
+SCHEMA: Final = "0004"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -115,6 +115,52 @@ credentials = Table(
 
 Index("credentials_name", credentials.c.kind, credentials.c.tenant, credentials.c.name)
 
+pins = Table(
+    "pins",
+    metadata,
+    # One row for each tool, prompt and template an upstream lists or that was accepted: what was accepted, by
+    # whom, and what is listed now. Upstreams belong to the gateway as a whole, so there is no tenant.
+    Column("upstream", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # tool | prompt | resource | template
+    Column("name", Text, primary_key=True),
+    Column("accepted_hash", Text),  # NULL: nobody has accepted it
+    Column("accepted_json", LargeBinary),
+    Column("accepted_ns", BigInteger),
+    Column("accepted_by", Text),
+    Column("rejected_hash", Text),  # a definition that somebody looked at and refused
+    Column("rejected_ns", BigInteger),
+    Column("rejected_by", Text),
+    Column("listed", Integer, nullable=False),  # 0 when the upstream no longer lists it
+    Column("listed_hash", Text, nullable=False),  # as last listed
+    Column("listed_json", LargeBinary, nullable=False),
+    Column("shape", Text, nullable=False),  # hash without the name, to recognise what was renamed
+    Column("flags", Text, nullable=False),  # separated by spaces
+    Column("seen_ns", BigInteger, nullable=False),  # when this definition was first listed
+    Column("removed_ns", BigInteger),  # when it went; kept after it came back until that is accepted
+)
+
+pinned_upstreams = Table(
+    "pinned_upstreams",
+    metadata,
+    # Upstreams whose first list has been seen: from then on, what is added is new.
+    Column("upstream", Text, primary_key=True),
+    Column("first_ns", BigInteger, nullable=False),
+)
+
+token_revocations = Table(
+    "token_revocations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # token | subject | agent
+    Column("issuer", Text, nullable=False),  # name in the configuration; "" of an agent
+    Column("value", Text, nullable=False),  # jti, sub or name
+    Column("issued_before_ns", BigInteger),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("lifted_ns", BigInteger),
+    Column("note", Text, nullable=False, server_default=""),
+)
+
 control = Table(
     "control",
     metadata,
@@ -122,3 +168,24 @@ control = Table(
     Column("name", Text, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
 )
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    # One row for each idempotency key that was seen, until it expires; see ``idempotency.py``.
+    Column("id", Text, primary_key=True),  # keyed hash of tenant, credential, subject and the key itself
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("request_mac", Text, nullable=False),  # keyed hash of the request: another one is refused
+    Column("call_id", Text, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("status", Integer),  # HTTP status of the answer; NULL until there is one
+    Column("size", Integer, nullable=False, server_default="0"),  # bytes of the answer
+    Column("key_id", Text),  # the answer, sealed; NULL when it was not kept
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+)
+
+Index("idempotency_expires", idempotency.c.expires_ns)
+Index("idempotency_agent", idempotency.c.tenant, idempotency.c.agent)
+Index("idempotency_call", idempotency.c.call_id)

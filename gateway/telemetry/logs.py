@@ -29,7 +29,7 @@ FIELDS: Final = (
     # what is in force
     "config", "keys", "policy", "catalog", "revision",
     # the process
-    "agents", "admin", "in_flight", "calls", "what", "error", "count", "seconds", "pid",
+    "agents", "admin", "in_flight", "calls", "what", "error", "count", "names", "seconds", "pid",
 )  # fmt: skip
 """What ``extra={…}`` may carry; anything else is left out."""
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector
 from gateway.reasons import REASONS
 from gateway.telemetry import specs
 from gateway.telemetry.cardinality import OTHER, Guard
-from gateway.telemetry.series import Counters, Gauges, Histograms
+from gateway.telemetry.series import Counters, Gauges, Histograms, Key
 
 
 class RecordStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,17 @@ class RecordStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped: Mapping[str, int] = {}  # by reason
     queue_length: int = 0
     last_write_s: float = 0.0  # seconds since the epoch, 0 when nothing was written yet
+
+
+class CredentialStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upstream's secrets say of themselves when metrics are scraped."""
+
+    upstream: str
+    states: Mapping[str, int]
+    age_s: float
+    results: Mapping[str, int]
+    refused: int  # answers 401 after which nothing more was sent
+    sent_again: int
 
 
 class Metrics(Collector):
@@ -54,6 +66,8 @@ class Metrics(Collector):
         self.tool_calls = Counters(specs.TOOL_CALLS)
         self.upstream_requests = Counters(specs.UPSTREAM_REQUESTS)
         self.upstream_seconds = Histograms(specs.UPSTREAM_SECONDS)
+        self.settled = Counters(specs.SETTLED)
+        self.open_decisions = Gauges(specs.OPEN, [()])
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -71,9 +85,20 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self._quarantined = Gauges(specs.QUARANTINED)
+        self.pin_events = Counters(specs.PIN_EVENTS)
+        self._issuer_keys = Gauges(specs.ISSUER_KEYS)
+        self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
         build[(version, platform.python_version())] = 1
+        self._credentials = Gauges(specs.CREDENTIALS)
+        self._credential_age = Gauges(specs.CREDENTIAL_AGE)
+        self._credential_reads = Counters(specs.CREDENTIAL_READS)
+        self._unauthorized = Counters(specs.UNAUTHORIZED)
+        self._credential_source: Callable[[], Iterable[CredentialStats]] = tuple
         self._sources: dict[str, Callable[[], RecordStats]] = {}
+        self._held: Callable[[], Mapping[tuple[str, str], int]] | None = None
+        self._issuers: Callable[[], Iterable[tuple[str, int, float]]] = tuple
         self._families = (
             self.requests,
             self.request_seconds,
@@ -84,6 +109,12 @@ class Metrics(Collector):
             self.tool_calls,
             self.upstream_requests,
             self.upstream_seconds,
+            self._credentials,
+            self._credential_age,
+            self._credential_reads,
+            self._unauthorized,
+            self.settled,
+            self.open_decisions,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -96,6 +127,10 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self._quarantined,
+            self.pin_events,
+            self._issuer_keys,
+            self._issuer_fetched,
             collapsed,
             self.spans,
             build,
@@ -115,8 +150,43 @@ class Metrics(Collector):
                 self._dropped[(sink, reason)].value = stats.dropped.get(reason, 0)
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
+        self._collect_credentials()
+        if self._held is not None:
+            held = self._held()
+            for key in list(self._quarantined):
+                self._quarantined[key] = 0
+            for (upstream, state), entries in held.items():
+                self._quarantined[(upstream, state)] = entries
+        self._issuer_keys.clear()
+        self._issuer_fetched.clear()
+        for issuer, keys, fetched_s in self._issuers():
+            self._issuer_keys[(issuer,)] = keys
+            self._issuer_fetched[(issuer,)] = fetched_s
         for family in self._families:
             yield family.collect()
+
+    def _collect_credentials(self) -> None:
+        """Values are set, not added to: two scrapes at once would count twice."""
+        states: dict[Key, float] = defaultdict(float)
+        ages: dict[Key, float] = defaultdict(float)
+        reads: dict[Key, float] = defaultdict(float)
+        unauthorized: dict[Key, float] = defaultdict(float)
+        for found in self._credential_source():
+            upstream = self.server[found.upstream]
+            for state, secrets in found.states.items():
+                states[(upstream, state)] += secrets
+            ages[(upstream,)] = max(ages[(upstream,)], found.age_s)
+            for result, readings in found.results.items():
+                reads[(upstream, result)] += readings
+            unauthorized[(upstream, "yes")] += found.sent_again
+            unauthorized[(upstream, "no")] += found.refused
+        for gauges, values in ((self._credentials, states), (self._credential_age, ages)):
+            gauges.drop(set(gauges) - set(values))  # what a reload took away must not be shown as it was
+            gauges.update(values)
+        for counters, values in ((self._credential_reads, reads), (self._unauthorized, unauthorized)):
+            counters.drop(set(counters) - set(values))
+            for key, value in values.items():
+                counters[key].value = value
 
     # -- what may be named --------------------------------------------------------------------------------
 
@@ -124,7 +194,10 @@ class Metrics(Collector):
         """The configured upstreams; series of those that went are dropped."""
         gone = set(self.server.declare(names))
         if gone:
-            for family in (self.upstream_requests, self.upstream_seconds, self.tool_calls):
+            counted = (
+                self.upstream_requests, self.upstream_seconds, self.tool_calls, self.settled, self.pin_events,
+            )  # fmt: skip
+            for family in (*counted, self._quarantined):
                 family.drop([key for key in family if key[0] in gone])
 
     def declare_tools(self, names: Iterable[tuple[str, str]]) -> None:
@@ -160,6 +233,23 @@ class Metrics(Collector):
     def watch_records(self, sink: str, stats: Callable[[], RecordStats]) -> None:
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
+
+    def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
+        """Ask ``source`` at each scrape how the secrets for upstreams do."""
+        self._credential_source = source
+
+    def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
+        self._held = held
+
+    def pin_event(self, upstream: str, event: str, times: int) -> None:
+        """Something happened to definitions of an upstream."""
+        known = event if event in specs.PIN_EVENT_NAMES else OTHER
+        self.pin_events[(self.server[upstream], known)].value += times
+
+    def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
+        """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
+        self._issuers = stats
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

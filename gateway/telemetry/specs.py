@@ -16,8 +16,8 @@ from gateway.telemetry.cardinality import OTHER
 FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3)
 CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-SURFACES: Final = ("mcp", "http", "extauthz", "admin")
 KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kind != "tool"}
+SURFACES: Final = ("mcp", "http", "extauthz", "hook", "admin")
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
@@ -29,6 +29,13 @@ AUTH_REASONS: Final = (
     "bad_credential",
     "revoked_credential",
     "expired_credential",
+    "not_yet_valid",
+    "wrong_issuer",
+    "wrong_audience",
+    "unknown_agent",
+    "insufficient_scope",
+    "issuer_unavailable",
+    "untrusted_proxy",
     "wrong_role",
 )
 UPSTREAM_RESULTS: Final = (
@@ -39,9 +46,12 @@ UPSTREAM_RESULTS: Final = (
     "input_refused",
     "cancelled",
     "result_too_large",
+    "credential_unavailable",
+    "credential_refused",
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
+SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -55,6 +65,21 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+PIN_STATES: Final = ("new", "changed", "returned", "rejected")
+PIN_EVENT_NAMES: Final = (
+    "first",
+    "added",
+    "changed",
+    "restored",
+    "removed",
+    "returned",
+    "renamed",
+    "suspicious",
+    "shadowing",
+    "accepted",
+    "rejected",
+    "overflow",
+)
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 RULE_CAP: Final = 500
@@ -131,6 +156,41 @@ UPSTREAM_SECONDS: Final = Spec(
     {"upstream": "configured upstreams"},
     CALL,
     exemplar=True,
+)
+CREDENTIALS: Final = Spec(
+    "wardgate_upstream_credentials",
+    "gauge",
+    "Secrets for upstreams, by how they do: kept is the last good one of a source that fails.",
+    {"upstream": "configured upstreams", "state": "ok, kept, unavailable"},
+)
+CREDENTIAL_AGE: Final = Spec(
+    "wardgate_upstream_credential_age_seconds",
+    "gauge",
+    "Time since the source of the stalest secret in use was last seen good; variables do not count.",
+    {"upstream": "configured upstreams"},
+)
+CREDENTIAL_READS: Final = Spec(
+    "wardgate_upstream_credential_refresh_total",
+    "counter",
+    "Readings of secrets, by what came of them. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "result": "changed, unchanged, failed"},
+)
+UNAUTHORIZED: Final = Spec(
+    "wardgate_upstream_unauthorized_total",
+    "counter",
+    "Answers 401 to a credential of the gateway. Starts again when upstreams are reloaded.",
+    {"upstream": "configured upstreams", "sent_again": "yes (once, with another secret), no"},
+)
+SETTLED: Final = Spec(
+    "wardgate_decisions_settled_total",
+    "counter",
+    "Decisions about tools that run elsewhere, by what became of the call.",
+    {"upstream": "configured upstreams", "status": ", ".join(SETTLED_AS)},
+)
+OPEN: Final = Spec(
+    "wardgate_decisions_open",
+    "gauge",
+    "Decisions about tools that run elsewhere whose outcome is still to come.",
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -212,6 +272,30 @@ AUTH_FAILURES: Final = Spec(
     "Requests without a usable credential.",
     {"reason": ", ".join(AUTH_REASONS)},
 )
+QUARANTINED: Final = Spec(
+    "wardgate_tools_quarantined",
+    "gauge",
+    "Tools, prompts and templates in quarantine: listed by an upstream, offered to nobody.",
+    {"upstream": "configured upstreams", "state": ", ".join(PIN_STATES)},
+)
+PIN_EVENTS: Final = Spec(
+    "wardgate_pin_events_total",
+    "counter",
+    "What happened to definitions of upstreams, once for each definition.",
+    {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
+)
+ISSUER_KEYS: Final = Spec(
+    "wardgate_issuer_keys",
+    "gauge",
+    "Keys of a token issuer that are in use; 0 refuses every token of it.",
+    {"issuer": "configured issuers"},
+)
+ISSUER_FETCHED: Final = Spec(
+    "wardgate_issuer_keys_fetched_timestamp_seconds",
+    "gauge",
+    "When the keys of a token issuer were last fetched with success; 0 for never.",
+    {"issuer": "configured issuers"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -241,6 +325,12 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    CREDENTIALS,
+    CREDENTIAL_AGE,
+    CREDENTIAL_READS,
+    UNAUTHORIZED,
+    SETTLED,
+    OPEN,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,
@@ -253,6 +343,10 @@ SPECS: Final = (
     ACTIVATIONS,
     ACTIVATED,
     BUNDLE,
+    QUARANTINED,
+    PIN_EVENTS,
+    ISSUER_KEYS,
+    ISSUER_FETCHED,
     COLLAPSED,
     SPANS,
     BUILD,

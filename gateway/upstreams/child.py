@@ -23,6 +23,7 @@ logger = logging.getLogger("wardgate.upstreams")
 STDERR_LINES: Final = 200  # kept of each child, for ``doctor``
 STDERR_CHARS: Final = 500  # of each line
 STDERR_LOGGED: Final = 20  # lines a second that reach the log
+HIDDEN_CHARS: Final = 6  # a shorter secret is in too many words to be masked
 STDIN_BYTES: Final = 16 * 1024 * 1024  # not yet taken by the child before new requests are refused
 _POLITE_S: Final = 0.5  # between closing stdin and TERM
 _TERM_S: Final = 2.0  # between TERM and KILL
@@ -56,6 +57,7 @@ class Child(asyncio.SubprocessProtocol):
         self._gone = asyncio.Event()
         self._log_second = 0.0
         self._logged = 0
+        self._hidden: tuple[bytes, ...] = ()
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self.pid = 0
 
@@ -68,11 +70,18 @@ class Child(asyncio.SubprocessProtocol):
         cwd: Path | None,
         listener: Listener,
         max_line: int,
+        hidden: tuple[str, ...] = (),
     ) -> Child:
-        """Run ``command``; raises ``NotSent`` when it cannot be started."""
+        """Run ``command``; raises ``NotSent`` when it cannot be started.
+
+        ``hidden`` is masked where the child writes it to stderr, as some do with their environment.
+        """
         inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         loop = asyncio.get_running_loop()
         child = cls(name, listener, max_line)
+        child._hidden = tuple(
+            line.encode() for value in hidden for line in value.splitlines() if len(line) >= HIDDEN_CHARS
+        )
         try:
             await loop.subprocess_exec(
                 lambda: child, *command, env={**inherited, **env}, cwd=cwd, start_new_session=True
@@ -172,7 +181,10 @@ class Child(asyncio.SubprocessProtocol):
         self._listener.exited(self)
 
     def _stderr(self, data: bytes) -> None:
-        *complete, rest = (self._stderr_rest + data).split(b"\n")
+        said = self._stderr_rest + data
+        for secret in self._hidden:  # before anything is cut off, which could leave half of one
+            said = said.replace(secret, b"***")
+        *complete, rest = said.split(b"\n")
         self._stderr_rest = rest[-4 * STDERR_CHARS :]
         now = asyncio.get_running_loop().time()
         if now - self._log_second >= 1.0:

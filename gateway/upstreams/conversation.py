@@ -101,7 +101,11 @@ class Conversation:
             while True:
                 item = await pending.queue.get()
                 if isinstance(item, Message):
-                    return item
+                    if item.method is None:
+                        return item
+                    if pending.questions is not None:
+                        pending.questions.put(item)
+                    continue
                 if isinstance(item, UpstreamError):
                     raise item
                 if dialogue is not None and pending.questions is not None:
@@ -211,7 +215,7 @@ class Conversation:
         if self._private:
             for pending in self._pending.values():
                 if pending.questions is not None:
-                    pending.questions.put(message)
+                    pending.queue.put_nowait(message)  # in its turn: a question must not overtake a note
                     return
         self._try_tell(jsonrpc.refused(message))
 

@@ -20,7 +20,7 @@ import orjson
 
 from gateway import __version__
 from gateway.model import Json
-from gateway.upstreams.jsonrpc import Request, loads, nonsense, plain
+from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Request, loads, nonsense, plain
 
 Era = Literal["modern", "legacy"]
 
@@ -86,6 +86,17 @@ def discovered(result_json: bytes) -> Info | None:
     meta = result.get("_meta")
     server = meta.get(f"{_RESERVED}serverInfo") if isinstance(meta, dict) else None
     return _info("modern", MODERN, result, server)
+
+
+def offered(error_json: bytes) -> bool:
+    """Whether a refusal of the version names the very version that is spoken here: a modern server, then."""
+    try:
+        error = orjson.loads(error_json)
+    except orjson.JSONDecodeError:
+        return False
+    data = error.get("data") if isinstance(error, dict) and error.get("code") == UNSUPPORTED_VERSION else None
+    versions = data.get("supported") if isinstance(data, dict) else None
+    return isinstance(versions, list) and MODERN in versions
 
 
 def initialized(result_json: bytes, spoken: tuple[str, ...] = LEGACY) -> Info:

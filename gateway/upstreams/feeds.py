@@ -39,6 +39,7 @@ class Feed:
         self.none = False  # the upstream has no such stream
         self.uris: set[str] = set()  # resources that are subscribed
         self.changing = asyncio.Lock()  # held by whoever changes ``uris`` and tells the upstream
+        self.awaited = False  # a call has waited for it, whether it came or not
 
     def start(self) -> None:
         if self._task is None and not self.none:

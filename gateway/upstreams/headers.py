@@ -22,7 +22,7 @@ _OURS: Final = frozenset(
     (
         "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type",
         "expect", "host", "te", "trailer", "transfer-encoding", "upgrade", "mcp-session-id",
-        "mcp-protocol-version", "mcp-method", "mcp-name",
+        "mcp-protocol-version", "mcp-method", "mcp-name", "wardgate-assertion",
     )
 )  # fmt: skip
 _MAX_DEPTH: Final = 16

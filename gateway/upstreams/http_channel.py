@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -18,10 +19,11 @@ from gateway.config import UpstreamConfig, expand
 from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.upstreams import jsonrpc
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.feeds import NoFeed, Opened
 from gateway.upstreams.headers import configured
 from gateway.upstreams.http_sessions import Session
-from gateway.upstreams.jsonrpc import Declined, Message, begins_as_answer, decode, nonsense
+from gateway.upstreams.jsonrpc import Declined, Message, Unauthorized, begins_as_answer, decode, nonsense
 from gateway.upstreams.peer import Events, Owner, is_list_changed, pass_on, updated_uri
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.questions import Questions
@@ -47,11 +49,18 @@ class Channel:
     """The HTTP of one upstream; knows nothing of eras but what a ``Session`` says."""
 
     def __init__(
-        self, name: str, config: UpstreamConfig, events: Events, result_bytes: int, tls: ssl.SSLContext | None
+        self,
+        name: str,
+        config: UpstreamConfig,
+        events: Events,
+        result_bytes: int,
+        tls: ssl.SSLContext | None,
+        credentials: Credentials,
     ) -> None:
         assert config.url is not None
         self._name = name
         self._events = events
+        self._credentials = credentials
         self._max_bytes = result_bytes + _ENVELOPE_BYTES
         self.pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
         self._aside = Pool(config.url, connections=ASIDE, body_bytes=self._max_bytes, tls=tls)
@@ -77,26 +86,49 @@ class Channel:
 
     # ------------------------------------------------------------------------------------- sending
 
-    async def send(self, headers: bytes, body: bytes, at: float, hold: Hold | None = None) -> Response:
-        return await self.pool.exchange(self._request(headers, body), at, hold)
+    async def send(
+        self,
+        owner: Owner,
+        headers: bytes,
+        body: bytes,
+        at: float,
+        hold: Hold | None = None,
+        pool: Pool | None = None,
+    ) -> Response:
+        """Send one POST with the owner's credential; ``pool`` is the one of the calls unless given."""
+        pool = pool or self.pool
+        credential = self._credentials.headers(owner)
+        response = await pool.exchange(self._request(credential, headers, body), at, hold)
+        if response.status != 401 or not self._credentials.given:
+            return response
+        if response.stream is not None:
+            response.stream.abort()
+        # 401 says that the request was not applied for want of a valid credential (RFC 9110, 15.5.2): the
+        # last of the answers after which a call is sent again, once, and only with another credential.
+        if await self._credentials.renewed(owner, credential, at):
+            with suppress(NotSent):  # it was sent once, so that is no longer true
+                credential = self._credentials.headers(owner)
+                response = await pool.exchange(self._request(credential, headers, body), at, hold)
+        if response.status == 401:
+            raise Unauthorized()
+        return response
 
-    def _request(self, headers: bytes, body: bytes) -> bytes:
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
+    def _request(self, credential: bytes, headers: bytes, body: bytes) -> bytes:
+        return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._post, credential, headers, len(body), body)
 
-    async def tell(self, headers: bytes, body: bytes, at: float | None = None) -> None:
+    async def tell(self, owner: Owner, headers: bytes, body: bytes, at: float | None = None) -> None:
         """Send a notification, or an answer to a question; nothing is said in return."""
         if at is None:
             at = asyncio.get_running_loop().time() + _REPLY_S
-        accepted = await self._aside.exchange(self._request(headers, body), at)
+        accepted = await self.send(owner, headers, body, at, pool=self._aside)
         if accepted.stream is not None:
             accepted.stream.abort()
 
     async def delete(self, session: Session, at: float) -> None:
         """End a legacy session, if the server wants to know."""
         try:
-            await self.pool.exchange(
-                b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, session.headers), at
-            )
+            headers = self._credentials.headers(session.owner) + session.headers
+            await self.pool.exchange(b"DELETE %b%bcontent-length: 0\r\n\r\n" % (self._fixed, headers), at)
         except UpstreamError as error:
             logger.debug("upstream %s: session not ended: %s", self._name, error)
 
@@ -104,6 +136,7 @@ class Channel:
 
     async def ask(
         self,
+        owner: Owner,
         headers: bytes,
         body: bytes,
         number: int,
@@ -113,36 +146,34 @@ class Channel:
     ) -> Response | Message:
         """The answer to request ``number``; a ``Response`` when it is an HTTP 4xx.
 
-        ``session`` is ``None`` in the modern era, where ending the exchange is what cancels a call. A
-        legacy server is told, and given time to say what became of it.
+        ``session`` is ``None`` in the modern era, where a server asks nothing and ending the exchange is what
+        cancels a call. A legacy server is told, and given time to say what became of it.
         """
-        if dialogue is None and session is None:
-            response = await self.send(headers, body, at)
-            return response if declines(response.status) else await self.answer(response, number, at)
         hold = Hold()
-        questions = Questions(dialogue, at, hold.rearm, partial(self.tell, headers))
-        if dialogue is not None:
-            dialogue.hook = partial(self._cancel, number, session, hold)
-            if dialogue.cancelled:  # before the hook was there
-                raise NotSent("cancelled")
+        questions = None
         if session is not None:
+            questions = Questions(dialogue, at, hold.rearm, partial(self.tell, owner, headers))
             session.running.append(questions)
+        if dialogue is not None:
+            dialogue.hook = hold.cancel if session is None else partial(self._cancel, number, session, hold)
+            if dialogue.cancelled:  # before the hook was there
+                hold.cancel()
         try:
-            response = await self.send(headers, body, at, hold)
+            response = await self.send(owner, headers, body, at, hold)
             if declines(response.status):
                 return response
-            return await self.answer(response, number, at, questions, session, hold)
+            return await self.answer(response, number, at, dialogue, questions, session, hold)
         finally:
+            hold.drop()
             if dialogue is not None:
                 dialogue.hook = None
-            hold.drop()
-            questions.close()
-            if session is not None:
+            if session is not None and questions is not None:
+                questions.close()
                 session.running.remove(questions)
 
-    def _cancel(self, number: int, session: Session | None, hold: Hold) -> None:
-        if session is None or not hold.sent:
-            hold.abort(InDoubt("cancelled", "given up by the client"))
+    def _cancel(self, number: int, session: Session, hold: Hold) -> None:
+        if not hold.sent:
+            hold.cancel()
             return
         task = asyncio.ensure_future(self._cancel_in(session, number, hold))
         self._tasks.add(task)
@@ -152,24 +183,26 @@ class Channel:
         params: dict[str, object] = {"requestId": number, "reason": "given up by the client"}
         end = asyncio.get_running_loop().time() + CANCEL_GRACE_S
         try:
-            await self.tell(session.headers, jsonrpc.notification("notifications/cancelled", params), end)
+            note = jsonrpc.notification("notifications/cancelled", params)
+            await self.tell(session.owner, session.headers, note, end)
         except UpstreamError as error:
             logger.debug("upstream %s: cancellation not delivered: %s", self._name, error)
         await asyncio.sleep(end - asyncio.get_running_loop().time())
-        hold.abort(InDoubt("cancelled", "given up by the client"))
+        hold.cancel()
 
     async def answer(
         self,
         response: Response,
         number: int,
         at: float,
+        dialogue: Dialogue | None = None,
         questions: Questions | None = None,
         session: Session | None = None,
         hold: Hold | None = None,
     ) -> Message:
         """The one message that answers request ``number``."""
         if response.stream is not None:
-            return await self._answer_in(response.stream, number, at, questions, session, hold)
+            return await self._answer_in(response.stream, number, at, dialogue, questions, session, hold)
         if response.status == 200 and response.media_type == b"application/json":
             message = decode(response.body)
             if message.method is not None or message.id != number:
@@ -184,6 +217,7 @@ class Channel:
         stream: Stream,
         number: int,
         at: float,
+        dialogue: Dialogue | None,
         questions: Questions | None,
         session: Session | None,
         hold: Hold | None,
@@ -197,7 +231,7 @@ class Channel:
         for _ in range(RESUMED):
             lost = InDoubt("upstream_lost", "the stream ended without an answer")
             try:
-                message = await self._read(stream, reader, number, questions, session)
+                message = await self._read(stream, reader, number, at, dialogue, questions, session)
                 if message is not None:
                     return message
             except InDoubt as error:
@@ -224,12 +258,13 @@ class Channel:
             raise InDoubt(
                 "upstream_timeout", "the server wants to be asked for the answer after the deadline"
             )
-        request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
-            self._fixed,
-            reader.last_id,
-            session.headers,
-        )
         try:
+            headers = self._credentials.headers(session.owner) + session.headers
+            request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
+                self._fixed,
+                reader.last_id,
+                headers,
+            )
             response = await self._aside.exchange(request, at, hold)
         except NotSent as error:  # the call itself was sent, whatever becomes of this request
             raise (hold.fault if hold is not None and hold.fault is not None else lost) from error
@@ -242,6 +277,8 @@ class Channel:
         stream: Stream,
         reader: EventReader,
         number: int,
+        at: float,
+        dialogue: Dialogue | None,
         questions: Questions | None,
         session: Session | None,
     ) -> Message | None:
@@ -262,8 +299,8 @@ class Channel:
                         self._events.list_changed(self._name)
                     elif session is not None and (uri := updated_uri(message)):
                         self._events.updated(self._name, session.owner, uri)
-                    elif questions is not None and questions.dialogue is not None:
-                        await pass_on(questions.dialogue, data, questions.at)
+                    elif dialogue is not None:
+                        await pass_on(dialogue, data, at if questions is None else questions.at)
         except EventTooLarge as large:
             if begins_as_answer(large.beginning):
                 raise BodyTooLarge(large.code, large.detail) from None
@@ -277,7 +314,8 @@ class Channel:
     async def listen(self, session: Session, owner: Owner, opened: Opened) -> None:
         """Hear what a legacy server says outside of calls, until the stream ends."""
         at = asyncio.get_running_loop().time() + LISTEN_S
-        request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, session.headers)
+        headers = self._credentials.headers(session.owner) + session.headers
+        request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, headers)
         response = await self._aside.exchange(request, at)
         if response.stream is None:
             if response.status == 404 and session.id:
@@ -289,7 +327,8 @@ class Channel:
     async def subscribe(self, headers: bytes, body: bytes, owner: Owner, opened: Opened) -> None:
         """Hear what a modern server says of changes, until the stream ends (``subscriptions/listen``)."""
         at = asyncio.get_running_loop().time() + LISTEN_S
-        response = await self._aside.exchange(self._request(headers, body), at)
+        credential = self._credentials.headers(owner)
+        response = await self._aside.exchange(self._request(credential, headers, body), at)
         if response.stream is None:
             raise no_stream(response)
         await self._hear(response.stream, owner, None, opened)
@@ -330,7 +369,7 @@ class Channel:
         elif running is not None:
             running.put(message)
         else:
-            await self.tell(session.headers, jsonrpc.refused(message))
+            await self.tell(session.owner, session.headers, jsonrpc.refused(message))
 
 
 def no_stream(response: Response) -> Exception:

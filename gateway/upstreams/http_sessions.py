@@ -22,9 +22,9 @@ class Session:
     __slots__ = ("headers", "id", "level", "owner", "running")
 
     def __init__(self, session_id: str, headers: bytes, owner: Owner) -> None:
-        self.owner = owner
         self.id = session_id  # "" with a server that keeps none
         self.headers = headers
+        self.owner = owner  # whose credential its requests carry
         self.level = ""  # of log messages, as the server was told
         self.running: list[Questions] = []  # calls under way, oldest first
 

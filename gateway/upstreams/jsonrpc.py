@@ -32,6 +32,14 @@ class Declined(UpstreamError):
         self.status = status
 
 
+class Unauthorized(Declined):
+    """HTTP 401 to the gateway's own credential, also after it was read again."""
+
+    def __init__(self) -> None:
+        super().__init__(401)
+        self.code = "credential_refused"
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request in no particular era. ``params_json`` is the inside of an object: ``"name":"x","…":…``."""
 
@@ -42,6 +50,7 @@ class Request(msgspec.Struct, frozen=True):
     param_headers: tuple[tuple[str, str], ...] = ()  # mirrored as ``Mcp-Param-*``
     capabilities_json: bytes = b""  # of the client this is done for, an object; "" for none
     log_level: str = ""  # of the log messages that client wants; "" when it did not say
+    headers: bytes = b""  # whole header lines that only an HTTP upstream gets, in every era
 
     def encode(self, number: int, stamp: bytes = b"") -> bytes:
         """The message; ``stamp`` is what the era adds to ``_meta``."""

@@ -17,6 +17,7 @@ from gateway.errors import NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.reasons import Party
 from gateway.upstreams import era, jsonrpc
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info, wanted_changes
 from gateway.upstreams.feeds import Feed, NoFeed, Opened
 from gateway.upstreams.headers import mirrored
@@ -30,7 +31,7 @@ logger = logging.getLogger("wardgate.upstreams")
 
 _CLOSE_S: Final = 2.0
 _FEED_S: Final = 10.0  # for opening a stream of changes
-_OPEN_S: Final = 1.0  # that a subscription waits for it; some servers send nothing before the first event
+_HEARD_S: Final = 1.0  # some servers begin that stream only when they have something to say
 
 
 class HttpPeer:
@@ -41,11 +42,14 @@ class HttpPeer:
         *,
         result_bytes: int,
         events: Events,
+        credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
         self._events = events
-        self._channel = Channel(name, config, events, result_bytes, tls)
+        self._channel = Channel(
+            name, config, events, result_bytes, tls, credentials or Credentials(name, config)
+        )
         self._sessions = Sessions(self._open, self._ended)
         self._lanes = Lanes()
         self._number = 0
@@ -113,8 +117,8 @@ class HttpPeer:
             return await self._subscription(request, owner, info, at)
         if info.era == "legacy":
             return await self._in_lane(request, owner, info, at, dialogue)
-        message = await self._modern(request, at, dialogue)
-        # The server was replaced by one of another version, and said so before doing anything: one of the two
+        message = await self._modern(request, owner, at, dialogue)
+        # The server was replaced by one of another version, and said so before doing anything: one of the
         # answers after which the same call may be sent again.
         if message.error and message.error_code() == UNSUPPORTED_VERSION:
             self._info = None
@@ -137,13 +141,14 @@ class HttpPeer:
         self, request: Request, owner: Owner, info: Info, at: float, dialogue: Dialogue | None
     ) -> Message:
         session = await self._sessions.of(owner, at)
+        await self._heard(owner, at)
         if request.log_level and request.log_level != session.level and "logging" in info.capabilities:
             await self._set_level(session, request.log_level, at)
         try:
             return await self._legacy(request, session, at, dialogue)
         except Declined as declined:
             # 404 to a session id: the session is over and the request was not looked at (2025-11-25,
-            # basic/transports: Session Management). The other answer after which a call is sent again.
+            # basic/transports: Session Management). Another answer after which a call is sent again.
             if declined.status != 404 or not session.id:
                 raise
             self._lost(owner, session)
@@ -163,7 +168,9 @@ class HttpPeer:
     async def _probe(self, at: float) -> Info:
         """Ask ``server/discover``; anything but a modern answer leads to ``initialize``."""
         try:
-            message = await self._modern(era.DISCOVER, at, None)
+            message = await self._modern(era.DISCOVER, GATEWAY, at, None)
+            if era.offered(message.error_json):  # of several servers behind one name, an older one: once more
+                message = await self._modern(era.DISCOVER, GATEWAY, at, None)
         except NotSent:
             raise
         except UpstreamError as error:
@@ -193,23 +200,25 @@ class HttpPeer:
 
     # ------------------------------------------------------------------------------------- requests
 
-    async def _modern(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
+    async def _modern(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         self._number += 1
         body = request.encode(self._number, era.stamp(request.capabilities_json, request.log_level))
         headers = mirrored(era.MODERN, request.method, request.name)
         for name, value in request.param_headers:
             headers += f"{name}: {value}\r\n".encode("ascii")
-        return await self._ask(headers, body, self._number, None, at, dialogue)
+        return await self._ask(owner, request.headers + headers, body, self._number, None, at, dialogue)
 
     async def _legacy(
         self, request: Request, session: Session, at: float, dialogue: Dialogue | None
     ) -> Message:
         self._number += 1
         body = request.encode(self._number)
-        return await self._ask(session.headers, body, self._number, session, at, dialogue)
+        headers = request.headers + session.headers
+        return await self._ask(session.owner, headers, body, self._number, session, at, dialogue)
 
     async def _ask(
         self,
+        owner: Owner,
         headers: bytes,
         body: bytes,
         number: int,
@@ -217,7 +226,7 @@ class HttpPeer:
         at: float,
         dialogue: Dialogue | None,
     ) -> Message:
-        answer = await self._channel.ask(headers, body, number, session, at, dialogue)
+        answer = await self._channel.ask(owner, headers, body, number, session, at, dialogue)
         return answer if isinstance(answer, Message) else self._refused(answer, number, session)
 
     def _refused(self, response: Response, number: int, session: Session | None) -> Message:
@@ -242,10 +251,21 @@ class HttpPeer:
             self._feed(owner).start()  # where the server may ask what it asks of no call in particular
         return session
 
+    async def _heard(self, owner: Owner, at: float) -> None:
+        """Have the first call wait until what the server asks outside of calls can be heard.
+
+        The official SDKs' servers drop a question, and wait for its answer, when nobody is listening yet.
+        """
+        feed = self._feeds.get(owner) if owner.capabilities else None
+        if feed is None or feed.awaited:
+            return
+        await feed.wait(min(at, asyncio.get_running_loop().time() + _HEARD_S))
+        feed.awaited = True
+
     async def _initialize(self, owner: Owner, at: float) -> tuple[Info, Session]:
         self._number += 1
         number = self._number
-        response = await self._channel.send(b"", era.initialize(owner.capabilities).encode(number), at)
+        response = await self._channel.send(owner, b"", era.initialize(owner.capabilities).encode(number), at)
         message = await self._channel.answer(response, number, at)
         if not message.result:
             raise nonsense("initialize was refused")
@@ -256,7 +276,7 @@ class HttpPeer:
         if response.session:
             headers += f"mcp-session-id: {response.session}\r\n"
         session = Session(response.session, headers.encode("ascii"), owner)
-        await self._channel.tell(session.headers, era.INITIALIZED, at)
+        await self._channel.tell(owner, session.headers, era.INITIALIZED, at)
         return info, session
 
     async def _set_level(self, session: Session, level: str, at: float) -> None:
@@ -306,7 +326,7 @@ class HttpPeer:
             feed.uris.discard(request.name)
             return await self._in_session(request, owner, info, at, None)
         feed.start()  # first, or what changes in between would not be heard
-        await feed.wait(min(at, asyncio.get_running_loop().time() + _OPEN_S))
+        await feed.wait(min(at, asyncio.get_running_loop().time() + _HEARD_S))
         message = await self._in_session(request, owner, info, at, None)
         if not message.error:
             feed.uris.add(request.name)

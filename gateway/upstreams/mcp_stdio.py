@@ -18,6 +18,7 @@ from gateway.reasons import Party
 from gateway.upstreams import era, jsonrpc
 from gateway.upstreams.child import Child
 from gateway.upstreams.conversation import Conversation
+from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info, wanted_changes
 from gateway.upstreams.jsonrpc import Message, Request, nonsense
 from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
@@ -33,6 +34,7 @@ DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before `
 STDERR_SHOWN: Final = 20
 LISTEN_S: Final = 10.0  # for a modern server to take a subscription
 HEARD_AGAIN_S: Final = 1.0  # before a stream of changes that a modern server ended is asked for again
+FINISH_LOOK_S: Final = 0.05
 _LINE_SLACK: Final = 4096
 _EVER_S: Final = 30 * 86_400.0
 
@@ -41,8 +43,8 @@ class _Slot:
     """The place of one owner's child, and how often it has failed."""
 
     __slots__ = (
-        "changing", "conversation", "failures", "listening", "not_before", "owner", "reviving", "started",
-        "starting", "uris", "used",
+        "changing", "conversation", "failures", "generation", "listening", "not_before", "owner", "reviving",
+        "started", "starting", "uris", "used",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -50,6 +52,7 @@ class _Slot:
         self.conversation: Conversation | None = None
         self.starting: asyncio.Task[Conversation] | None = None
         self.failures = 0
+        self.generation = 0  # of the credential its child was started with
         self.not_before = 0.0
         self.started = 0.0
         self.used = 0.0
@@ -60,11 +63,20 @@ class _Slot:
 
 
 class StdioPeer:
-    def __init__(self, name: str, config: UpstreamConfig, *, result_bytes: int, events: Events) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: UpstreamConfig,
+        *,
+        result_bytes: int,
+        events: Events,
+        credentials: Credentials | None = None,
+    ) -> None:
         assert config.command is not None
         self._name = name
         self._command = config.command
         self._env = {key: expand(value, f"upstreams.{name}.env.{key}") for key, value in config.env.items()}
+        self._credentials = credentials or Credentials(name, config)
         self._cwd = config.cwd
         self._shared = config.shared
         self._limit = config.children
@@ -151,12 +163,16 @@ class StdioPeer:
     async def _conversation(self, owner: Owner, at: float) -> Conversation:
         """The owner's child, started when there is none."""
         loop = asyncio.get_running_loop()
+        generation = self._credentials.generation(owner)
         slot = self._slots.get(owner)
         if slot is None:
             self._make_room()
             slot = self._slots[owner] = _Slot(owner)
         self._slots.move_to_end(owner)
         slot.used = loop.time()
+        # An environment is fixed when a process starts, so another credential takes another child.
+        if slot.conversation is not None and slot.starting is None and slot.generation != generation:
+            self._replace(slot)
         if slot.conversation is not None and slot.conversation.alive:
             return slot.conversation
         if slot.starting is None:
@@ -181,6 +197,8 @@ class StdioPeer:
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
         slot.started = asyncio.get_running_loop().time()
+        slot.generation = self._credentials.generation(owner)
+        secret = self._credentials.variables(owner)
         conversation = Conversation(
             self._name,
             private=not self._shared,
@@ -191,7 +209,13 @@ class StdioPeer:
         slot.conversation = conversation
         try:
             conversation.child = await Child.start(
-                self._name, self._command, self._env, self._cwd, conversation, self._max_line
+                self._name,
+                self._command,
+                {**self._env, **secret},
+                self._cwd,
+                conversation,
+                self._max_line,
+                hidden=tuple(secret.values()),
             )
             await self._greet(conversation, owner, at)
             await self._subscribe_again(slot, conversation, at)
@@ -295,10 +319,14 @@ class StdioPeer:
     async def _subscribe_again(self, slot: _Slot, conversation: Conversation, at: float) -> None:
         """A new child knows nothing of what the one before was told; what changed meanwhile was not heard."""
         if conversation.modern:
-            self._listening(slot, conversation)
-        else:
-            for uri in tuple(slot.uris):
-                await conversation.ask(jsonrpc.subscribe(uri), at, None)
+            _, taken = self._listening(slot, conversation)
+            taken.add_done_callback(lambda _: self._missed(slot))
+            return
+        for uri in tuple(slot.uris):
+            await conversation.ask(jsonrpc.subscribe(uri), at, None)
+        self._missed(slot)
+
+    def _missed(self, slot: _Slot) -> None:
         for uri in slot.uris:
             self._updated(slot, uri)
 
@@ -392,6 +420,23 @@ class StdioPeer:
             slot.failures = 0
         slot.not_before = now + min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(slot.failures, 16))
         slot.failures += 1
+
+    def _replace(self, slot: _Slot) -> None:
+        """The next call starts another child; this one ends when it has answered what it was asked."""
+        if slot.listening is not None:  # the next child is subscribed to the same
+            slot.listening.cancel()
+            slot.listening = None
+        conversation, slot.conversation = slot.conversation, None
+        if conversation is not None:
+            task = asyncio.create_task(self._finish(conversation))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _finish(self, conversation: Conversation) -> None:
+        while conversation.in_flight and conversation.alive and not self._closed:  # noqa: ASYNC110
+            await asyncio.sleep(FINISH_LOOK_S)
+        if conversation.child is not None:
+            await conversation.child.close()
 
     def _make_room(self) -> None:
         """Stay within the number of children: the longest unused one that is idle goes."""

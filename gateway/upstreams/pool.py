@@ -62,10 +62,12 @@ class Pool:
         request has been written there is no second attempt. ``hold`` gets its hand on the exchange.
         """
         connection = await self._acquire(at)
-        if hold is not None and hold.fault is not None:  # given up while it waited for a connection
-            self._release(connection, True)
-            raise NotSent(hold.fault.code, "given up before it was sent")
-        return await connection.exchange(request, at, hold)
+        if hold is not None:
+            if hold.fault is not None:  # given up while it waited for a connection
+                self._release(connection, True)
+                raise NotSent(hold.fault.code, "given up before it was sent")
+            hold.take(connection)
+        return await connection.exchange(request, at)
 
     async def close(self) -> None:
         """Refuse new exchanges, close what is idle and abort what is not."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 import orjson
 
-from gateway.config import UpstreamConfig
+from gateway.config import AssertionConfig, UpstreamConfig
 from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Dialogue, Subscriber
-from gateway.upstreams import peer, rounds, shape
+from gateway.upstreams import assertion, peer, rounds, shape
+from gateway.upstreams.assertion import Signer
+from gateway.upstreams.credentials import Credentials, CredentialState, Keeper, Secret
 from gateway.upstreams.era import Info
 from gateway.upstreams.headers import ParamHeaders, param_headers
 from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
@@ -59,11 +61,31 @@ class UpstreamRegistry:
     ``on_updated`` with the upstream, the subscriber and the URI of a resource that changed.
     """
 
-    def __init__(self, upstreams: Mapping[str, UpstreamConfig], *, clock: Clock, result_bytes: int) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, UpstreamConfig],
+        *,
+        clock: Clock,
+        result_bytes: int,
+        assertion: AssertionConfig | None = None,
+    ) -> None:
         self._clock = clock
         self._result_bytes = result_bytes
         self.on_list_changed: Callable[[str], None] = _ignore
         self.on_updated: Callable[[str, Subscriber, str], None] = _ignore_update
+        self.policy_revision: Callable[[], str] = str  # in force, for assertions
+        self._credentials = {name: Credentials(name, config) for name, config in upstreams.items()}
+        self._asserted = {
+            name: config.audience or config.url or ""
+            for name, config in upstreams.items()
+            if config.assertion
+        }
+        signed = assertion is not None and assertion.key_file is not None
+        self._signer = Signer(assertion, clock) if assertion is not None and signed else None
+        self._keeper = Keeper(
+            (secret for each in self._credentials.values() for secret in each.secrets),
+            (self._signer,) if self._signer is not None else (),
+        )
         self._peers: dict[str, Peer] = {name: self._peer(name, config) for name, config in upstreams.items()}
         self._known: dict[str, Info] = {}
         self._headers: dict[str, ParamHeaders] = {}  # by schema hash
@@ -74,8 +96,16 @@ class UpstreamRegistry:
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
         if config.url is not None:
-            return HttpPeer(name, config, result_bytes=self._result_bytes, events=self)
-        return StdioPeer(name, config, result_bytes=self._result_bytes, events=self)
+            return HttpPeer(
+                name,
+                config,
+                result_bytes=self._result_bytes,
+                events=self,
+                credentials=self._credentials[name],
+            )
+        return StdioPeer(
+            name, config, result_bytes=self._result_bytes, events=self, credentials=self._credentials[name]
+        )
 
     # ------------------------------------------------------------------------------------ events
 
@@ -89,6 +119,7 @@ class UpstreamRegistry:
 
     async def start(self) -> None:
         """First contact with all of them at once; one that is down shows in ``status`` and stops nobody."""
+        await self._keeper.start()
         at = asyncio.get_running_loop().time() + FIRST_CONTACT_S
         contacts = (self._contact(name, at) for name in self._peers)
         for failure in await asyncio.gather(*contacts, return_exceptions=True):
@@ -104,6 +135,7 @@ class UpstreamRegistry:
         except TimeoutError:
             logger.warning("closing with %d calls in flight", self._in_flight)
         await asyncio.gather(*(each.close() for each in self._peers.values()))
+        await self._keeper.close()  # last: sessions are ended with the credentials they were begun with
 
     # ------------------------------------------------------------------------------------- port
 
@@ -163,6 +195,34 @@ class UpstreamRegistry:
             if not self._in_flight:
                 self._idle.set()
 
+    def _with_assertion(self, request: Request, call: Call, target: Peer, number: int = 0) -> Request:
+        """``number`` counts the input rounds of the call, each of which is a request of its own."""
+        audience = self._asserted.get(call.tool.upstream)
+        if audience is None:
+            return request
+        # Without its assertion the upstream could not tell the call from one that went around us.
+        if self._signer is None:
+            raise NotSent("credential_unavailable", "there is no key to sign an assertion with")
+        signed = self._signer.sign(call, audience, self.policy_revision(), number)
+        if isinstance(target, HttpPeer):
+            return assertion.in_header(request, signed)
+        return assertion.in_meta(request, signed)
+
+    def jwks(self) -> dict[str, Json]:
+        """The public keys that assertions can be verified with."""
+        return self._signer.jwks() if self._signer is not None else {"keys": []}
+
+    def secrets(self) -> Iterator[tuple[str, Secret]]:
+        """Every secret with the name of its upstream, for ``doctor``."""
+        for name, each in self._credentials.items():
+            for secret in each.secrets:
+                yield name, secret
+
+    def credentials(self) -> Sequence[CredentialState]:
+        """How the secrets of each upstream do that has some. Safe to ask from another thread."""
+        states = (each.state() for each in self._credentials.values())
+        return [state for state in states if state.any]
+
     def _since(self, before: float) -> int:
         return int((self._clock.monotonic() - before) * 1e9)
 
@@ -176,13 +236,16 @@ class UpstreamRegistry:
             else shape.shape(call, self._param_headers(call))
         )
         owner = peer.owner_of(call)
-        message = await target.call(request, owner, loop.time() + deadline_s, dialogue)
+        asked = self._with_assertion(request, call, target)
+        message = await target.call(asked, owner, loop.time() + deadline_s, dialogue)
         if dialogue is None or dialogue.rounds:
             return message
-        for _ in range(rounds.MAX_ROUNDS):
+        for number in range(1, rounds.MAX_ROUNDS + 1):
             if b"input_required" not in bytes(message.result) or not self._asks(message):
                 break
             following = await rounds.answered(request, message, dialogue)
+            # People take longer to answer than an assertion lives.
+            following = self._with_assertion(following, call, target, number)
             message = await target.call(following, owner, loop.time() + deadline_s, dialogue)
         return message
 
@@ -294,6 +357,7 @@ class UpstreamRegistry:
         await self._contact_info(upstream, at)
 
     async def _contact_info(self, upstream: str, at: float) -> Info:
+        await self._keeper.start()
         info = self._known[upstream] = await self._get(upstream).info(at)
         return info
 

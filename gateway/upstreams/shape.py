@@ -11,7 +11,7 @@ from gateway.upstreams.headers import ParamHeaders, param_values
 from gateway.upstreams.jsonrpc import Request
 
 # Set by the gateway or bound to its own capabilities; a client's value would speak for the wrong party.
-_NOT_PASSED: Final = ("io.modelcontextprotocol/", "traceparent")
+_NOT_PASSED: Final = ("io.modelcontextprotocol/", "traceparent", "dev.wardgate/")
 
 
 def shape(call: Call, wanted: ParamHeaders = ()) -> Request:

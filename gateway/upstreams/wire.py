@@ -49,11 +49,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 class Hold:
-    """A hand on one exchange, for whoever must end it early or give it more time while it runs.
-
-    The connection takes it off the moment the exchange is over, since it may carry somebody else's before the
-    one who waited has run again.
-    """
+    """A hand on one exchange, for whoever must end it early or give it more time while it runs."""
 
     __slots__ = ("_connection", "fault", "sent")
 
@@ -65,16 +61,23 @@ class Hold:
     def take(self, connection: Connection) -> None:
         self.sent = True
         self._connection = connection
+        connection.hold = self
 
     def drop(self) -> None:
-        """The exchange is over."""
-        self._connection = None
+        """The exchange is over: its connection may already carry somebody else's."""
+        if self._connection is not None:
+            self._connection.hold = None
+            self._connection = None
 
     def abort(self, error: UpstreamError) -> None:
         """End the exchange with ``error``; before a connection is found, the one that waits must look."""
         self.fault = self.fault or error
         if self._connection is not None:
             self._connection.abort(error)
+
+    def cancel(self) -> None:
+        """The client has given up, and ending the exchange is how the server is told."""
+        self.abort(InDoubt("cancelled", "given up by the client"))
 
     def rearm(self, at: float) -> None:
         """Move the deadline."""
@@ -147,9 +150,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_body_bytes", "_close_delimited", "_complete", "_discarded", "_fault", "_head", "_head_raw",
-        "_hold", "_interim", "_interims", "_keep", "_kept", "_length_known", "_loop", "_lost", "_media_type",
+        "_interim", "_interims", "_keep", "_kept", "_length_known", "_loop", "_lost", "_media_type",
         "_parser", "_paused", "_poll", "_released", "_size", "_status", "_stream", "_timer", "_waiter",
-        "idle_since", "transport",
+        "hold", "idle_since", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -169,9 +172,9 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
         self._discarded = -1  # bytes dropped after ``drain``; -1 while the body is wanted
-        self._hold: Hold | None = None
         self.transport: asyncio.Transport | None = None
         self.idle_since = loop.time()
+        self.hold: Hold | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -205,17 +208,14 @@ class Connection(asyncio.Protocol):
         """
         return self.transport is not None and not self.transport.is_closing() and not self._poll.poll(0)
 
-    async def exchange(self, request: bytes, at: float, hold: Hold | None = None) -> Response:
-        """Send ``request`` and wait for the answer until loop time ``at``; ``hold`` is its hand meanwhile.
+    async def exchange(self, request: bytes, at: float) -> Response:
+        """Send ``request`` and wait for the answer until loop time ``at``.
 
         From here on every fault is ``InDoubt``: the request has been handed to the transport. An event
         stream is returned when its headers are complete, everything else when its body is.
         """
         assert self.transport is not None and not self.busy
         self._clear()
-        self._hold = hold
-        if hold is not None:
-            hold.take(self)
         waiter: asyncio.Future[Response] = self._loop.create_future()
         self._waiter = waiter
         self._timer = self._loop.call_at(at, self._expired)
@@ -241,7 +241,6 @@ class Connection(asyncio.Protocol):
             return
         self._stream = None
         self._discarded = 0
-        self._let_go()
         self.rearm(self._loop.time() + LEFTOVER_S)
         self.resume()
 
@@ -251,17 +250,11 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = self._loop.call_at(at, self._expired)
 
-    def _let_go(self) -> None:
-        if self._hold is not None:
-            self._hold.drop()
-            self._hold = None
-
     def _expired(self) -> None:
         self._fail(InDoubt("upstream_timeout", "no complete answer in time"))
 
     def _fail(self, error: UpstreamError) -> None:
         """End the connection and whatever is waiting on it."""
-        self._let_go()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -279,7 +272,6 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         """The answer is complete; give the connection back before waking who waits for it."""
         assert self.transport is not None
-        self._let_go()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -287,6 +279,8 @@ class Connection(asyncio.Protocol):
         stream, self._stream = self._stream, None
         self._discarded = -1
         self.resume()
+        if self.hold is not None:
+            self.hold.drop()
         # An answer that came before the request was fully written leaves the rest of it in the way.
         self._released(self, self._keep and not self.transport.get_write_buffer_size())
         if stream is not None:

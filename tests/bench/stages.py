@@ -25,7 +25,7 @@ import msgspec
 from gateway import pipeline, strictjson
 from gateway.app import Gateway
 from gateway.digest import call_digest, new_id
-from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome
+from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome, Presented
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Policy
 from tests.bench import servers, wardgate
@@ -173,7 +173,7 @@ class _Way:
         new_id()
 
     async def _authenticate(self) -> None:
-        self._gateway.directory.authenticate(self._authorization)
+        await self._gateway.authenticator.agent(Presented(self._authorization, (), None, self._path))
 
     async def _facts(self, call: Call, outcome: Outcome) -> None:
         await self._parts.state.begin(call)

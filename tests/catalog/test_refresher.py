@@ -108,3 +108,23 @@ async def test_a_fault_of_ours_in_one_list_does_not_end_the_refreshing(keep: Any
     catalog, _ = await keep(fetch, "up")
     await asyncio.sleep(0.3)
     assert catalog.tools("tool")
+
+
+async def test_what_waits_to_be_stored_brings_the_next_look_forward(
+    keep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresher, "SAVE_S", 0.1)
+    asked = 0
+
+    async def fetch(upstream: str, kind: str) -> Any:
+        nonlocal asked
+        asked += kind == "tool"
+        return [{"name": "t"}] if kind == "tool" else None
+
+    catalog, running = await keep(fetch, "up")
+    await asyncio.sleep(0.5)
+    assert asked == 1
+    monkeypatch.setattr(catalog, "unsaved", lambda upstream: asked < 4)
+    running.changed("up")
+    await asyncio.sleep(1.5)
+    assert asked == 4, "as long as something waits, and no longer"

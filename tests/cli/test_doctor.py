@@ -98,6 +98,18 @@ def test_a_misspelt_manifest_is_pointed_out(guarded: Path) -> None:
     assert any("lists no tool called delete_custmer" in finding["what"] for finding in found)
 
 
+def test_an_upstream_that_runs_elsewhere_is_not_contacted_and_its_routes_are_looked_at(guarded: Path) -> None:
+    shop = (
+        "upstreams:\n  shop:\n    elsewhere: true\n    tools: {pay: {risk: irreversible}}\n    routes:\n"
+        "      - {method: POST, path: /pay, tool: pay}\n      - {method: GET, path: /look, tool: look}\n"
+    )
+    code, found = examined(changed(guarded, "upstreams:\n", shop))
+    assert code == 0, found
+    said = [finding for finding in found if "'shop'" in finding["what"]]
+    assert [finding["level"] for finding in said] == ["ok", "warning"]
+    assert "look" in said[1]["what"] and "pay" not in said[1]["what"]
+
+
 def test_a_configuration_that_is_none_is_one_problem(tmp_path: Path) -> None:
     path = tmp_path / "wardgate.yaml"
     path.write_text("modes: observe\n")
@@ -137,3 +149,50 @@ def test_tools_whose_names_could_be_mistaken_are_reported_as_refused(guarded: Pa
     assert len(said) == 2
     assert any("U+200B" in what for what in said) and any("has no name" in what for what in said)
     assert any("lists 1 tool(s)" in finding["what"] for finding in found)
+
+
+def with_credentials(config: Path, section: str) -> Path:
+    url = next(line for line in config.read_text().splitlines() if "url:" in line)
+    return changed(config, url, f"{url}\n    credentials: {section}")
+
+
+def test_a_source_of_credentials_that_fails_is_a_problem_and_its_words_are_not_repeated(
+    guarded: Path,
+) -> None:
+    script = guarded.with_name("helper.py")
+    script.write_text("import sys\nprint('canary', file=sys.stderr)\nsys.exit(3)")
+    command = json.dumps([sys.executable, "-I", str(script)])
+    code, found = examined(with_credentials(guarded, f"{{secret: {{command: {command}}}}}"))
+    assert code == 2
+    [said] = [finding["what"] for finding in found if "credentials.secret" in finding["what"]]
+    assert "ended with 3" in said
+    assert "canary" not in json.dumps(found)
+
+
+def test_a_credential_everybody_can_read_and_one_without_an_own_are_warnings(guarded: Path) -> None:
+    token = guarded.with_name("token")
+    token.write_text("canary-token")
+    token.chmod(0o644)
+    agent = next(
+        line.strip(" :") for line in guarded.read_text().split("\nagents:\n")[1].splitlines() if line
+    )
+    code, found = examined(with_credentials(guarded, f"{{agents: {{{agent}: {{file: token}}}}}}"))
+    assert code == 0, found
+    warnings = [finding["what"] for finding in found if finding["level"] == "warning"]
+    assert any("0644" in what and f"agents.{agent}" in what for what in warnings)
+    assert any("no 'secret' of the upstream's own" in what for what in warnings)
+    assert "canary-token" not in json.dumps(found)
+
+
+def test_signing_keys_others_can_read_are_a_problem(guarded: Path) -> None:
+    text = guarded.read_text()
+    config = guarded.with_name("signing.yaml")
+    config.write_text(text + "\nassertion: {key_file: signing.json}\n")
+    assert any("assertion new" in finding["what"] for finding in examined(config)[1])
+    assert wardgate("assertion", "new", "--config", config).returncode == 0
+    _, found = examined(config)
+    assert any("are signed with key" in finding["what"] for finding in found)
+    assert any("no upstream has 'assertion: true'" in finding["what"] for finding in found)
+    guarded.with_name("signing.json").chmod(0o644)
+    code, found = examined(config)
+    assert code == 2 and any("0644" in finding["what"] for finding in found)

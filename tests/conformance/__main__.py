@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 import msgspec
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -37,14 +38,17 @@ class Report(msgspec.Struct, frozen=True):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make conformance", description=__doc__.partition("\n")[0])
-    parser.add_argument("--leg", action="append", choices=suite.LEGS, help="only this one; may be repeated")
+    parser.add_argument(
+        "--leg", action="append", choices=suite.LEGS, metavar="LEG",
+        help=f"only this one; may be repeated: {', '.join(suite.LEGS)}",
+    )  # fmt: skip
     parser.add_argument("--scenario", help="only this one")
     parser.add_argument("--direct", action="store_true", help="the fixture without the gateway")
     parser.add_argument("--verbose", action="store_true", help="each failure with its whole message")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    console = Console(soft_wrap=True)
+    console = Console(width=110)  # the same in a terminal and in a log of CI
     try:
         expected = results.expectations(EXPECTED, suite.LEGS)
         installed = suite.install(BUILD / "conformance")
@@ -68,34 +72,47 @@ def main() -> int:
 def _run(
     installed: suite.Suite, expected: dict[str, dict[str, str]], options: argparse.Namespace
 ) -> list[results.Leg]:
-    work = BUILD / "conformance" / "results"
     wanted = options.leg or (installed.legs_of(options.scenario) if options.scenario else suite.LEGS)
+    if options.direct:
+        wanted = [leg for leg in wanted if leg in suite.DIRECT]
+    work = BUILD / "conformance" / "results"
+    work.mkdir(parents=True, exist_ok=True)
     legs = []
-    with ExitStack() as running:
-        scratch = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="wardgate-conformance-")))
-        work.mkdir(parents=True, exist_ok=True)
-        url, key = running.enter_context(processes.fixture(work / "fixture.log")), ""
-        if not options.direct:
-            url, key = running.enter_context(processes.gateway(scratch / "gateway", url))
-        for leg in wanted:
-            found, seconds = suite.run(installed, leg, url, work, key=key, scenario=options.scenario)
-            legs.append(
-                results.judge(
-                    leg,
-                    found,
-                    expected.get(leg, {}),
-                    required=installed.requirements(leg).scored,
-                    seconds=seconds,
-                    partial=options.scenario is not None,
-                )
-            )
+    for upstream in dict.fromkeys(suite.parts(leg)[1] for leg in wanted):
+        with ExitStack() as running:
+            section, url, key = {}, "", ""
+            if upstream:
+                log = work / f"fixture-{upstream}.log"
+                section = running.enter_context(processes.upstream(upstream, log))
+                url = section.get("url", "")
+            if upstream and not options.direct:
+                scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="wardgate-conformance-"))
+                log = work / f"gateway-{upstream}.log"
+                url, key = running.enter_context(processes.gateway(Path(scratch) / "gateway", section, log))
+            for leg in wanted:
+                if suite.parts(leg)[1] == upstream:
+                    legs.append(_leg(installed, leg, url, key, work, expected.get(leg, {}), options.scenario))
     return legs
 
 
+def _leg(
+    installed: suite.Suite,
+    leg: str,
+    url: str,
+    key: str,
+    work: Path,
+    expected: dict[str, str],
+    scenario: str | None,
+) -> results.Leg:
+    found, seconds = suite.run(installed, leg, url, work, key=key, scenario=scenario)
+    scored = installed.requirements(leg).scored
+    return results.judge(leg, found, expected, required=scored, seconds=seconds, partial=scenario is not None)
+
+
 def _show(console: Console, report: Report, *, verbose: bool) -> None:
-    table = Table(title=f"MCP conformance {report.suite}, {report.target}", title_justify="left")
+    table = Table(box=SIMPLE, title=f"MCP conformance {report.suite}, {report.target}", title_justify="left")
     for heading in ("leg", "scenarios", "checks", "warnings", "expected", "not scored", "seconds"):
-        table.add_column(heading, justify="left" if heading == "leg" else "right")
+        table.add_column(heading, justify="left" if heading == "leg" else "right", no_wrap=True)
     for leg in report.legs:
         checks = leg.checks["passed"] + leg.checks["failed"]
         known = {failure.scenario for failure in leg.failures if failure.expected}

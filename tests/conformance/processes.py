@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from tests.conformance.eras import Era
 from tests.e2e.gateway import ROOT, Wardgate
 
 UPSTREAM: Final = "fixture"
 _GRACE_S: Final = 10
+_BYTECODE: Final = ROOT / "build" / "conformance" / "bytecode"  # kept: compiling is half of a start
 
 
 def command(*, era: Era = "both", stdio: bool = False) -> list[str]:
@@ -53,12 +55,26 @@ def fixture(log: Path, *, era: Era = "both") -> Iterator[str]:
 
 
 @contextmanager
-def gateway(folder: Path, url: str) -> Iterator[tuple[str, str]]:
-    """A gateway that allows everything in front of ``url``; yields its own URL for it and an agent's key."""
-    wardgate = Wardgate(folder, {UPSTREAM: {"url": url, "tools": {"*": {"risk": "read"}}}})
+def upstream(name: str, log: Path) -> Iterator[dict[str, Any]]:
+    """The fixture as a section of a gateway's configuration: ``both``, ``legacy``, ``stdio-modern`` …"""
+    transport, _, era = name.rpartition("-")
+    if transport == "stdio":
+        yield {"command": command(era=cast("Era", era), stdio=True), "cwd": str(ROOT)}
+        return
+    with fixture(log, era=cast("Era", era)) as url:
+        yield {"url": url}
+
+
+@contextmanager
+def gateway(folder: Path, section: Mapping[str, Any], log: Path) -> Iterator[tuple[str, str]]:
+    """A gateway that allows everything in front of one upstream; yields its URL and an agent's key."""
+    wardgate = Wardgate(folder, {UPSTREAM: {**section, "tools": {"*": {"risk": "read"}}}})
+    wardgate.env["PYTHONPYCACHEPREFIX"] = str(_BYTECODE)
     try:
         wardgate.start()
         yield f"{wardgate.agents_url}/mcp/{UPSTREAM}", wardgate.key()
         wardgate.stop()
     finally:
         wardgate.close()
+        if wardgate.log_path.exists():
+            shutil.copyfile(wardgate.log_path, log)

@@ -272,11 +272,11 @@ class Wardgate:
         async with aiohttp.ClientSession() as http, http.get(self.admin_url + "/readyz") as response:
             return response.status, await response.json()
 
-    async def admin(self, path: str, key: str, method: str = "GET") -> tuple[int, bytes]:
+    async def admin(self, path: str, key: str, method: str = "GET", body: Json = None) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {key}"}
         async with (
             aiohttp.ClientSession(headers=headers) as http,
-            http.request(method, self.admin_url + path) as response,
+            http.request(method, self.admin_url + path, json=body) as response,
         ):
             return response.status, await response.read()
 
@@ -408,11 +408,12 @@ class Counting:
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self.lists = log.with_suffix(".lists.json")
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, port: int = 0, witness: Path | None = None) -> None:
-        env = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT), "LISTS": str(self.lists)}
         if witness is not None:
             env["WITNESS"] = str(witness)
         self.process = subprocess.Popen(
@@ -427,6 +428,18 @@ class Counting:
             self.process.kill()
             self.process.communicate(timeout=10)
             self.process = None
+
+    def offers(self, *tools: dict[str, Json], **lists: list[dict[str, Json]]) -> None:
+        """From now on it lists these tools, and ``prompts``, ``resources`` or ``templates`` as given."""
+        said: dict[str, Json] = {"tools/list": {"tools": list(tools)}}
+        for kind, entries in lists.items():
+            if kind == "templates":
+                said["resources/templates/list"] = {"resourceTemplates": entries}
+            else:
+                said[f"{kind}/list"] = {kind: entries}
+        beside = self.lists.with_suffix(".new")
+        beside.write_text(json.dumps(said))
+        beside.replace(self.lists)
 
     def events(self, kind: str) -> list[dict[str, Json]]:
         if not self.log.exists():

@@ -9,6 +9,9 @@ A tool call says in its argument ``then`` what is to become of the answer; the e
     python -m tests.e2e.upstream LOG            HTTP, on a free port (or $PORT), at /mcp
     python -m tests.e2e.upstream LOG --stdio    the same server on stdio
 
+With LISTS=<a JSON file> the file's members, by method, stand in for the lists below; it is read at each
+request, so that a test can change what is offered meanwhile. ``then: "changed"`` says so before answering.
+
 With WITNESS=<the gateway's database> each effect also says whether, at that moment, the intent of an effect
 key ``note:<text>`` was already in that file.
 """
@@ -22,6 +25,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 MODERN: Final = "2026-07-28"
@@ -73,12 +77,17 @@ def answer(log: Log, message: dict[str, Any]) -> dict[str, Any]:
         text = params["arguments"].get("echo", "done")
         result = {"content": [{"type": "text", "text": text}], "resultType": "complete"}
     elif method in _LISTS:
-        result = {**_LISTS[method], "resultType": "complete"}
+        result = {**lists()[method], "resultType": "complete"}
     elif method in _USES:
         result = {**_USES[method], "resultType": "complete"}
     else:
         return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no such method"}}
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+def lists() -> dict[str, dict[str, Any]]:
+    path = Path(os.environ.get("LISTS", ""))
+    return {**_LISTS, **json.loads(path.read_text())} if path.is_file() else _LISTS
 
 
 def witnessed(params: dict[str, Any]) -> bool | None:
@@ -143,6 +152,15 @@ async def _respond(writer: asyncio.StreamWriter, message: dict[str, Any], reply:
     if then in ("answer", "slow"):
         await asyncio.sleep(seconds)
         writer.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        return True
+    if then == "changed":
+        note = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        events = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in (note, reply))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(events), events)
+        )
         await writer.drain()
         return True
     if then == "hang":

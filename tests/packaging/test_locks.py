@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = [*sorted(ROOT.glob("requirements*.lock")), ROOT / "gateway" / "demo" / "git-server.lock"]
+CLIENTS = ROOT / "tests" / "clients"
+LOCKS = [
+    *sorted(ROOT.glob("requirements*.lock")),
+    ROOT / "gateway" / "demo" / "git-server.lock",
+    *sorted(CLIENTS.glob("locks/*.lock")),
+]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
@@ -21,6 +27,16 @@ def test_every_package_has_a_version_and_hashes_and_no_host_is_named(lock: Path)
     assert all("--hash=sha256:" in block for block in blocks)
     for word in ("://", "--index", "--find-links", "file:", "@ "):
         assert word not in text
+
+
+@pytest.mark.parametrize(
+    "lock", sorted(CLIENTS.glob("npm/*/package-lock.json")), ids=lambda path: path.parent.name
+)
+def test_every_npm_package_has_a_hash_and_no_host_is_named(lock: Path) -> None:
+    packages = {name: said for name, said in json.loads(lock.read_text())["packages"].items() if name}
+    assert len(packages) > 2
+    assert all(said["integrity"].startswith("sha512-") for said in packages.values())
+    assert not any("resolved" in said for said in packages.values())
 
 
 def test_the_locks_agree_with_each_other() -> None:

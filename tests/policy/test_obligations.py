@@ -152,6 +152,62 @@ def test_what_cannot_be_redacted_is_withheld(tmp_path: Path, raw: bytes) -> None
     assert (shown.decision.verdict, shown.result_json) == ("deny", b"")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"pin": "12 \\" 34", "n": 1}', '{"pin": "[redacted]", "n": 1}'),
+        ('{\n  "a": [{"PIN" : 1234}]\n}', '{\n  "a": [{"PIN" : "[redacted]"}]\n}'),
+        ('Two: {"pin":"1"}\n{"pin":"2"}', 'Two: {"pin":"[redacted]"}\n{"pin":"[redacted]"}'),
+        ('{"n": 1, "pin": "cut o', '{"n": 1, "pin": "[redacted]"'),
+        ('{"pin": "cut \\', '{"pin": "[redacted]"'),
+        ('{"pin": "SECRET1", "x": "SECRET2"}', '{"pin": "[redacted]", "x": "[redacted:s]"}'),
+        ('{"pin": ["1", {"a": "]"}], "n": 1}', '{"pin": "[redacted]", "n": 1}'),
+        ('{"pin": {"a": [None, "b"', '{"pin": "[redacted]"'),
+        ('{"log": "{\\"pin\\": \\"1\\"}", "n": 1}', '{"log": "{\\"pin\\": \\"[redacted]\\"}", "n": 1}'),
+        ('{"pin": true, "pins": "x"}', '{"pin": true, "pins": "x"}'),
+        ('{"pin": "[redacted]"}', '{"pin": "[redacted]"}'),
+        ("the pin is: 4", "the pin is: 4"),
+    ],
+)
+def test_a_key_is_redacted_in_the_text_copy_of_a_structured_result_too(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    body = {"content": [{"type": "text", "text": text}]}
+    raw = json.dumps(body).encode()
+    result = result_of(tmp_path, body).result_json
+    assert json.loads(result)["content"][0]["text"] == shown
+    assert (result == raw) is (text == shown), "what need not change is relayed as it is"
+
+
+# Pieces that a scanner of quotes and brackets could stumble over.
+_AWKWARD = st.text(alphabet='a"\\{}[],: é', max_size=12)
+
+
+@given(
+    secret=st.builds("{}hunter2{}".format, _AWKWARD, _AWKWARD),
+    shape=st.sampled_from(["%s", "[1, %s]", '{"a": {"c": %s}}', '["]", [%s]]']),
+    levels=st.integers(0, 3),
+)
+def test_what_a_key_holds_is_gone_from_a_text_however_deep_it_is_written(
+    secret: str, shape: str, levels: int
+) -> None:
+    """JSON in a string of JSON in a string …: whatever the secret is made of, what stands around it stays."""
+    text = '{"x": 1, "pin": %s, "y": "z"}' % (shape % json.dumps(secret))
+    for _ in range(levels):
+        text = json.dumps({"log": text})
+    cleaned = redact(text, Redaction.of((), ("pin",), {}))
+    for _ in range(levels):
+        cleaned = json.loads(cleaned)["log"]
+    assert json.loads(cleaned) == {"x": 1, "pin": "[redacted]", "y": "z"}
+
+
+def test_a_key_is_found_in_text_that_escapes_what_is_not_ascii() -> None:
+    wanted = Redaction.of((), ("contraseña",), {})
+    for ascii_only in (True, False):
+        text = json.dumps({"contraseña": "hunter2"}, ensure_ascii=ascii_only)
+        assert "hunter2" not in str(redact(text, wanted))
+
+
 def test_a_switch_named_like_a_secret_is_no_secret(tmp_path: Path) -> None:
     assert result_of(tmp_path, None, raw=b'{"pin":true}').result_json == b'{"pin":true}'
 

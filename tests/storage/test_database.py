@@ -10,16 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.pool import StaticPool
 
 import gateway.storage.database
 from gateway.errors import ConfigError
 from gateway.storage.database import Database
+from gateway.storage.pins import Pins
 from gateway.storage.tables import SCHEMA, metadata
 
 
@@ -117,3 +120,24 @@ def test_a_record_can_be_neither_changed_nor_deleted(tmp_path: Path, verb: str) 
             )
         with pytest.raises((OperationalError, IntegrityError), match="append-only"), database.writing() as c:
             c.execute(text(verb))
+
+
+def test_a_database_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    with sqlite3.connect(path) as raw:
+        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        with engine.begin() as connection:
+            config = Config()
+            migrations = Path(gateway.storage.database.__file__).parent / "migrations"
+            config.set_main_option("script_location", str(migrations))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            connection.exec_driver_sql("INSERT INTO control (name, epoch) VALUES ('credentials', 7)")
+    raw.close()
+    with pytest.raises(ConfigError, match=f"has schema 0001 instead of {SCHEMA}"):
+        Database(path).open(read_only=True)
+    with Database(path).open() as database, database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert connection.exec_driver_sql("SELECT epoch FROM control").scalar() == 7
+    with Database(path).open(read_only=True) as database:
+        assert Pins(database).load() == (frozenset(), [])

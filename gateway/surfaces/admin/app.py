@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from gateway.surfaces.admin import health, page, problems, v1
+from gateway.surfaces import problems
+from gateway.surfaces.admin import health, page, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -16,8 +17,8 @@ _DESCRIPTION = """\
 Health, metrics and the operator's view of a wardgate gateway.
 
 Everything under `/v1` needs an operator key, `Authorization: Bearer wgo_…`. Any role reads;
-`POST /v1/reload` needs the role *operator*. Operators see their own tenant's calls only. Errors are
-problem details (RFC 9457) with a reason code."""
+`POST /v1/reload` needs the role *operator*, `POST /v1/tools/accept` that or *policy-admin*. Operators see
+their own tenant's calls only. Errors are problem details (RFC 9457) with a reason code."""
 
 
 def create_admin(deps: AdminDeps) -> FastAPI:

@@ -29,15 +29,46 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[str, ...] = ()  # as in every record: what runs and what is not there
 
 
+class CredentialsState(msgspec.Struct, frozen=True, kw_only=True):
+    """How many secrets of an upstream do how; never whose or what."""
+
+    ok: int
+    kept: int
+    unavailable: int
+    age_s: float
+
+
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     """One configured upstream."""
 
     name: str
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "elsewhere"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str
     tools: int
     detail: str = ""
+    credentials: CredentialsState | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """One definition that an operator accepts, named by its hash so that it cannot be another one."""
+
+    upstream: str
+    kind: str  # tool, prompt, resource or template
+    name: str
+    hash: str
+    by: str  # the operator
+
+
+class IssuerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured issuer of tokens."""
+
+    name: str
+    issuer: str
+    state: Literal["empty", "fresh", "stale", "unusable"]
+    keys: int  # in use
+    fetched_ns: int | None = None  # the last good fetch
+    detail: str = ""  # why keys could not be fetched, or are not used
 
 
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +118,12 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     status: Callable[[], InForce]
     tools: Callable[[], Sequence[Tool]]
     upstreams: Callable[[], Sequence[UpstreamState]]
+    issuers: Callable[[str], Sequence[IssuerState]]  # of a tenant
+    revocations: Callable[[str], Sequence[Mapping[str, Any]]]  # of a tenant, in force; blocks
     decisions: Decisions
+    accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+    jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 
 
 async def _deps(request: Request) -> AdminDeps:

@@ -1,4 +1,4 @@
-"""Probes and metrics: open, because probes and scrapers carry no credential."""
+"""Probes, metrics and public keys: open, because who reads them carries no credential."""
 
 from __future__ import annotations
 
@@ -44,3 +44,9 @@ async def metrics(request: Request, deps: Deps) -> Response:
     # In a thread: writing out thousands of series takes longer than a call may wait.
     content_type, body = await run_in_threadpool(deps.metrics, request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})
+
+
+@routes.get("/.well-known/wardgate/jwks.json", summary="Keys that assertions are verified with")
+async def jwks(deps: Deps) -> models.KeySet:
+    """The public keys, also of the one that signs next; empty when nothing is signed."""
+    return models.KeySet.model_validate(deps.jwks())

@@ -27,17 +27,6 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")  # a column of the journal is shown when it is declared here
 
 
-class Problem(_Model):
-    """An error (RFC 9457)."""
-
-    type: str = Field(examples=["/v1/reasons#bad_credential"])
-    title: str = Field(examples=["Malformed or unknown credential"])
-    status: int = Field(examples=[401])
-    detail: str = Field(examples=["The credential is malformed or unknown."])
-    code: str = Field(description="Reason code.", examples=["bad_credential"])
-    remedy: str = Field(description="What would be accepted instead.")
-
-
 class Alive(_Model):
     status: Literal["ok"] = "ok"
 
@@ -153,7 +142,32 @@ class ToolView(_Model):
     )
     mode: str = Field(examples=["enforce"])
     deadline_s: float = Field(examples=[60.0])
-    schema_hash: str
+    schema_hash: str = Field(description="SHA-256 of its definition.")
+    pin: str = Field(
+        description="pinned, or how its definition differs: new, changed, returned, rejected.",
+        examples=["changed"],
+    )
+    flags: list[str] = Field(
+        description="Of suspicious, shadowing, same_name and renamed.", examples=[["suspicious"]]
+    )
+    quarantined: bool = Field(description="Offered to nobody and not called.")
+
+
+class AcceptTool(_Model):
+    """Which definition is accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upstream: str = Field(max_length=63, examples=["git"])
+    kind: Literal["tool", "prompt", "resource", "template"] = "tool"
+    name: str = Field(max_length=2048, examples=["git_log"])
+    hash: str = Field(pattern="^[0-9a-f]{64}$", description="The whole `schema_hash` of `GET /v1/tools`.")
+
+
+class AcceptedTool(_Model):
+    target: str = Field(examples=["git/git_log"])
+    hash: str
+    accepted_by: str = Field(examples=["ada"])
 
 
 class ToolList(_Model):
@@ -162,17 +176,72 @@ class ToolList(_Model):
     cursor: str | None = None
 
 
+class CredentialsView(_Model):
+    """Secrets for an upstream, counted by how they do; their values and owners are not shown."""
+
+    ok: int
+    kept: int = Field(description="The source fails, and the last good secret is used for a while.")
+    unavailable: int = Field(description="Calls that need one of these are refused as not sent.")
+    age_s: float = Field(description="Since the stalest source in use was last seen good.")
+
+
 class UpstreamView(_Model):
     name: str = Field(examples=["git"])
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "elsewhere"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])
     detail: str = ""
+    credentials: CredentialsView | None = Field(None, description="When some are configured.")
+
+
+class KeySet(_Model):
+    """A JSON Web Key Set (RFC 7517)."""
+
+    keys: list[dict[str, str]] = Field(
+        examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "…", "x": "…", "alg": "EdDSA", "use": "sig"}]]
+    )
 
 
 class UpstreamList(_Model):
     items: list[UpstreamView]
+
+
+class IssuerView(_Model):
+    """One issuer whose tokens are believed."""
+
+    name: str = Field(examples=["corp"])
+    issuer: str = Field(description="The `iss` of its tokens.")
+    state: Literal["empty", "fresh", "stale", "unusable"]
+    keys: int = Field(description="Keys in use; 0 refuses every token of it.", examples=[2])
+    fetched: Moment | None = Field(
+        None, validation_alias=AliasChoices("fetched", "fetched_ns"), description="The last good fetch."
+    )
+    detail: str = Field("", description="Why keys could not be fetched, or are not used.")
+
+
+class IssuerList(_Model):
+    items: list[IssuerView]
+
+
+class RevocationView(_Model):
+    """Tokens that are refused although their issuer stands by them."""
+
+    id: str = Field(examples=["9f0c2c9a41b7d3e8"])
+    kind: Literal["token", "subject", "agent"] = Field(description="What `value` names.")
+    issuer: str = Field(description="Name in the configuration; empty for an agent, whoever issued.")
+    value: str = Field(description="A jti, a sub, or the name of an agent.", examples=["release-bot"])
+    issued_before: Moment | None = Field(
+        None,
+        validation_alias=AliasChoices("issued_before", "issued_before_ns"),
+        description="Tokens issued up to then; null for all.",
+    )
+    created: Moment = Field(validation_alias=AliasChoices("created", "created_ns"))
+    note: str = ""
+
+
+class RevocationList(_Model):
+    items: list[RevocationView]
 
 
 class ReasonView(_Model):

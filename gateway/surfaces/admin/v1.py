@@ -15,7 +15,8 @@ from gateway.errors import ConfigError, PolicyError, Refused, Unauthenticated
 from gateway.model import Operator, Tool
 from gateway.reasons import REASONS
 from gateway.surfaces.admin import models
-from gateway.surfaces.admin.deps import DecisionFilter, Deps
+from gateway.surfaces.admin.deps import Accepted, DecisionFilter, Deps
+from gateway.surfaces.problems import Problem
 
 logger = logging.getLogger("wardgate.admin")
 
@@ -24,9 +25,9 @@ Cursor = Annotated[str | None, Query(max_length=500, description="From the page 
 Name = Annotated[str | None, Query(max_length=500)]
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"model": models.Problem, "description": "No operator."},
-    421: {"model": models.Problem, "description": "The Host header names somebody else."},
-    422: {"model": models.Problem, "description": "A parameter is not valid."},
+    401: {"model": Problem, "description": "No operator."},
+    421: {"model": Problem, "description": "The Host header names somebody else."},
+    422: {"model": Problem, "description": "A parameter is not valid."},
 }
 
 
@@ -111,7 +112,7 @@ async def decisions(
     "/decisions/{call_id}",
     tags=["decisions"],
     summary="One call with everything its record says",
-    responses={404: {"model": models.Problem, "description": "No such call of this tenant."}},
+    responses={404: {"model": Problem, "description": "No such call of this tenant."}},
 )
 async def decision(operator: Viewer, deps: Deps, call_id: str) -> models.DecisionDetail:
     found = await run_in_threadpool(deps.decisions.show, operator.tenant, call_id)
@@ -137,11 +138,52 @@ async def tools(
     )
 
 
+@routes.post(
+    "/tools/accept",
+    tags=["catalog"],
+    summary="Accept one definition that is in quarantine",
+    responses={
+        403: {"model": Problem, "description": "The role is neither operator nor policy-admin."},
+        404: {"model": Problem, "description": "Nothing of that name is listed."},
+        409: {"model": Problem, "description": "Another definition is listed by now."},
+        503: {"model": Problem, "description": "It cannot be stored."},
+    },
+)
+async def accept(operator: Viewer, deps: Deps, wanted: models.AcceptTool) -> models.AcceptedTool:
+    """In force when this answers. Look at the definition first: `wardgate tools diff`."""
+    if operator.role not in ("operator", "policy-admin"):
+        deps.refused("wrong_role", "admin")
+        raise Refused("wrong_role", operator.name)
+    await deps.accept(
+        Accepted(
+            upstream=wanted.upstream, kind=wanted.kind, name=wanted.name, hash=wanted.hash, by=operator.name
+        )
+    )
+    logger.info("definition accepted on request", extra={"operator": operator.name, "revision": wanted.hash})
+    return models.AcceptedTool(
+        target=f"{wanted.upstream}/{wanted.name}", hash=wanted.hash, accepted_by=operator.name
+    )
+
+
 @routes.get("/upstreams", tags=["catalog"], summary="Upstreams and how they do")
 async def upstreams(operator: Viewer, deps: Deps) -> models.UpstreamList:
     return models.UpstreamList(
         items=[models.UpstreamView.model_validate(each, from_attributes=True) for each in deps.upstreams()]
     )
+
+
+@routes.get("/issuers", tags=["identity"], summary="Issuers of tokens and how their keys do")
+async def issuers(operator: Viewer, deps: Deps) -> models.IssuerList:
+    found = deps.issuers(operator.tenant)
+    return models.IssuerList(
+        items=[models.IssuerView.model_validate(each, from_attributes=True) for each in found]
+    )
+
+
+@routes.get("/tokens/revocations", tags=["identity"], summary="Revoked tokens, oldest first")
+async def revocations(operator: Viewer, deps: Deps) -> models.RevocationList:
+    found = await run_in_threadpool(deps.revocations, operator.tenant)
+    return models.RevocationList(items=[models.RevocationView.model_validate(each) for each in found])
 
 
 @routes.get("/reasons", tags=["status"], summary="What each reason code means")
@@ -156,8 +198,8 @@ async def reasons(operator: Viewer) -> models.ReasonList:
     tags=["status"],
     summary="Read configuration, policy and keys again",
     responses={
-        403: {"model": models.Problem, "description": "The role is not operator."},
-        409: {"model": models.Problem, "description": "Not valid; what was in force stays."},
+        403: {"model": Problem, "description": "The role is not operator."},
+        409: {"model": Problem, "description": "Not valid; what was in force stays."},
     },
 )
 async def reload(operator: Viewer, deps: Deps) -> models.Reloaded:
@@ -186,6 +228,9 @@ def _tool(tool: Tool) -> models.ToolView:
         mode=tool.mode,
         deadline_s=manifest.deadline_s,
         schema_hash=tool.schema_hash,
+        pin=tool.pin.state,
+        flags=list(tool.pin.flags),
+        quarantined=tool.pin.quarantined,
     )
 
 

@@ -11,36 +11,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from gateway import strictjson
 from gateway.config import ServerConfig
 from gateway.errors import Refused
-from gateway.model import Principal
+from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import (
+    ClientGone,
+    Doors,
+    Heads,
+    Receive,
+    Scope,
+    Send,
+    check_content,
+    gather,
+    read_body,
+)
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
 from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
+from gateway.surfaces.mcp.ports import Authenticate, UpstreamInfo
 from gateway.surfaces.mcp.request import Front, Request
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions, owner_of
 from gateway.surfaces.mcp.stream import Exchange, send_reply
-from gateway.surfaces.mcp.transport import (
-    ClientGone,
-    Doors,
-    Heads,
-    accepts,
-    check_content,
-    gather,
-    read_body,
-)
+from gateway.surfaces.mcp.transport import READ, accepts
 from gateway.surfaces.mcp.view import Views
 
 logger = logging.getLogger("wardgate.mcp")
@@ -50,6 +53,19 @@ _NOTIFICATIONS: Final = frozenset({
     "notifications/initialized", "notifications/cancelled", "notifications/progress",
     "notifications/roots/list_changed",
 })  # fmt: skip
+
+
+class Visit(NamedTuple):
+    """One HTTP request of an authenticated caller."""
+
+    parts: Parts
+    presented: Presented
+    principal: Principal
+    upstream: str | None
+    heads: Heads
+    scope: Scope
+    receive: Receive
+    send: Send
 
 
 class McpSurface:
@@ -96,9 +112,9 @@ class McpSurface:
         self.changes.remove(session.outbox)
         self._parts().upstreams.ended(session.thread)
 
-    async def _still(self, heads: Heads, principal: Principal) -> Principal | None:
+    async def _still(self, presented: Presented, principal: Principal) -> Principal | None:
         try:
-            now = self._authenticate(heads.get(b"authorization"))
+            now = await self._authenticate(presented)
         except Refused:
             return None
         return now if now.credential == principal.credential else None
@@ -109,10 +125,14 @@ class McpSurface:
         parts = self._parts()
         principal: Principal | None = None
         try:
-            heads = gather(scope["headers"])
+            heads = gather(scope["headers"], READ)
             self._doors.check(heads)
             upstream = _endpoint(scope["path"])
-            principal = self._authenticate(heads.get(b"authorization"))
+            presented = Presented(
+                heads.get(b"authorization"), scope["headers"], scope.get("client"), scope["path"]
+            )
+            principal = await self._authenticate(presented)
+            visit = Visit(parts, presented, principal, upstream, heads, scope, receive, send)
             if scope["method"] == "POST":
                 accepts_json, accepts_stream = accepts(heads)
                 if not (accepts_json or accepts_stream):
@@ -122,31 +142,22 @@ class McpSurface:
                 check_content(heads, self._max_bytes)
                 body = await read_body(receive, self._max_bytes, self._body_timeout_s)
                 exchange = Exchange(send, accepts_json, accepts_stream)
-                await self._post(parts, principal, upstream, heads, scope, body, exchange, receive)
+                await self._post(visit, body, exchange)
             else:
-                await self._other(parts, principal, upstream, heads, scope["method"], receive, send)
+                await self._other(visit)
         except ClientGone:
             return
         except Refused as refused:
             await send_reply(send, self._refuse(parts, refused, principal, b"null"))
 
-    async def _post(
-        self,
-        parts: Parts,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        scope: Scope,
-        body: bytes,
-        exchange: Exchange,
-        receive: Receive,
-    ) -> None:
+    async def _post(self, visit: Visit, body: bytes, exchange: Exchange) -> None:
         """Read one message and answer it; whatever goes wrong from here on is answered under its id."""
+        parts, principal, heads = visit.parts, visit.principal, visit.heads
         id_json = b"null"
         try:
             message = strictjson.parse(body, self._max_depth)
             if _is_answer(message):
-                self._answered(parts, principal, upstream, heads, message)
+                self._answered(visit, message)
                 await exchange.finish(_ACCEPTED)
                 return
             method, params, meta, is_request = _envelope(message)
@@ -156,12 +167,13 @@ class McpSurface:
                 front=self._front,
                 parts=parts,
                 view=self._views.of(parts.catalog),
+                presented=visit.presented,
                 principal=principal,
-                upstream=upstream,
+                upstream=visit.upstream,
                 heads=heads,
-                headers=scope["headers"],
+                headers=visit.scope["headers"],
                 exchange=exchange,
-                receive=receive,
+                receive=visit.receive,
                 method=method,
                 params=params,
                 meta=meta,
@@ -189,65 +201,44 @@ class McpSurface:
             legacy.notified(request)
         return _ACCEPTED
 
-    def _answered(
-        self,
-        parts: Parts,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        message: dict[str, Any],
-    ) -> None:
+    def _answered(self, visit: Visit, message: dict[str, Any]) -> None:
         """A legacy client answers a question; raises ``Rejected`` when the session is not its own."""
-        if protocol.H_SESSION not in heads:
+        if protocol.H_SESSION not in visit.heads:
             # Only in a session is anybody asked; a modern client answers with its next call.
             raise Rejected("invalid_request", "The body must be one JSON-RPC 2.0 request or notification.")
-        owner = owner_of(principal, upstream)
-        session = self.sessions.find(heads[protocol.H_SESSION], owner, parts.clock.monotonic())
-        if not session.conversation.answered(message):
+        if not self._session(visit).conversation.answered(message):
             # Too late, answered twice, or made up: it reaches nobody, and a trace of it is kept.
-            self._note(parts, "invalid_request", principal, "an answer nobody waits for")
+            self._note(visit.parts, "invalid_request", visit.principal, "an answer nobody waits for")
 
-    async def _other(
-        self,
-        parts: Parts,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        method: str,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    def _session(self, visit: Visit) -> Session:
+        owner = owner_of(visit.principal, visit.upstream)
+        return self.sessions.find(visit.heads[protocol.H_SESSION], owner, visit.parts.clock.monotonic())
+
+    async def _other(self, visit: Visit) -> None:
         """GET and DELETE, which only sessions have."""
+        heads, method = visit.heads, visit.scope["method"]
         if protocol.H_SESSION in heads:
             if method == "GET" and accepts(heads)[1]:
-                await self._listen(parts, principal, upstream, heads, receive, send)
+                await self._listen(visit)
                 return
             if method == "DELETE":
-                now = parts.clock.monotonic()
-                self.sessions.close(heads[protocol.H_SESSION], owner_of(principal, upstream), now)
-                await send_reply(send, Reply(b"", 204))
+                owner = owner_of(visit.principal, visit.upstream)
+                self.sessions.close(heads[protocol.H_SESSION], owner, visit.parts.clock.monotonic())
+                await send_reply(visit.send, Reply(b"", 204))
                 return
         raise Rejected(
             "invalid_request", "This endpoint takes POST.", status=405, headers=((b"allow", b"POST"),)
         )
 
-    async def _listen(
-        self,
-        parts: Parts,
-        principal: Principal,
-        upstream: str | None,
-        heads: Heads,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        key = heads[protocol.H_SESSION]
-        session = self.sessions.find(key, owner_of(principal, upstream), parts.clock.monotonic())
+    async def _listen(self, visit: Visit) -> None:
+        session = self._session(visit)
 
         async def holds() -> Principal | None:
-            return await self._still(heads, principal)
+            return await self._still(visit.presented, visit.principal)
 
-        exchange = Exchange(send, accepts_json=False, accepts_stream=True)
-        await self._front.listeners.session(parts, key, session, exchange, receive, holds)
+        exchange = Exchange(visit.send, accepts_json=False, accepts_stream=True)
+        key = visit.heads[protocol.H_SESSION]
+        await self._front.listeners.session(visit.parts, key, session, exchange, visit.receive, holds)
 
     def _refuse(self, parts: Parts, refused: Refused, principal: Principal | None, id_json: bytes) -> Reply:
         self._note(parts, refused.code, principal, refused.detail)

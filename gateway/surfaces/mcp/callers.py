@@ -14,8 +14,8 @@ from typing import Any, Final
 import orjson
 
 from gateway.model import Outcome
+from gateway.surfaces.doors import Receive
 from gateway.surfaces.mcp.envelope import Rejected
-from gateway.surfaces.mcp.ports import Receive
 from gateway.surfaces.mcp.stream import Exchange
 
 WATCH_AFTER_S: Final = 0.025

@@ -9,11 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.errors import Refused
+from gateway.errors import Refused, Unauthenticated
 from gateway.reasons import REASONS
+from gateway.surfaces.doors import Headers, NotAdmitted
 from gateway.surfaces.mcp import protocol
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _STATUS: Final[dict[str, tuple[int, int]]] = {
     # code: (HTTP status, JSON-RPC code)
@@ -31,6 +30,8 @@ _STATUS: Final[dict[str, tuple[int, int]]] = {
     "unknown_session": (404, protocol.INVALID_REQUEST),
     "unknown_upstream": (404, protocol.INVALID_REQUEST),
     "unknown_method": (200, protocol.METHOD_NOT_FOUND),
+    "insufficient_scope": (403, protocol.APP_UNAUTHENTICATED),
+    "issuer_unavailable": (503, protocol.APP_UNAVAILABLE),
     "overloaded": (503, protocol.APP_UNAVAILABLE),
     "shutting_down": (503, protocol.APP_UNAVAILABLE),
     "gateway_error": (500, -32603),
@@ -76,10 +77,12 @@ def from_refused(refused: Refused) -> Rejected:
     """The transport's words for a refusal of another part; its detail stays with the operators."""
     if isinstance(refused, Rejected):
         return refused
-    if refused.code in _STATUS:
-        return Rejected(refused.code)
-    challenge = b"Bearer" if refused.code == "no_credential" else b'Bearer error="invalid_token"'
-    return Rejected(refused.code, headers=((b"www-authenticate", challenge),))
+    if isinstance(refused, NotAdmitted):
+        return Rejected(refused.code, refused.message, status=refused.status, headers=refused.headers)
+    challenge = refused.challenge if isinstance(refused, Unauthenticated) else ""
+    if not challenge and refused.code not in _STATUS:
+        challenge = "Bearer" if refused.code == "no_credential" else 'Bearer error="invalid_token"'
+    return Rejected(refused.code, headers=((b"www-authenticate", challenge.encode()),) if challenge else ())
 
 
 def result(id_json: bytes, result_json: bytes) -> bytes:

@@ -14,10 +14,10 @@ import orjson
 
 from gateway.model import Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Receive
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.changes import LISTS, MAX_URIS, Changes, Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
-from gateway.surfaces.mcp.ports import Receive
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
 

@@ -54,7 +54,9 @@ class Names:
         table = self._derived.get(kind)
         if table is None:
             table = {}
-            for tool in self._catalog.tools(kind):
+            # What is in quarantine is refused with a reason, not as unknown, so its name is known here.
+            held = (tool for tool in self._catalog.held() if tool.kind == kind)
+            for tool in (*self._catalog.tools(kind), *held):
                 if not is_plain(tool.upstream, tool.name):
                     table[exposed(tool.upstream, tool.name)] = (tool.upstream, tool.name)
             self._derived[kind] = table

@@ -1,19 +1,14 @@
-"""What this front needs from the outside, and the ASGI types it speaks."""
+"""What this front needs from the outside."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from gateway.model import Principal
+from gateway.model import Presented, Principal
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-Authenticate = Callable[[bytes | None], Principal]
-"""Turns an ``Authorization`` header into a principal, or raises ``Unauthenticated``."""
+Authenticate = Callable[[Presented], Awaitable[Principal]]
+"""Turns what a caller presents into a principal, or raises ``Unauthenticated``."""
 
 
 class ServerInfo(Protocol):

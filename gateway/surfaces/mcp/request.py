@@ -9,19 +9,19 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.model import Principal
+from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Heads, Receive
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Receive, UpstreamInfo
+from gateway.surfaces.mcp.ports import UpstreamInfo
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
-from gateway.surfaces.mcp.transport import Heads
 from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -41,7 +41,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     changes: Changes
     listeners: Listeners
     watch: Watch
-    still: Callable[[Heads, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
+    still: Callable[[Presented, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
     ask_timeout_s: float
 
 
@@ -51,6 +51,7 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     front: Front
     parts: Parts  # taken once: a reload in between must not mix two configurations
     view: View
+    presented: Presented
     principal: Principal
     upstream: str | None  # None on the aggregated endpoint
     heads: Heads
@@ -67,7 +68,7 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
 
     async def holds(self) -> Principal | None:
         """What the credential this request came with makes of its principal now; ``None`` when nothing."""
-        return await self.front.still(self.heads, self.principal)
+        return await self.front.still(self.presented, self.principal)
 
     def traceparents(self) -> tuple[str, str]:
         """``(parent, HTTP parent)``: the body's context leads, and the header's is kept where they differ."""

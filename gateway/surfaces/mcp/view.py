@@ -32,6 +32,8 @@ class View:
             tool = self.catalog.resolve("tool", upstream, name)
         except Refused:
             return ()
+        if tool.pin.quarantined:  # its definition must not even shape a complaint
+            return ()
         found = self._params.get(tool.target)
         if found is None:
             found = self._params[tool.target] = param_headers(tool.definition_json)
@@ -54,17 +56,23 @@ class View:
         cannot draw another upstream's resources to itself.
         """
         if self._resource_upstreams is None:
+            held = (tool for tool in self.catalog.held() if tool.kind == "resource")
             self._resource_upstreams = tuple(
-                dict.fromkeys(tool.upstream for tool in self.catalog.tools("resource"))
+                dict.fromkeys(tool.upstream for tool in (*self.catalog.tools("resource"), *held))
             )
         listed: list[str] = []
         by_template: list[str] = []
+        quarantined: list[str] = []
         for upstream in self._resource_upstreams:
             tool = self.find(parts, principal, "resource", upstream, uri)
             # An entry without a definition is a URI its upstream may know, but never offered to anybody.
-            if tool is not None and tool.definition_json:
+            if tool is None or not tool.definition_json:
+                continue
+            if tool.pin.quarantined:  # it must not make another upstream's resource ambiguous
+                quarantined.append(upstream)
+            else:
                 (by_template if is_template(tool) else listed).append(upstream)
-        return listed or by_template
+        return listed or by_template or quarantined
 
     def find(self, parts: Parts, principal: Principal, kind: Kind, upstream: str, name: str) -> Tool | None:
         """What a name stands for, if there is such a thing for this principal."""

@@ -3,6 +3,7 @@ package wardgate.tests.strict
 import data.wardgate.rules.egress_destinations
 import data.wardgate.rules.payments
 import data.wardgate.rules.production
+import data.wardgate.rules.questions_shown
 import data.wardgate.rules.records_bulk
 import data.wardgate.rules.tools_allowed
 import rego.v1
@@ -113,4 +114,20 @@ test_bulk_export_needs_a_person if {
 test_public_data_is_not_bounded if {
 	got := records_bulk.obligation with input as {"tool": {"confidentiality": 0, "effects": []}, "call": {"args": {"limit": 5000}}}
 	got == set()
+}
+
+question(labels) := {"agent": {"labels": labels}, "tool": {"target": "git/elicitation/create"}}
+
+test_a_question_nobody_allowed_is_hidden if {
+	codes(questions_shown.deny) == {"question_not_listed"} with input as question(["developer"])
+}
+
+test_a_question_allowed_for_a_label_is_shown if {
+	questions_shown.deny == set() with input as question(["x", "developer"])
+		with data.questions.allowed as {"developer": ["git/elicitation/*"]}
+}
+
+test_a_question_of_another_upstream_stays_hidden if {
+	codes(questions_shown.deny) == {"question_not_listed"} with input as question(["developer"])
+		with data.questions.allowed as {"developer": ["office/elicitation/create"]}
 }

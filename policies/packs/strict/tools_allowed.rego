@@ -5,6 +5,7 @@
 #   id: strict.tools_allowed
 #   severity: high
 #   codes: [tool_not_listed]
+#   scope: {kinds: [tool, prompt, resource, completion, subscription]}
 package wardgate.rules.tools_allowed
 
 import rego.v1

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from gateway.errors import ConfigError, JournalError
+from gateway.errors import ConfigError, JournalError, Refused, StateError
 from gateway.identity import keys
 from gateway.identity.directory import Directory
 from gateway.model import Manifest, Tool
@@ -19,10 +19,12 @@ from gateway.reasons import REASONS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
 from gateway.surfaces.admin import (
+    Accepted,
     AdminDeps,
     DecisionFilter,
     DecisionPage,
     InForce,
+    IssuerState,
     PartState,
     UpstreamState,
     create_admin,
@@ -76,7 +78,16 @@ class Office:
             "journal": PartState(state="ok", essential=True),
             "upstream:git": PartState(state="degraded", detail="restarting: secret detail"),
         }
+        self.accepted: list[Accepted] = []
+        self.accept_error: Exception | None = None
         self.reload_error: Exception | None = None
+        self.issuer = IssuerState(
+            name="corp", issuer="https://login.example.com", state="stale", keys=2, fetched_ns=10**18
+        )
+        self.revocation = {
+            "id": "r1", "tenant": "default", "kind": "subject", "issuer": "corp", "value": "user-1",
+            "issued_before_ns": None, "created_ns": 10**18, "lifted_ns": None, "note": "left",
+        }  # fmt: skip
         self.reloads = 0
         tools = [
             Tool(
@@ -108,10 +119,18 @@ class Office:
                 upstreams=lambda: [
                     UpstreamState(name="git", transport="stdio", state="ok", mode="enforce", tools=2)
                 ],
+                issuers=lambda tenant: [self.issuer] if tenant == "default" else [],
+                revocations=lambda tenant: [self.revocation] if tenant == "default" else [],
                 decisions=self.records,
+                accept=self.accept,
                 reload=self.reload,
             )
         )
+
+    async def accept(self, accepted):
+        if self.accept_error is not None:
+            raise self.accept_error
+        self.accepted.append(accepted)
 
     async def reload(self):
         if self.reload_error is not None:
@@ -119,13 +138,13 @@ class Office:
         self.reloads += 1
         return {"policy": "p2"}
 
-    async def ask(self, path, role="viewer", method="GET", headers=None):
+    async def ask(self, path, role="viewer", method="GET", headers=None, json=None):
         sent = dict(headers or {})
         if role is not None:
             sent.setdefault("authorization", f"Bearer {self.tokens[role]}")
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8701") as client:
-            return await client.request(method, path, headers=sent)
+            return await client.request(method, path, headers=sent, json=json)
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +208,17 @@ async def test_metrics_are_negotiated_and_not_redirected(office):
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
+async def test_the_public_keys_of_assertions_are_open(office):
+    answer = await office.ask("/.well-known/wardgate/jwks.json", role=None)
+    assert (answer.status_code, answer.json()) == (200, {"keys": []})
+
+
 # -- who --------------------------------------------------------------------------------------------------
 
 
 async def test_everything_else_needs_an_operator(office):
     for method, path in operations(office):
-        if path in ("/livez", "/readyz", "/metrics"):
+        if path in ("/livez", "/readyz", "/metrics", "/.well-known/wardgate/jwks.json"):
             continue
         answer = await office.ask(path, role=None, method=method)
         assert (answer.status_code, answer.json()["code"]) == (401, "no_credential"), path
@@ -224,6 +248,45 @@ async def test_only_an_operator_reloads(office, role):
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "wrong_role")
         assert office.reloads == 0
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_only_operators_and_policy_admins_accept_a_definition(office, role):
+    body = {"upstream": "git", "name": "log", "hash": "a" * 64}
+    answer = await office.ask("/v1/tools/accept", role=role, method="POST", json=body)
+    if role in ("operator", "policy-admin"):
+        assert answer.status_code == 200 and answer.json()["target"] == "git/log"
+        (accepted,) = office.accepted
+        assert (accepted.kind, accepted.hash, accepted.by) == ("tool", "a" * 64, role)
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (403, "wrong_role")
+        assert office.accepted == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Refused("definition_changed"), 409),
+        (Refused("not_found"), 404),
+        (StateError("state_unavailable", "disk gone: /secret/path"), 503),
+    ],
+)
+async def test_a_definition_that_cannot_be_accepted_is_said_so(office, error, status):
+    office.accept_error = error
+    body = {"upstream": "git", "name": "log", "hash": "a" * 64}
+    answer = await office.ask("/v1/tools/accept", role="operator", method="POST", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, error.code)
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"hash": "a" * 12}, {"hash": None}, {"kind": "thing"}, {"extra": 1}, {"name": "x" * 3000}]
+)
+async def test_a_definition_is_named_whole_or_not_at_all(office, wrong):
+    body = {"upstream": "git", "name": "log", "hash": "a" * 64, **wrong}
+    answer = await office.ask("/v1/tools/accept", role="operator", method="POST", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert office.accepted == []
 
 
 async def test_an_operator_sees_only_the_calls_of_his_tenant(office):
@@ -388,3 +451,15 @@ async def test_the_description_is_published_with_examples_and_problems(office):
     assert list(status["responses"]["401"]["content"]) == ["application/problem+json"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert document["components"]["schemas"]["Decision"]["properties"]["agent"]["examples"] == ["release-bot"]
+
+
+async def test_an_operator_sees_the_issuers_and_revocations_of_its_own_tenant(office):
+    [issuer] = (await office.ask("/v1/issuers")).json()["items"]
+    assert (issuer["name"], issuer["state"], issuer["keys"]) == ("corp", "stale", 2)
+    assert issuer["fetched"] == "2001-09-09T01:46:40Z"
+    [revoked] = (await office.ask("/v1/tokens/revocations")).json()["items"]
+    assert (revoked["kind"], revoked["value"], revoked["issued_before"]) == ("subject", "user-1", None)
+    for path in ("/v1/issuers", "/v1/tokens/revocations"):
+        assert (await office.ask(path, "stranger")).json()["items"] == []
+        assert (await office.ask(path, None)).status_code == 401
+        assert (await office.ask(path, "agent")).status_code == 401

@@ -25,7 +25,18 @@ from gateway.config import LimitsConfig, ServerConfig
 from gateway.digest import call_digest  # noqa: F401  # the digest is the real one
 from gateway.errors import Refused, Unauthenticated
 from gateway.limits import InFlight
-from gateway.model import QUESTIONS, Call, Decision, Facts, Finding, Manifest, Outcome, Principal, Tool
+from gateway.model import (
+    QUESTIONS,
+    Call,
+    Decision,
+    Facts,
+    Finding,
+    Manifest,
+    Outcome,
+    Presented,
+    Principal,
+    Tool,
+)
 from gateway.ports import Parts, ResultDecision
 from gateway.state.memory import MemoryState
 from gateway.surfaces.mcp import McpSurface
@@ -132,7 +143,11 @@ class Desk:
         raise Refused("unknown_tool")
 
     def tools(self, kind: str, upstream: str | None = None) -> list[Tool]:
-        return [t for t in self.listed if t.kind == kind and upstream in (None, t.upstream)]
+        mine = [t for t in self.listed if t.kind == kind and upstream in (None, t.upstream)]
+        return [t for t in mine if not t.pin.quarantined]
+
+    def held(self) -> list[Tool]:
+        return [t for t in self.listed if t.pin.quarantined]
 
     # -- upstreams
     async def execute(self, call: Call, dialogue: Any) -> Outcome:
@@ -211,7 +226,8 @@ class _Telemetry:
     def unenforced(self, *what: Any) -> None: ...
 
 
-def authenticate(header: bytes | None) -> Principal:
+async def authenticate(presented: Presented) -> Principal:
+    header = presented.authorization
     if header is None:
         raise Unauthenticated("no_credential")
     if header not in TOKENS:
