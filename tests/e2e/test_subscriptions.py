@@ -39,7 +39,7 @@ async def listening(gateway, key=None):
     async with streams.modern(
         house(gateway), "subscriptions/listen", params, token=token, path="/mcp/up"
     ) as one:
-        await one.head()
+        assert (await one.head()).status == 200, await one._reader.read(2000)
         assert (await one.event(10))["params"]["notifications"] == {"resourceSubscriptions": [URI]}
         yield one
 
@@ -85,6 +85,7 @@ async def test_a_subscription_survives_the_death_of_its_child(gateway):
 
 async def test_a_revoked_key_ends_the_stream_within_the_time_that_is_promised(gateway):
     made = await gateway.new_key()
+    await asyncio.sleep(1.2)  # a new key works within a second
     async with listening(gateway, made["key"]) as stream:
         assert (await gateway.cli("keys", "revoke", made["id"])).returncode == 0
         last = await stream.event(4)
