@@ -27,6 +27,9 @@ KEEP_ALIVE_S: Final = 15.0
 CHECK_S: Final = 1.0
 """How often it is asked whether the client may still listen, in seconds."""
 
+AGREE_S: Final = 20.0
+"""After which no more resources are subscribed before a client gets its acknowledgement, in seconds."""
+
 MAX_STREAMS: Final = 64
 """``subscriptions/listen`` streams of one principal."""
 
@@ -97,7 +100,10 @@ class Listeners:
         try:
             lists = [name for name in LISTS if wanted.get(f"{name}ListChanged") is True]
             self._changes.add(outbox, lists)
+            end = asyncio.get_running_loop().time() + AGREE_S
             for uri in uris:
+                if asyncio.get_running_loop().time() >= end:
+                    break  # an upstream that answers slowly must not keep the client waiting for ever
                 upstream = resolve(uri)
                 if upstream is not None:
                     await self._changes.subscribe(outbox, upstream, uri)

@@ -119,6 +119,19 @@ async def test_what_the_upstream_refuses_is_left_out():
     assert desk.unsubscribed == []
 
 
+async def test_a_slow_upstream_does_not_keep_the_acknowledgement_back_for_ever(monkeypatch):
+    monkeypatch.setattr(listeners, "AGREE_S", 0.1)
+    desk = a_desk()
+
+    async def slow(call, dialogue):
+        await asyncio.sleep(0.15)
+        return ok()
+
+    desk.handler = slow
+    async with open_house(desk) as house, listening(house, {"resourceSubscriptions": [A, B]}) as stream:
+        assert (await stream.event())["params"]["notifications"] == {"resourceSubscriptions": [A]}
+
+
 async def test_a_resource_of_two_upstreams_is_left_out_of_the_aggregate():
     async with (
         open_house(a_desk()) as house,
