@@ -30,9 +30,10 @@ CANCEL_GRACE_S: Final = 2.0  # for a server that knows a call is cancelled to sa
 class _Pending:
     """A request under way: what arrives for it, in order, ending with the answer or a fault."""
 
-    __slots__ = ("cancelled", "questions", "queue", "timer", "token")
+    __slots__ = ("acknowledged", "cancelled", "questions", "queue", "timer", "token")
 
-    def __init__(self) -> None:
+    def __init__(self, acknowledged: Callable[[], None] | None = None) -> None:
+        self.acknowledged = acknowledged  # what to do when a stream of changes is taken
         self.queue: asyncio.Queue[Message | bytes | UpstreamError] = asyncio.Queue()
         self.token: str | int | None = None  # the client's own progress token
         self.questions: Questions | None = None  # None: nobody hears notes or answers questions
@@ -72,12 +73,18 @@ class Conversation:
     def in_flight(self) -> int:
         return len(self._pending)
 
-    async def ask(self, request: Request, at: float, dialogue: Dialogue | None) -> Message:
+    async def ask(
+        self,
+        request: Request,
+        at: float,
+        dialogue: Dialogue | None,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> Message:
         """Send ``request`` and wait until loop time ``at``; raises ``NotSent`` or ``InDoubt``."""
         assert self.child is not None
         self._number += 1
         number = self._number
-        pending = _Pending()
+        pending = _Pending(acknowledged)
         if b'"progressToken"' in request.meta_json:
             request, pending.token = _own_token(request, number)
         stamp = era.stamp(request.capabilities_json, request.log_level) if self.modern else b""
@@ -219,6 +226,8 @@ class Conversation:
             self._updated(uri)
         elif message.method == "notifications/progress":
             self._progress(message)
+        elif message.method == "notifications/subscriptions/acknowledged":
+            self._acknowledged(message)
         elif self._private:
             # Not tied to a request; in a private child any request of its one principal may carry it.
             for pending in self._pending.values():
@@ -236,6 +245,16 @@ class Conversation:
         if pending is not None and pending.token is not None:
             params["progressToken"] = pending.token
             self._note(pending, jsonrpc.notification("notifications/progress", params))
+
+    def _acknowledged(self, message: Message) -> None:
+        try:
+            meta = orjson.loads(bytes(message.params))["_meta"]
+            pending = self._pending.get(meta["io.modelcontextprotocol/subscriptionId"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            self._count_garbage()
+            return
+        if pending is not None and pending.acknowledged is not None:
+            pending.acknowledged()
 
     def _note(self, pending: _Pending, line: bytes) -> None:
         if pending.questions is not None and pending.queue.qsize() < NOTES:

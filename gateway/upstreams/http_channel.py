@@ -2,7 +2,8 @@
 
 Every answer is JSON or an event stream of which only the event with the request's id is the answer. What else
 comes on the stream belongs to the client of the call (notifications, questions) or to the gateway (changes of
-lists). Streams that are only listened to have connections of their own, since they last.
+lists). Streams that are only listened to have connections of their own, since they last; and so has what is
+said in the middle of a call, or calls that hold all connections would wait for answers that wait for one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.upstreams import jsonrpc
 from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.feeds import NoFeed
+from gateway.upstreams.feeds import NoFeed, Opened
 from gateway.upstreams.headers import configured
 from gateway.upstreams.http_sessions import Session
 from gateway.upstreams.jsonrpc import Declined, Message, Unauthorized, begins_as_answer, decode, nonsense
@@ -39,13 +39,10 @@ RESUMED: Final = 100
 """Streams one answer may be spread over."""
 
 LISTEN_S: Final = 3600.0  # after which a stream of changes is opened anew, should its end have been lost
-LISTENERS: Final = 2048
+EVENT_ID_BYTES: Final = 1024  # of an id that is sent back to resume a stream
+ASIDE: Final = 2048
 _REPLY_S: Final = 10.0
 _ENVELOPE_BYTES: Final = 4096  # what an answer may add around its result
-
-
-Opened = Callable[[], None]
-"""Called once when a stream of changes is taken."""
 
 
 class Channel:
@@ -66,7 +63,7 @@ class Channel:
         self._credentials = credentials
         self._max_bytes = result_bytes + _ENVELOPE_BYTES
         self.pool = Pool(config.url, connections=config.connections, body_bytes=self._max_bytes, tls=tls)
-        self._listeners = Pool(config.url, connections=LISTENERS, body_bytes=self._max_bytes, tls=tls)
+        self._aside = Pool(config.url, connections=ASIDE, body_bytes=self._max_bytes, tls=tls)
         where = f"upstreams.{name}.headers"
         headers = {key: expand(value, f"{where}.{key}") for key, value in config.headers.items()}
         self._fixed = b"%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b" % (
@@ -84,19 +81,24 @@ class Channel:
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._listeners.close()
+        await self._aside.close()
         await self.pool.close()
 
     # ------------------------------------------------------------------------------------- sending
 
     async def send(
-        self, owner: Owner, headers: bytes, body: bytes, at: float, hold: Hold | None = None
+        self,
+        owner: Owner,
+        headers: bytes,
+        body: bytes,
+        at: float,
+        hold: Hold | None = None,
+        pool: Pool | None = None,
     ) -> Response:
+        """Send one POST with the owner's credential; ``pool`` is the one of the calls unless given."""
+        pool = pool or self.pool
         credential = self._credentials.headers(owner)
-        request = b"%b%b%bcontent-length: %d\r\n\r\n%b"
-        response = await self.pool.exchange(
-            request % (self._post, credential, headers, len(body), body), at, hold
-        )
+        response = await pool.exchange(self._request(credential, headers, body), at, hold)
         if response.status != 401 or not self._credentials.given:
             return response
         if response.stream is not None:
@@ -106,18 +108,19 @@ class Channel:
         if await self._credentials.renewed(owner, credential, at):
             with suppress(NotSent):  # it was sent once, so that is no longer true
                 credential = self._credentials.headers(owner)
-                response = await self.pool.exchange(
-                    request % (self._post, credential, headers, len(body), body), at, hold
-                )
+                response = await pool.exchange(self._request(credential, headers, body), at, hold)
         if response.status == 401:
             raise Unauthorized()
         return response
+
+    def _request(self, credential: bytes, headers: bytes, body: bytes) -> bytes:
+        return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._post, credential, headers, len(body), body)
 
     async def tell(self, owner: Owner, headers: bytes, body: bytes, at: float | None = None) -> None:
         """Send a notification, or an answer to a question; nothing is said in return."""
         if at is None:
             at = asyncio.get_running_loop().time() + _REPLY_S
-        accepted = await self.send(owner, headers, body, at)
+        accepted = await self.send(owner, headers, body, at, pool=self._aside)
         if accepted.stream is not None:
             accepted.stream.abort()
 
@@ -169,6 +172,9 @@ class Channel:
                 session.running.remove(questions)
 
     def _cancel(self, number: int, session: Session, hold: Hold) -> None:
+        if not hold.sent:
+            hold.cancel()
+            return
         task = asyncio.ensure_future(self._cancel_in(session, number, hold))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,7 +231,7 @@ class Channel:
         for _ in range(RESUMED):
             lost = InDoubt("upstream_lost", "the stream ended without an answer")
             try:
-                message = await self._read(stream, reader, number, at, dialogue, questions)
+                message = await self._read(stream, reader, number, at, dialogue, questions, session)
                 if message is not None:
                     return message
             except InDoubt as error:
@@ -243,9 +249,15 @@ class Channel:
         self, session: Session, reader: EventReader, at: float, hold: Hold | None, lost: InDoubt
     ) -> Stream:
         """The stream that goes on where another one ended; raises ``lost`` when there is none."""
-        if not reader.last_id.isascii() or not reader.last_id.decode().isprintable():
+        shown = reader.last_id.isascii() and reader.last_id.decode().isprintable()
+        if not shown or len(reader.last_id) > EVENT_ID_BYTES:
             raise lost  # it would not survive a header
-        await asyncio.sleep(min(reader.retry_s, max(0.0, at - asyncio.get_running_loop().time())))
+        left = at - asyncio.get_running_loop().time()
+        await asyncio.sleep(min(reader.retry_s, max(0.0, left)))
+        if reader.retry_s >= left:
+            raise InDoubt(
+                "upstream_timeout", "the server wants to be asked for the answer after the deadline"
+            )
         try:
             headers = self._credentials.headers(session.owner) + session.headers
             request = b"GET %baccept: text/event-stream\r\nlast-event-id: %b\r\n%b\r\n" % (
@@ -253,7 +265,7 @@ class Channel:
                 reader.last_id,
                 headers,
             )
-            response = await self._listeners.exchange(request, at, hold)
+            response = await self._aside.exchange(request, at, hold)
         except NotSent as error:  # the call itself was sent, whatever becomes of this request
             raise (hold.fault if hold is not None and hold.fault is not None else lost) from error
         if response.stream is None:
@@ -268,6 +280,7 @@ class Channel:
         at: float,
         dialogue: Dialogue | None,
         questions: Questions | None,
+        session: Session | None,
     ) -> Message | None:
         """Events up to the answer; notifications before it go to the client, in order."""
         try:
@@ -284,6 +297,8 @@ class Channel:
                             questions.put(message)
                     elif is_list_changed(message):
                         self._events.list_changed(self._name)
+                    elif session is not None and (uri := updated_uri(message)):
+                        self._events.updated(self._name, session.owner, uri)
                     elif dialogue is not None:
                         await pass_on(dialogue, data, at if questions is None else questions.at)
         except EventTooLarge as large:
@@ -301,23 +316,21 @@ class Channel:
         at = asyncio.get_running_loop().time() + LISTEN_S
         headers = self._credentials.headers(session.owner) + session.headers
         request = b"GET %baccept: text/event-stream\r\n%b\r\n" % (self._fixed, headers)
-        response = await self._listeners.exchange(request, at)
+        response = await self._aside.exchange(request, at)
         if response.stream is None:
             if response.status == 404 and session.id:
-                raise UpstreamError("upstream_unavailable", "the session is over")
-            raise NoFeed
+                raise Declined(404)  # the session is over
+            raise no_stream(response)
         opened()
         await self._hear(response.stream, owner, session)
 
     async def subscribe(self, headers: bytes, body: bytes, owner: Owner, opened: Opened) -> None:
         """Hear what a modern server says of changes, until the stream ends (``subscriptions/listen``)."""
         at = asyncio.get_running_loop().time() + LISTEN_S
-        headers = self._credentials.headers(owner) + headers
-        response = await self._listeners.exchange(
-            b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body), at
-        )
+        credential = self._credentials.headers(owner)
+        response = await self._aside.exchange(self._request(credential, headers, body), at)
         if response.stream is None:
-            raise NoFeed
+            raise no_stream(response)
         await self._hear(response.stream, owner, None, opened)
 
     async def _hear(
@@ -357,6 +370,14 @@ class Channel:
             running.put(message)
         else:
             await self.tell(session.owner, session.headers, jsonrpc.refused(message))
+
+
+def no_stream(response: Response) -> Exception:
+    """What an answer without a stream says: that there is none, or only that there is none at the moment."""
+    final = response.status < 500 or response.status == 501
+    if final and response.status not in (408, 425, 429):
+        return NoFeed()
+    return InDoubt("upstream_unavailable", f"HTTP {response.status}")
 
 
 def declines(status: int) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -20,7 +19,7 @@ from gateway.reasons import Party
 from gateway.upstreams import era, jsonrpc
 from gateway.upstreams.credentials import Credentials
 from gateway.upstreams.era import Info, wanted_changes
-from gateway.upstreams.feeds import Feed, NoFeed
+from gateway.upstreams.feeds import Feed, NoFeed, Opened
 from gateway.upstreams.headers import mirrored
 from gateway.upstreams.http_channel import Channel
 from gateway.upstreams.http_sessions import Session, Sessions
@@ -152,7 +151,7 @@ class HttpPeer:
             # basic/transports: Session Management). Another answer after which a call is sent again.
             if declined.status != 404 or not session.id:
                 raise
-            self._sessions.over(owner, session)
+            self._lost(owner, session)
             with suppress(NotSent):
                 return await self._legacy(request, await self._sessions.of(owner, at), at, dialogue)
             raise
@@ -189,7 +188,9 @@ class HttpPeer:
         self._info = found
         self._last_error = ""
         if wanted_changes(found, (), lists=True):
-            self._feed(GATEWAY).start()
+            feed = self._feed(GATEWAY)
+            feed.none = False  # it may be another server than the one that said so
+            feed.start()
         return found
 
     def _probed(self, task: asyncio.Task[Info]) -> None:
@@ -304,49 +305,80 @@ class HttpPeer:
 
     async def _subscription(self, request: Request, owner: Owner, info: Info, at: float) -> Message:
         """``resources/subscribe`` and its opposite, in the server's own era."""
+        if request.method == UNSUBSCRIBE and owner not in self._feeds:
+            return jsonrpc.EMPTY  # nothing is subscribed here, as after a reload
         feed = self._feed(owner)
-        if request.method == SUBSCRIBE:
+        try:
+            async with feed.changing:
+                if info.era == "legacy":
+                    return await self._subscribed_in_session(feed, request, owner, info, at)
+                return await self._subscribed_by_listening(feed, request, at)
+        finally:
+            needed = feed.uris or owner == GATEWAY or (info.era == "legacy" and owner.capabilities)
+            if not needed and self._feeds.get(owner) is feed:
+                del self._feeds[owner]
+                feed.stop()
+
+    async def _subscribed_in_session(
+        self, feed: Feed, request: Request, owner: Owner, info: Info, at: float
+    ) -> Message:
+        if request.method == UNSUBSCRIBE:
+            feed.uris.discard(request.name)
+            return await self._in_session(request, owner, info, at, None)
+        feed.start()  # first, or what changes in between would not be heard
+        await feed.wait(min(at, asyncio.get_running_loop().time() + _HEARD_S))
+        message = await self._in_session(request, owner, info, at, None)
+        if not message.error:
             feed.uris.add(request.name)
-        else:
-            feed.uris.discard(request.name)
-        if info.era == "legacy":
-            message = await self._in_session(request, owner, info, at, None)
-            if message.error:
-                feed.uris.discard(request.name)
-            else:
-                feed.start()
-            return message
-        feed.restart()
-        if feed.uris and not await feed.wait(min(at, asyncio.get_running_loop().time() + _FEED_S)):
-            feed.uris.discard(request.name)
-            raise UpstreamError("upstream_unavailable", "the subscription was not taken")
-        if not feed.uris and owner != GATEWAY:
-            self._feeds.pop(owner).stop()
+        return message
+
+    async def _subscribed_by_listening(self, feed: Feed, request: Request, at: float) -> Message:
+        before = set(feed.uris)
+        feed.uris ^= {request.name} & before if request.method == UNSUBSCRIBE else {request.name} - before
+        if not feed.uris:
+            return jsonrpc.EMPTY
+        taken = await feed.replace(min(at, asyncio.get_running_loop().time() + _FEED_S))
+        if not taken and request.method == SUBSCRIBE:
+            feed.uris = before
+            raise NotSent("upstream_unavailable", "the subscription was not taken")
         return jsonrpc.EMPTY
 
     def _feed(self, owner: Owner) -> Feed:
         feed = self._feeds.get(owner)
         if feed is None:
-            feed = self._feeds[owner] = Feed(lambda feed: self._listen(owner, feed), self._missed(owner))
+            feed = self._feeds[owner] = Feed(
+                lambda opened: self._listen(owner, opened), lambda: self._missed(owner)
+            )
         return feed
 
-    def _missed(self, owner: Owner) -> Callable[[Feed], None]:
-        def missed(feed: Feed) -> None:
-            if owner == GATEWAY:
-                self._events.list_changed(self._name)
-            for uri in feed.uris:
-                self._events.updated(self._name, owner, uri)
+    def _missed(self, owner: Owner) -> None:
+        if owner == GATEWAY:
+            self._events.list_changed(self._name)
+        for uri in self._feeds[owner].uris if owner in self._feeds else ():
+            self._events.updated(self._name, owner, uri)
 
-        return missed
+    def _lost(self, owner: Owner, session: Session) -> None:
+        """The server forgot a session, and what was subscribed in it."""
+        self._sessions.over(owner, session)
+        if owner != GATEWAY and (feed := self._feeds.get(owner)) is not None:
+            feed.renew()
 
-    async def _listen(self, owner: Owner, feed: Feed) -> None:
+    async def _listen(self, owner: Owner, opened: Opened) -> None:
+        feed = self._feeds.get(owner)
+        if feed is None:
+            raise NoFeed  # it was not needed any more
         at = asyncio.get_running_loop().time() + _FEED_S
         info = await self._reach(at)
         if info.era == "legacy":
             session = await self._sessions.of(owner, at)
-            for uri in feed.uris if feed.gap else ():  # a new session knows nothing of them
-                await self._legacy(jsonrpc.subscribe(uri), session, at, None)
-            await self._channel.listen(session, owner, feed.opened)
+            try:
+                for uri in tuple(feed.uris) if feed.gap else ():  # a new session knows nothing of them
+                    await self._legacy(jsonrpc.subscribe(uri), session, at, None)
+                await self._channel.listen(session, owner, opened)
+            except Declined as declined:
+                if declined.status == 404 and session.id:
+                    self._sessions.over(owner, session)  # the next attempt opens another
+                raise
             return
         wanted = wanted_changes(info, feed.uris, lists=owner == GATEWAY)
         if not wanted:
@@ -355,7 +387,7 @@ class HttpPeer:
         request = jsonrpc.plain("subscriptions/listen", {"notifications": wanted})
         body = request.encode(self._number, era.stamp())
         headers = mirrored(era.MODERN, request.method, "")
-        await self._channel.subscribe(headers, body, owner, feed.opened)
+        await self._channel.subscribe(headers, body, owner, opened)
 
 
 def _error_in(response: Response, number: int) -> Message | None:

@@ -32,6 +32,8 @@ PATIENCE_S: Final = 1.0  # a pause this short is waited for
 IDLE_S: Final = 600.0
 DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
 STDERR_SHOWN: Final = 20
+LISTEN_S: Final = 10.0  # for a modern server to take a subscription
+HEARD_AGAIN_S: Final = 1.0  # before a stream of changes that a modern server ended is asked for again
 FINISH_LOOK_S: Final = 0.05
 _LINE_SLACK: Final = 4096
 _EVER_S: Final = 30 * 86_400.0
@@ -41,8 +43,8 @@ class _Slot:
     """The place of one owner's child, and how often it has failed."""
 
     __slots__ = (
-        "conversation", "failures", "generation", "listening", "not_before", "owner", "started", "starting",
-        "uris", "used",
+        "changing", "conversation", "failures", "generation", "listening", "not_before", "owner", "reviving",
+        "started", "starting", "uris", "used",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -56,6 +58,8 @@ class _Slot:
         self.used = 0.0
         self.uris: dict[str, set[Owner]] = {}  # who subscribed to what; such a child is not idle
         self.listening: asyncio.Task[None] | None = None  # a modern server's stream of changes
+        self.reviving: asyncio.Task[None] | None = None
+        self.changing = asyncio.Lock()  # held by whoever changes ``uris`` and tells the server
 
 
 class StdioPeer:
@@ -270,51 +274,128 @@ class StdioPeer:
     async def _subscription(self, request: Request, owner: Owner, at: float) -> Message:
         """``resources/subscribe`` and its opposite, in the server's own era."""
         place = self._place(owner)
+        if request.method == UNSUBSCRIBE:
+            return await self._unsubscribed(request, self._slots.get(place), owner, at)
         conversation = await self._conversation(place, at)
-        slot = self._slots[place]
-        owners = slot.uris.setdefault(request.name, set())
-        if request.method == SUBSCRIBE:
-            owners.add(owner)
-        else:
-            owners.discard(owner)
-        if not owners:
-            del slot.uris[request.name]
-        elif request.method == UNSUBSCRIBE:
-            return jsonrpc.EMPTY  # others who share the child go on hearing of it
-        if conversation.modern:
-            self._listen(slot, conversation)
+        slot = self._slots.get(place)
+        if slot is None:
+            raise NotSent("shutting_down")
+        async with slot.changing:
+            if not conversation.modern:
+                message = await conversation.ask(request, at, None)
+                if not message.error:
+                    slot.uris.setdefault(request.name, set()).add(owner)
+                return message
+            if request.name in slot.uris:
+                slot.uris[request.name].add(owner)
+                return jsonrpc.EMPTY
+            slot.uris[request.name] = {owner}
+            if not await self._listen(slot, conversation, at):
+                del slot.uris[request.name]
+                raise NotSent("upstream_unavailable", "the subscription was not taken")
             return jsonrpc.EMPTY
-        message = await conversation.ask(request, at, None)
-        if message.error:
-            slot.uris.pop(request.name, None)
-        return message
+
+    async def _unsubscribed(self, request: Request, slot: _Slot | None, owner: Owner, at: float) -> Message:
+        owners = slot.uris.get(request.name) if slot is not None else None
+        if slot is None or owners is None:
+            return jsonrpc.EMPTY
+        owners.discard(owner)
+        if owners:
+            return jsonrpc.EMPTY  # others who share the child go on hearing of it
+        del slot.uris[request.name]
+        conversation = slot.conversation
+        if conversation is None or not conversation.alive:
+            return jsonrpc.EMPTY  # no child is started to be told that
+        if not conversation.modern:
+            return await conversation.ask(request, at, None)
+        async with slot.changing:
+            await self._listen(slot, conversation, at)
+        return jsonrpc.EMPTY
 
     def _updated(self, slot: _Slot, uri: str) -> None:
         for owner in slot.uris.get(uri, ()):
             self._events.updated(self._name, owner, uri)
 
     async def _subscribe_again(self, slot: _Slot, conversation: Conversation, at: float) -> None:
-        """A new child knows nothing of what the one before was told."""
+        """A new child knows nothing of what the one before was told; what changed meanwhile was not heard."""
         if conversation.modern:
-            self._listen(slot, conversation)
+            _, taken = self._listening(slot, conversation)
+            taken.add_done_callback(lambda _: self._missed(slot))
             return
-        for uri in slot.uris:
+        for uri in tuple(slot.uris):
             await conversation.ask(jsonrpc.subscribe(uri), at, None)
+        self._missed(slot)
 
-    def _listen(self, slot: _Slot, conversation: Conversation) -> None:
-        if slot.listening is not None:
-            slot.listening.cancel()
-            slot.listening = None
+    def _missed(self, slot: _Slot) -> None:
+        for uri in slot.uris:
+            self._updated(slot, uri)
+
+    async def _revive(self, slot: _Slot) -> None:
+        """A child that somebody listens to must not stay dead until the next call."""
+        loop = asyncio.get_running_loop()
+        try:
+            while slot.uris:
+                await asyncio.sleep(max(BACKOFF_S, slot.not_before - loop.time()))
+                try:
+                    await self._conversation(slot.owner, loop.time() + DISCOVER_S * 2)
+                except UpstreamError as error:
+                    logger.debug("upstream %s: not started again: %s", self._name, error)
+                else:
+                    return
+        finally:
+            slot.reviving = None
+
+    async def _listen(self, slot: _Slot, conversation: Conversation, at: float) -> bool:
+        """Have a modern server tell what is wanted now; the stream before ends when this one is taken."""
+        before = slot.listening
+        task, taken = self._listening(slot, conversation)
+        accepted = False
+        try:
+            async with asyncio.timeout_at(min(at, asyncio.get_running_loop().time() + LISTEN_S)):
+                accepted = await taken
+        except TimeoutError:
+            pass
+        finally:
+            if not accepted and slot.listening is task:
+                slot.listening = before
+            for ended in (before if accepted else task,):
+                if ended is not None:
+                    ended.cancel()
+        return accepted
+
+    def _listening(
+        self, slot: _Slot, conversation: Conversation
+    ) -> tuple[asyncio.Task[None] | None, asyncio.Future[bool]]:
+        """The new stream, and whether the server takes it."""
+        taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        slot.listening = None
         wanted = wanted_changes(self._info, slot.uris, lists=slot.owner == GATEWAY)
         if wanted:
             request = jsonrpc.plain("subscriptions/listen", {"notifications": wanted})
-            slot.listening = asyncio.create_task(self._hear(conversation, request))
+            slot.listening = asyncio.create_task(self._hear(conversation, request, taken))
+        else:
+            taken.set_result(True)
+        return slot.listening, taken
 
-    async def _hear(self, conversation: Conversation, request: Request) -> None:
+    async def _hear(self, conversation: Conversation, request: Request, taken: asyncio.Future[bool]) -> None:
+        """Listen for as long as the child lives; a server may end a stream in good order at any time."""
+        loop = asyncio.get_running_loop()
+
+        def acknowledged() -> None:
+            if not taken.done():
+                taken.set_result(True)
+
         try:
-            await conversation.ask(request, asyncio.get_running_loop().time() + _EVER_S, None)
+            while conversation.alive:
+                message = await conversation.ask(request, loop.time() + _EVER_S, None, acknowledged)
+                if message.error or not taken.done():
+                    break
+                await asyncio.sleep(HEARD_AGAIN_S)
         except UpstreamError as error:
             logger.debug("upstream %s: no stream of changes: %s", self._name, error)
+        finally:
+            if not taken.done():
+                taken.set_result(False)
 
     def _started(self, slot: _Slot, task: asyncio.Task[Conversation]) -> None:
         slot.starting = None
@@ -327,6 +408,8 @@ class StdioPeer:
             if conversation.child is not None:
                 self._stderr = tuple(conversation.child.stderr)[-STDERR_SHOWN:]
             self._failed(slot)
+            if slot.uris and self._slots.get(slot.owner) is slot and slot.reviving is None:
+                slot.reviving = asyncio.create_task(self._revive(slot))
 
     def _failed(self, slot: _Slot) -> None:
         now = asyncio.get_running_loop().time()
@@ -359,16 +442,22 @@ class StdioPeer:
         """Stay within the number of children: the longest unused one that is idle goes."""
         if len(self._slots) < self._limit:
             return
-        for owner, slot in self._slots.items():
-            if slot.starting is None and (slot.conversation is None or not slot.conversation.in_flight):
-                self._retire(owner)
-                return
+        if idle := [owner for owner, slot in self._slots.items() if self._idle(slot)]:
+            # One that somebody listens to goes last: its client would hear no more.
+            self._retire(min(idle, key=lambda owner: bool(self._slots[owner].uris)))
+            return
         raise NotSent("overloaded", f"all {self._limit} children are busy")
+
+    @staticmethod
+    def _idle(slot: _Slot) -> bool:
+        busy = slot.conversation is not None and slot.conversation.in_flight
+        return slot.starting is None and not busy
 
     def _retire(self, owner: Owner) -> None:
         slot = self._slots.pop(owner)
-        if slot.listening is not None:
-            slot.listening.cancel()
+        for task in (slot.listening, slot.reviving):
+            if task is not None:
+                task.cancel()
         if slot.starting is not None:
             slot.starting.cancel()
             self._closing.add(slot.starting)
@@ -388,6 +477,5 @@ class StdioPeer:
         while True:
             await asyncio.sleep(IDLE_S / 10)
             for owner, slot in tuple(self._slots.items()):
-                busy = slot.uris or (slot.conversation is not None and slot.conversation.in_flight)
-                if not busy and slot.starting is None and loop.time() - slot.used > IDLE_S:
+                if not slot.uris and self._idle(slot) and loop.time() - slot.used > IDLE_S:
                     self._retire(owner)

@@ -392,10 +392,10 @@ class UpstreamRegistry:
 
 def _status_of(error: UpstreamError, call: Call) -> Status:
     """What a fault says about the effect of the call."""
-    if error.code == "cancelled" and not call.tool.writes:
-        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, NotSent):
         return "not_sent"
+    if error.code == "cancelled" and not call.tool.writes:
+        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, BodyTooLarge):
         return "withheld"  # it was answered, so nothing is in doubt but what the answer says
     if isinstance(error, Declined):

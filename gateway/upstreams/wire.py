@@ -51,13 +51,15 @@ class Response(msgspec.Struct, frozen=True):
 class Hold:
     """A hand on one exchange, for whoever must end it early or give it more time while it runs."""
 
-    __slots__ = ("_connection", "fault")
+    __slots__ = ("_connection", "fault", "sent")
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
         self.fault: UpstreamError | None = None  # why it was ended early
+        self.sent = False  # a request has been handed to a connection
 
     def take(self, connection: Connection) -> None:
+        self.sent = True
         self._connection = connection
         connection.hold = self
 

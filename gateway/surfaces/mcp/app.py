@@ -32,6 +32,7 @@ from gateway.surfaces.doors import (
     read_body,
 )
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
@@ -97,6 +98,7 @@ class McpSurface:
             parked=Parked(seal, lambda: parts().clock.now_ns(), config.ask_timeout_s),
             changes=self.changes,
             listeners=Listeners(self.sessions, self.changes, config.session_idle_s),
+            watch=Watch(),
             still=self._still,
             ask_timeout_s=config.ask_timeout_s,
         )
@@ -104,16 +106,18 @@ class McpSurface:
     def close(self) -> None:
         """End the streams that would keep the process from stopping; calls in flight go on."""
         self._front.listeners.stop()
+        self._front.parked.close()
 
     def _session_ended(self, session: Session) -> None:
         self.changes.remove(session.outbox)
         self._parts().upstreams.ended(session.thread)
 
-    async def _still(self, presented: Presented, principal: Principal) -> bool:
+    async def _still(self, presented: Presented, principal: Principal) -> Principal | None:
         try:
-            return (await self._authenticate(presented)).credential == principal.credential
+            now = await self._authenticate(presented)
         except Refused:
-            return False
+            return None
+        return now if now.credential == principal.credential else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -229,7 +233,7 @@ class McpSurface:
     async def _listen(self, visit: Visit) -> None:
         session = self._session(visit)
 
-        async def holds() -> bool:
+        async def holds() -> Principal | None:
             return await self._still(visit.presented, visit.principal)
 
         exchange = Exchange(visit.send, accepts_json=False, accepts_stream=True)

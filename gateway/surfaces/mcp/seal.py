@@ -48,6 +48,8 @@ class Seal:
             raise _refused("it is no state of this gateway")
         try:
             raw = base64.b64decode(state, altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw).decode() != state:
+                raise ValueError  # another spelling of the same bytes: what was altered is not ours
             until, what = orjson.loads(self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound_to))
         except (binascii.Error, ValueError, InvalidTag):
             # Altered, made up, of another principal, or of a request with other arguments: all the same.
@@ -63,7 +65,7 @@ class Seal:
         if nonce in self._taken:
             raise _refused("it has been used")
         if len(self._taken) >= MAX_TAKEN:
-            raise Rejected("overloaded")  # what cannot be remembered could be used twice
+            raise Rejected("overloaded", status=200)  # what cannot be remembered could be used twice
         self._taken[nonce] = until
 
 
