@@ -122,6 +122,10 @@ class ToolConfig(Section):
     confidentiality: int = Field(0, ge=0, le=3, description="How secret its results are.")
     sensitive: tuple[str, ...] = Field((), description="JSON pointers into arguments that are redacted.")
     polling: bool = Field(False, description="Repeating it is normal.")
+    interruptible: bool | None = Field(
+        None,
+        description="A call may be cut off when its client gives up, outcome unknown; when not set, reads.",
+    )
     extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
 
     @field_validator("sensitive")

@@ -30,6 +30,7 @@ class Dialogue:
 
     __slots__ = (
         "_ask", "_call", "_caller", "_facts", "_govern", "_judged", "_left", "_parts", "cancelled", "hook",
+        "severable",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class Dialogue:
         self._govern = govern
         self._left = MAX_JUDGED
         self.cancelled = False
+        self.severable = call.tool.manifest.interruptible
         self.hook: Callable[[], None] | None = None
 
     @property

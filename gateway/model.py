@@ -92,6 +92,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     confidentiality: int = 0  # 0–3, of its results
     sensitive: tuple[str, ...] = ()  # JSON pointers into the arguments, redacted wherever they are shown
     polling: bool = False  # repeating it is normal
+    interruptible: bool = True  # a call under way may be cut off when its client gives up
     extra: Mapping[str, Json] = {}  # undo, reconcile, verify: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 

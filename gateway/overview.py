@@ -42,7 +42,7 @@ from gateway.surfaces.admin.deps import (
 from gateway.surfaces.http import HttpDeps
 from gateway.telemetry.metrics import CredentialStats, RecordStats
 from gateway.telemetry.telemetry import Telemetry
-from gateway.upstreams.credentials import CredentialState
+from gateway.upstreams.secrets.credentials import CredentialState
 
 
 class Running(Protocol):

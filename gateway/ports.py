@@ -165,6 +165,7 @@ class Dialogue(Protocol):
     """What an upstream may do with the client while it works on a call. Every message is decided first."""
 
     cancelled: bool  # the client has given the call up
+    severable: bool  # and the call may then be cut off, though nobody learns what becomes of it
     hook: Callable[[], None] | None  # set by the upstream's side: what to do at that moment
 
     @property

@@ -21,7 +21,7 @@ import httpx
 
 from gateway.cli.tool_headers import ToolHeaders
 from gateway.upstreams.headers import encode_value
-from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.mcp.sse import EventReader, EventTooLarge
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"

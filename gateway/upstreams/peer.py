@@ -11,8 +11,8 @@ import msgspec
 from gateway.errors import InDoubt, NotSent
 from gateway.model import Call
 from gateway.ports import Dialogue
-from gateway.upstreams.era import Era, Info
 from gateway.upstreams.jsonrpc import Message, Request
+from gateway.upstreams.mcp.era import Era, Info
 
 logger = logging.getLogger("wardgate.upstreams")
 

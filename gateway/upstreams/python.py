@@ -29,9 +29,9 @@ from typing_extensions import TypedDict
 from gateway.config import UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent
 from gateway.ports import Dialogue
-from gateway.upstreams import era
-from gateway.upstreams.era import Info
 from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request
+from gateway.upstreams.mcp import era
+from gateway.upstreams.mcp.era import Info
 from gateway.upstreams.peer import Owner, Status
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -123,7 +123,7 @@ class PythonPeer:
         task = asyncio.create_task(tool.run(**arguments))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        if dialogue is not None:
+        if dialogue is not None and dialogue.severable:
             dialogue.hook = partial(_cancel, task)
         left = at - asyncio.get_running_loop().time()
         try:
@@ -155,7 +155,7 @@ class PythonPeer:
             raise NotSent("overloaded", f"{THREADS} calls of '{self._name}' are running") from None
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
-        if dialogue is not None:
+        if dialogue is not None and dialogue.severable:
             dialogue.hook = partial(_give_up, outcome)
 
         def run() -> None:

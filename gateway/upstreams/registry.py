@@ -14,17 +14,19 @@ from gateway.config import AssertionConfig, UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Dialogue, Subscriber
-from gateway.upstreams import assertion, peer, rounds, shape
-from gateway.upstreams.assertion import Signer
-from gateway.upstreams.credentials import Credentials, CredentialState, Keeper, Secret
-from gateway.upstreams.era import Info
+from gateway.upstreams import peer
 from gateway.upstreams.headers import ParamHeaders, param_headers
 from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
-from gateway.upstreams.mcp_http import HttpPeer
-from gateway.upstreams.mcp_stdio import StdioPeer
-from gateway.upstreams.openapi import OpenApiPeer
+from gateway.upstreams.mcp import rounds, shape
+from gateway.upstreams.mcp.era import Info
+from gateway.upstreams.mcp.http import HttpPeer
+from gateway.upstreams.mcp.stdio import StdioPeer
+from gateway.upstreams.openapi.peer import OpenApiPeer
 from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer, Unusable
 from gateway.upstreams.python import PythonPeer
+from gateway.upstreams.secrets import assertion
+from gateway.upstreams.secrets.assertion import Signer
+from gateway.upstreams.secrets.credentials import Credentials, CredentialState, Keeper, Secret
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")

@@ -24,7 +24,7 @@ LISTS = {
     "tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("hold", "look")],
     "prompts": [], "resources": [], "resourceTemplates": [],
 }  # fmt: skip
-TOOLS = {"hold": {"risk": "irreversible"}, "look": {"risk": "read"}}
+TOOLS = {"hold": {"risk": "irreversible", "interruptible": True}, "look": {"risk": "read"}}
 
 
 class Upstream:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.upstreams import conversation, http_channel
+from gateway.upstreams.mcp import channel as http_channel
+from gateway.upstreams.mcp import conversation
 from tests.talk import Talk
 from tests.upstreams.test_mcp_http_legacy import DONE, Legacy
 
@@ -80,6 +81,26 @@ async def test_a_read_that_was_given_up_has_failed_and_is_not_in_doubt(
     giving_up = asyncio.create_task(after(talk, 0.05))
     outcome = await up.execute(call(risk="read"), talk)
     assert (outcome.status, outcome.code) == ("failed", "cancelled")
+    await giving_up
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_what_may_not_be_cut_off_goes_on_to_its_outcome(
+    registry: Any, serve: Any, call: Any, modern: Any, at_url: Any, monkeypatch: Any, legacy: bool
+) -> None:
+    monkeypatch.setattr(http_channel, "CANCEL_GRACE_S", 0.05)
+
+    async def answer(exchange: Any) -> None:
+        await asyncio.sleep(0.3)
+        await exchange.result(DONE)
+
+    up = registry(up=at_url(await serve(Legacy(answer) if legacy else modern(answer))))
+    await up.start()
+    talk = Talk()
+    talk.severable = False
+    giving_up = asyncio.create_task(after(talk, 0.05))
+    outcome = await up.execute(call(), talk)
+    assert outcome.status == "ok" and talk.cancelled
     await giving_up
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from gateway.errors import InDoubt
 from gateway.ports import Subscriber
-from gateway.upstreams import feeds, http_channel, mcp_stdio
-from gateway.upstreams.feeds import Feed, NoFeed
+from gateway.upstreams.mcp import channel as http_channel
+from gateway.upstreams.mcp import feeds
+from gateway.upstreams.mcp import stdio as mcp_stdio
+from gateway.upstreams.mcp.feeds import Feed, NoFeed
 from tests.talk import Talk
 from tests.upstreams.test_mcp_http_legacy import Legacy
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import UpstreamConfig
-from gateway.upstreams import openapi_document
-from gateway.upstreams.openapi import OpenApiPeer
-from gateway.upstreams.openapi_document import BadDocument, parse, read
+from gateway.upstreams.openapi import document as openapi_document
+from gateway.upstreams.openapi.document import BadDocument, parse, read
+from gateway.upstreams.openapi.peer import OpenApiPeer
 
 SMALL = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {}}
 

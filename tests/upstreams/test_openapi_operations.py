@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadArguments
-from gateway.upstreams.openapi_operations import MAX_TOOL_BYTES, Api, build
-from gateway.upstreams.openapi_request import request
+from gateway.upstreams.openapi.operations import MAX_TOOL_BYTES, Api, build
+from gateway.upstreams.openapi.request import request
 
 TEXT = {"type": "string"}
 

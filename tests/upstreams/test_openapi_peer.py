@@ -17,7 +17,7 @@ from gateway.catalog.entries import build
 from gateway.catalog.manifests import Manifests
 from gateway.config import Config, ToolConfig, UpstreamConfig, load
 from gateway.errors import ConfigError, UpstreamError
-from tests.upstreams.giving_up import Client
+from tests.talk import Talk
 
 THING = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -487,15 +487,15 @@ async def test_the_catalog_takes_the_tools_with_the_operators_manifests(
 async def test_a_call_that_the_client_gives_up_ends_at_once(api: Any, call: Any) -> None:
     up, server = await api(hang)
     for request_, status in ((POST, "in_doubt"), (GET, "in_doubt")):
-        client = Client()
+        client = Talk()
         under_way = asyncio.create_task(up.execute(call(**request_, deadline_s=20), client))
         await asyncio.sleep(0.1)
-        client.give_up()
+        client.cancel()
         outcome = await under_way
         assert (outcome.status, outcome.code) == (status, "cancelled")
         assert client.hook is None
     before = len(server.exchanges)
-    outcome = await up.execute(call(**POST), Client(cancelled=True))
+    outcome = await up.execute(call(**POST), Talk(cancelled=True))
     assert (outcome.status, outcome.code) == ("not_sent", "cancelled")
     assert len(server.exchanges) == before
 

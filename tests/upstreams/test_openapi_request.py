@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from gateway import strictjson
 from gateway.errors import BadArguments
-from gateway.upstreams.openapi_operations import Operation, build
-from gateway.upstreams.openapi_request import request
+from gateway.upstreams.openapi.operations import Operation, build
+from gateway.upstreams.openapi.request import request
 
 FIXED = b"host: api.example\r\naccept-encoding: identity\r\nauthorization: Bearer configured\r\n"
 

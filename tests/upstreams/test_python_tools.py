@@ -16,8 +16,8 @@ import pytest
 from gateway.config import UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.upstreams import python
+from tests.talk import Talk
 from tests.upstreams.callables import tools
-from tests.upstreams.giving_up import Client
 
 MODULE = "tests.upstreams.callables.tools"
 
@@ -211,13 +211,13 @@ async def test_closing_ends_coroutines_and_does_not_wait_for_threads(registry: A
 
 @pytest.mark.parametrize("name", ["waits", "sleeps"])
 async def test_a_call_that_the_client_gives_up_is_in_doubt_at_once(up: Any, call: Any, name: str) -> None:
-    client = Client()
+    client = Talk()
     under_way = asyncio.create_task(up.execute(call(name=name, deadline_s=20), client))
     await asyncio.sleep(0.1)
     began = time.monotonic()
-    client.give_up()
+    client.cancel()
     outcome = await under_way
     assert (outcome.status, outcome.code) == ("in_doubt", "cancelled")
     assert time.monotonic() - began < 1
-    outcome = await up.execute(call(name=name), Client(cancelled=True))
+    outcome = await up.execute(call(name=name), Talk(cancelled=True))
     assert (outcome.status, outcome.code) == ("not_sent", "cancelled")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstreams import questions
+from gateway.upstreams.mcp import questions
 from tests.talk import Talk
 from tests.upstreams.test_mcp_http_legacy import DONE, Legacy
 

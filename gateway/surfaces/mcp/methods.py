@@ -237,7 +237,8 @@ async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
             if ask.kind not in _ROUNDED:
                 raise _invalid("This method has no input rounds.")
             responses = responses_in(params)
-            kept = front.seal.open(params.get("requestState"), binding(ask), parts.clock.now_ns())
+            owner = request.principal.credential
+            kept = front.seal.open(params.get("requestState"), binding(ask), owner, parts.clock.now_ns())
             if "parked" in kept:
                 return await front.parked.resume(ask, responses, kept["parked"], caller)
             following = await front.rounds.answered(parts, ask, kept, responses)

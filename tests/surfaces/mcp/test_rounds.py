@@ -369,8 +369,8 @@ def test_any_change_of_any_byte_of_a_state_is_refused(at, to):
     changed = state[:at] + to + state[at + 1 :]
     if changed != state:
         with pytest.raises(Rejected):
-            SEAL.open(changed, b"alice", NOW)
-    SEAL.open(state, b"alice", NOW)
+            SEAL.open(changed, b"alice", "alice", NOW)
+    SEAL.open(state, b"alice", "alice", NOW)
 
 
 def test_another_spelling_of_the_same_bytes_is_refused():
@@ -386,7 +386,7 @@ def test_another_spelling_of_the_same_bytes_is_refused():
             if other != state:
                 spelt += 1
                 with pytest.raises(Rejected):
-                    SEAL.open(other, b"alice", NOW)
+                    SEAL.open(other, b"alice", "alice", NOW)
     assert spelt > 200
 
 
@@ -415,19 +415,20 @@ def test_two_principals_states_never_open_for_each_other(first, second):
     state = SEAL.close({"asked": {}}, bound(first), NOW)
     if identity(first) != identity(second):
         with pytest.raises(Rejected):
-            SEAL.open(state, bound(second), NOW)
-    assert SEAL.open(state, bound(first), NOW) == {"asked": {}}
+            SEAL.open(state, bound(second), second, NOW)
+    assert SEAL.open(state, bound(first), first, NOW) == {"asked": {}}
 
 
 def test_what_can_not_be_remembered_is_not_opened_and_what_is_over_is_forgotten(monkeypatch):
     monkeypatch.setattr(seal, "MAX_TAKEN", 2)
     one = Seal(bytes(32))
     states = [one.close(number, b"", NOW) for number in range(3)]
-    assert [one.open(state, b"", NOW) for state in states[:2]] == [0, 1]
+    assert [one.open(state, b"", "a", NOW) for state in states[:2]] == [0, 1]
     with pytest.raises(Rejected) as full:
-        one.open(states[2], b"", NOW)
+        one.open(states[2], b"", "a", NOW)
     assert full.value.code == "overloaded"
+    assert one.open(one.close("of another", b"", NOW), b"", "b", NOW) == "of another"
     later = NOW + int((seal.LIFE_S + 1) * 1e9)
     fresh = one.close("fresh", b"", later)
-    assert one.open(fresh, b"", later) == "fresh"
-    assert len(one._taken) == 1
+    assert one.open(fresh, b"", "a", later) == "fresh"
+    assert len(one._taken["a"]) == 1

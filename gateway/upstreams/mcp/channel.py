@@ -19,15 +19,15 @@ from gateway.config import UpstreamConfig, expand
 from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.upstreams import jsonrpc
-from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.feeds import NoFeed, Opened
 from gateway.upstreams.headers import configured
-from gateway.upstreams.http_sessions import Session
 from gateway.upstreams.jsonrpc import Declined, Message, Unauthorized, begins_as_answer, decode, nonsense
+from gateway.upstreams.mcp.feeds import NoFeed, Opened
+from gateway.upstreams.mcp.questions import Questions
+from gateway.upstreams.mcp.sessions import Session
+from gateway.upstreams.mcp.sse import EventReader, EventTooLarge
 from gateway.upstreams.peer import Events, Owner, is_list_changed, pass_on, updated_uri
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.questions import Questions
-from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.secrets.credentials import Credentials
 from gateway.upstreams.wire import BodyTooLarge, Hold, Response, Stream
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -149,7 +149,7 @@ class Channel:
         ``session`` is ``None`` in the modern era, where a server asks nothing and ending the exchange is what
         cancels a call. A legacy server is told, and given time to say what became of it.
         """
-        hold = Hold()
+        hold = Hold(dialogue is None or dialogue.severable)
         questions = None
         if session is not None:
             questions = Questions(dialogue, at, hold.rearm, partial(self.tell, owner, headers))

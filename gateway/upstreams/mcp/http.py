@@ -16,15 +16,16 @@ from gateway.config import UpstreamConfig
 from gateway.errors import NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.reasons import Party
-from gateway.upstreams import era, jsonrpc
-from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.era import Info, wanted_changes
-from gateway.upstreams.feeds import Feed, NoFeed, Opened
+from gateway.upstreams import jsonrpc
 from gateway.upstreams.headers import mirrored
-from gateway.upstreams.http_channel import Channel
-from gateway.upstreams.http_sessions import Session, Sessions
 from gateway.upstreams.jsonrpc import UNSUPPORTED_VERSION, Declined, Message, Request, decode, nonsense
+from gateway.upstreams.mcp import era
+from gateway.upstreams.mcp.channel import Channel
+from gateway.upstreams.mcp.era import Info, wanted_changes
+from gateway.upstreams.mcp.feeds import Feed, NoFeed, Opened
+from gateway.upstreams.mcp.sessions import Session, Sessions
 from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
+from gateway.upstreams.secrets.credentials import Credentials
 from gateway.upstreams.wire import BodyTooLarge, Response
 
 logger = logging.getLogger("wardgate.upstreams")

@@ -21,7 +21,7 @@ from gateway.config import CredentialsConfig, SecretConfig, UpstreamConfig
 from gateway.errors import NotSent
 from gateway.upstreams.headers import configured
 from gateway.upstreams.peer import GATEWAY, Owner, joined
-from gateway.upstreams.secret import (
+from gateway.upstreams.secrets.secret import (
     FromFile,
     Reading,
     Stamp,

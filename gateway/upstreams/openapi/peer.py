@@ -14,7 +14,6 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,19 +22,23 @@ import orjson
 
 from gateway import __version__
 from gateway.config import UpstreamConfig, expand
-from gateway.errors import ConfigError, InDoubt, NotSent, UpstreamError
+from gateway.errors import ConfigError, NotSent, UpstreamError
 from gateway.model import Json
 from gateway.ports import Dialogue
 from gateway.reasons import Party
-from gateway.upstreams import era, openapi_document, openapi_operations, openapi_request, openapi_response
-from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.era import Info
 from gateway.upstreams.headers import configured
 from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request, Unauthorized
-from gateway.upstreams.openapi_document import BadDocument
-from gateway.upstreams.openapi_operations import Api
+from gateway.upstreams.mcp import era
+from gateway.upstreams.mcp.era import Info
+from gateway.upstreams.openapi import document as openapi_document
+from gateway.upstreams.openapi import operations as openapi_operations
+from gateway.upstreams.openapi import request as openapi_request
+from gateway.upstreams.openapi import response as openapi_response
+from gateway.upstreams.openapi.document import BadDocument
+from gateway.upstreams.openapi.operations import Api
 from gateway.upstreams.peer import Owner, Status, Unusable, joined
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.secrets.credentials import Credentials
 from gateway.upstreams.wire import BodyTooLarge, Hold, Response
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -192,9 +195,9 @@ class OpenApiPeer:
         fixed = self._fixed + _trace(request.meta_json) + request.headers
         credential = self._credentials.headers(owner)
         raw = openapi_request.request(operation, args, self._base, fixed + credential)
-        hold = Hold()
+        hold = Hold(dialogue is None or dialogue.severable)
         if dialogue is not None:
-            dialogue.hook = partial(hold.abort, InDoubt("cancelled", "given up by the client"))
+            dialogue.hook = hold.cancel
             if dialogue.cancelled:  # before the hook was there
                 raise NotSent("cancelled")
         try:

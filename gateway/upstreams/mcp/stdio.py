@@ -15,13 +15,14 @@ from gateway.config import UpstreamConfig, expand
 from gateway.errors import NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.reasons import Party
-from gateway.upstreams import era, jsonrpc
-from gateway.upstreams.child import Child
-from gateway.upstreams.conversation import Conversation
-from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.era import Info, wanted_changes
+from gateway.upstreams import jsonrpc
 from gateway.upstreams.jsonrpc import Message, Request, nonsense
+from gateway.upstreams.mcp import era
+from gateway.upstreams.mcp.child import Child
+from gateway.upstreams.mcp.conversation import Conversation
+from gateway.upstreams.mcp.era import Info, wanted_changes
 from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
+from gateway.upstreams.secrets.credentials import Credentials
 
 logger = logging.getLogger("wardgate.upstreams")
 

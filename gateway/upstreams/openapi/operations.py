@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from gateway.model import Json
-from gateway.upstreams.openapi_parameters import (
+from gateway.upstreams.openapi.parameters import (
     MEDIA,
     STYLES,
     Parameter,
@@ -26,7 +26,7 @@ from gateway.upstreams.openapi_parameters import (
     parameter,
     template,
 )
-from gateway.upstreams.openapi_schema import Converted, Schemas, Unsupported, checked, clean, shown, unseen
+from gateway.upstreams.openapi.schema import Converted, Schemas, Unsupported, checked, clean, shown, unseen
 
 MAX_OPERATIONS: Final = 5000
 MAX_PARAMETERS: Final = 200  # of one operation

@@ -20,10 +20,10 @@ from gateway.config import AssertionConfig
 from gateway.errors import ConfigError, NotSent
 from gateway.model import Call
 from gateway.ports import Clock
-from gateway.upstreams import signing_keys
 from gateway.upstreams.jsonrpc import Request
-from gateway.upstreams.secret import FromFile, Stamp
-from gateway.upstreams.signing_keys import SigningKey
+from gateway.upstreams.secrets import signing_keys
+from gateway.upstreams.secrets.secret import FromFile, Stamp
+from gateway.upstreams.secrets.signing_keys import SigningKey
 
 logger = logging.getLogger("wardgate.assertions")
 

@@ -19,9 +19,9 @@ import orjson
 from gateway import strictjson
 from gateway.errors import BadArguments
 from gateway.model import Json
-from gateway.upstreams.openapi_operations import Operation
-from gateway.upstreams.openapi_parameters import Parameter
-from gateway.upstreams.openapi_schema import clean
+from gateway.upstreams.openapi.operations import Operation
+from gateway.upstreams.openapi.parameters import Parameter
+from gateway.upstreams.openapi.schema import clean
 
 MAX_TARGET: Final = 8000  # bytes of path and query; servers commonly take 8 KB
 MAX_HEADERS: Final = 16_000  # bytes of the headers that arguments give

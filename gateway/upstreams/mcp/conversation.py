@@ -13,11 +13,12 @@ import orjson
 
 from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
-from gateway.upstreams import era, jsonrpc
-from gateway.upstreams.child import Child
+from gateway.upstreams import jsonrpc
 from gateway.upstreams.jsonrpc import Message, Request, begins_as_answer
+from gateway.upstreams.mcp import era
+from gateway.upstreams.mcp.child import Child
+from gateway.upstreams.mcp.questions import Questions
 from gateway.upstreams.peer import is_list_changed, pass_on, updated_uri
-from gateway.upstreams.questions import Questions
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -93,7 +94,7 @@ class Conversation:
                 raise NotSent("cancelled")
             rearm = partial(self._rearm, number)
             pending.questions = Questions(dialogue, at, rearm, self._reply)
-            dialogue.hook = partial(self._cancel, number)
+            dialogue.hook = partial(self._cancel, number, dialogue.severable)
         self._pending[number] = pending
         self._rearm(number, at)
         try:
@@ -139,15 +140,17 @@ class Conversation:
         fault = InDoubt("upstream_timeout", "no answer in time")
         pending.timer = asyncio.get_running_loop().call_at(at, self._expired, number, fault)
 
-    def _cancel(self, number: int) -> None:
+    def _cancel(self, number: int, severable: bool) -> None:
         """Tell the server that nobody wants the answer; it has a moment to say what became of the call."""
         pending = self._pending.get(number)
         if pending is None:
             return
+        self._tell_cancelled(number, "given up by the client")
+        if not severable:
+            return  # its outcome is waited for as long as any other's
         pending.cancelled = True
         if pending.timer is not None:
             pending.timer.cancel()
-        self._tell_cancelled(number, "given up by the client")
         loop = asyncio.get_running_loop()
         fault = InDoubt("cancelled", "given up by the client")
         pending.timer = loop.call_at(loop.time() + CANCEL_GRACE_S, self._expired, number, fault)

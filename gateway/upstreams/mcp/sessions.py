@@ -11,7 +11,7 @@ from gateway.errors import NotSent, UpstreamError
 from gateway.upstreams.peer import Owner, joined
 
 if TYPE_CHECKING:
-    from gateway.upstreams.questions import Questions
+    from gateway.upstreams.mcp.questions import Questions
 
 MAX_SESSIONS: Final = 1024
 

@@ -15,7 +15,7 @@ import orjson
 from gateway import strictjson
 from gateway.errors import InDoubt, Refused
 from gateway.model import Json
-from gateway.upstreams.openapi_operations import Operation
+from gateway.upstreams.openapi.operations import Operation
 from gateway.upstreams.wire import BodyTooLarge, Response
 
 MAX_BINARY: Final = 1024 * 1024

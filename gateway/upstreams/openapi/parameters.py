@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from gateway.model import Json
-from gateway.upstreams.openapi_schema import Schemas, Unsupported, shown
+from gateway.upstreams.openapi.schema import Schemas, Unsupported, shown
 
 Location = Literal["path", "query", "header", "cookie"]
 Style = Literal["simple", "label", "matrix", "form", "spaceDelimited", "pipeDelimited", "deepObject"]
