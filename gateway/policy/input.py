@@ -85,6 +85,7 @@ _CALL: Final[Mapping[str, Any]] = {
     "kind": lambda call: call.tool.kind,
     "target": lambda call: call.tool.target,
     "args": lambda call: call.args,
+    "text": lambda call: "\n".join(strings(call.args)),
     "digest": lambda call: call.digest,
     "session": lambda call: call.session,
     "surface": lambda call: call.surface,
