@@ -5,20 +5,20 @@ import rego.v1
 
 # Whether a text may hold any: one quick search before the others. Listed national ids are looked for besides.
 possible(text) if {
-	regex.match(`[0-9][ -]?[0-9]{3}[ -]?[0-9]{2}|[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}|[\w%+-]@[\w-]+\.|\+[0-9]{1,3}[ .(-]?[0-9(]|\([0-9]{3}\) ?[0-9]`, text)
+	regex.match(`[0-9][ .-]?[0-9]{3}[ .-]?[0-9]{2}|[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}|[\w%+-]@[\w-]+\.|\+[0-9]{1,3}[ .(-]?[0-9(]|\([0-9]{3}\) ?[0-9]`, text)
 }
 
 emails(text) := {found | some found in regex.find_n(`[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b`, text, -1)}
 
 # International (+49 30 123456) and North American ((212) 555-0100) forms. Bare digits are too often something else.
 phones(text) := {found |
-	some found in regex.find_n(`\+[0-9]{1,3}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){2,4}\b|\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}\b`, text, -1)
+	some found in regex.find_n(`\+[0-9]{1,3}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}(?:[ .-]?[0-9]{2,4}){2,4}\b|\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}\b`, text, -1)
 }
 
 # Card numbers whose last digit is right (Luhn).
 cards(text) := luhn_checked(regex.find_n(card_form, text, -1))
 
-card_form := `\b(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6011|65[0-9]{2})(?:[ -]?[0-9]{4}){3}\b|\b3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}\b`
+card_form := `\b(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6011|65[0-9]{2})(?:[ .-]?[0-9]{4}){3}\b|\b3[47][0-9]{2}[ .-]?[0-9]{6}[ .-]?[0-9]{5}\b`
 
 # IBANs of a known length whose check digits are right (remainder 1 modulo 97).
 ibans(text) := iban_checked(regex.find_n(`\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b`, text, -1))
@@ -39,7 +39,7 @@ plain := {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6, "7": 7, "8": 8
 doubled := {"0": 0, "1": 2, "2": 4, "3": 6, "4": 8, "5": 1, "6": 3, "7": 5, "8": 7, "9": 9}
 
 luhn(number) if {
-	digits := split(replace(replace(number, " ", ""), "-", ""), "")
+	digits := split(strings.replace_n({" ": "", "-": "", ".": ""}, number), "")
 	odd := [plain[digit] | some at, digit in digits; (count(digits) - at) % 2 == 1]
 	even := [doubled[digit] | some at, digit in digits; (count(digits) - at) % 2 == 0]
 	(sum(odd) + sum(even)) % 10 == 0
