@@ -28,8 +28,8 @@ def _lines() -> Iterator[str]:
     yield from (
         "# Policy library",
         "",
-        "Written from the modules themselves by docs/generate/library.py (`make docs`). Limits and lists of all",
-        "modules are in `policies/data.yaml`; what a pack says otherwise is in its own. How to take one into use:",
+        "Written from the modules by docs/generate/library.py (`make docs`). Limits and lists of all modules",
+        "are in `policies/data.yaml`; what a pack says otherwise is in its own. How to take one into use:",
         "[Choose and adapt a pack](../how-to/choose-a-pack.md).",
         "",
         "## Packs",

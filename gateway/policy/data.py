@@ -89,15 +89,19 @@ def with_unions(value: Mapping[str, Any], at: str = "data") -> dict[str, Any]:
 
     A search for one union costs what a search for one pattern costs, and most texts match none.
     """
-    if "any_pattern" in value:  # a union that does not hold all patterns would hide what they find
-        raise DataError(f"'{at}.any_pattern' is made when the policy is loaded; leave it out")
     done: dict[str, Any] = {
         key: with_unions(item, f"{at}.{key}") if isinstance(item, dict) and key != "patterns" else item
         for key, item in value.items()
     }
     listed = value.get("patterns")
+    union = None
     if isinstance(listed, dict) and listed and all(isinstance(item, str) for item in listed.values()):
-        done["any_pattern"] = "|".join(f"(?:{pattern})" for pattern in listed.values())
+        union = "|".join(f"(?:{pattern})" for pattern in listed.values())
+    if value.get("any_pattern", union) != union:
+        # A union of other patterns would hide what these find. The right one is in a built bundle.
+        raise DataError(f"'{at}.any_pattern' is made when the policy is loaded; leave it out")
+    if union is not None:
+        done["any_pattern"] = union
     return done
 
 

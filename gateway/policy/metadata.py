@@ -32,7 +32,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``tools`` are globs over ``upstream/name`` in which ``*`` stands for any run of characters; ``effects``
     matches a tool that has any of them. ``arguments`` matches a call with an argument of one of these names,
     at any depth and in any case. In both ``data.hazards.sql.arguments`` stands for that list in the data, or
-    for the keys of that object.
+    for the keys of that object. ``confidentiality`` matches a tool whose results have at least that.
     """
 
     tools: tuple[_Glob, ...] = ()
@@ -40,6 +40,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effects: tuple[str, ...] = ()
     risks: tuple[Literal["read", "reversible", "compensable", "irreversible"], ...] = ()
     arguments: tuple[_Glob, ...] = ()
+    confidentiality: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
 
 
 class Custom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

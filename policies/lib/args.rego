@@ -12,11 +12,8 @@ composites contains value if {
 }
 
 # Texts of the arguments with one of these names (lower case), at any depth.
-named(names) := {flat(value) | some name, value in input.call.args; lower(name) in names} | below(names)
-
-below(names) := {flat(value) |
-	some composite in composites
-	walk(composite, [path, value])
+named(names) := {flat(value) |
+	walk(input.call.args, [path, value])
 	name := path[count(path) - 1]
 	is_string(name)
 	lower(name) in names
@@ -24,13 +21,7 @@ below(names) := {flat(value) |
 
 # Every single text in the arguments with one of these names: 'named' joins the texts of a list, this does not.
 each_named(names) := {text |
-	some name, value in input.call.args
-	lower(name) in names
-	walk(value, [_, text])
-	is_string(text)
-} | {text |
-	some composite in composites
-	walk(composite, [path, value])
+	walk(input.call.args, [path, value])
 	name := path[count(path) - 1]
 	is_string(name)
 	lower(name) in names

@@ -22,8 +22,8 @@ from tests.policy.helpers import call, decide, tool
 CORPUS: Final = Path(__file__).with_name("corpus")
 MODULES: Final = frozenset(
     {
-        "hazard_shell", "hazard_sql", "hazard_paths", "secrets_egress", "personal_data_egress", "secrets_redact",
-        "personal_data_redact", "injection_markers",
+        "hazard_shell", "hazard_sql", "hazard_paths", "secrets_egress", "personal_data_egress",
+        "secrets_redact", "personal_data_redact", "injection_markers",
     }
 )  # fmt: skip
 CAUGHT: Final = {

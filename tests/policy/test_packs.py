@@ -229,6 +229,7 @@ def test_a_union_finds_what_any_of_its_patterns_finds_and_cannot_be_given() -> N
     data = with_unions({"a": {"patterns": {"x": "(?i)ab", "y": "c|d"}}, "b": {"patterns": []}})
     assert data["a"]["any_pattern"] == "(?:(?i)ab)|(?:c|d)"
     assert "any_pattern" not in data["b"]
+    assert with_unions(data) == data, "what was made once may be loaded again"
     with pytest.raises(DataError, match=r"data\.a\.any_pattern"):
         with_unions({"a": {"patterns": {"x": "a"}, "any_pattern": "b"}})
 
@@ -250,7 +251,7 @@ def test_a_freeze_stops_changes_and_one_that_cannot_be_read_stops_all(tmp_path: 
     asked = msgspec.structs.replace(call({"path": "a"}, on=WRITE, by=DEV), received_ns=SATURDAY)
     assert decide(load(tmp_path, "devops"), asked).code == "change_freeze"
     (tmp_path / "data.yaml").write_text(
-        "freezes: {windows: [{environments: [staging], from: tomorrow, until: '2026', label: a, reason: b}]}\n"
+        "freezes: {windows: [{environments: [staging], from: tomorrow, until: x, label: a, reason: b}]}\n"
     )
     assert decide(load(tmp_path, "devops"), asked).code == "policy_error"
 

@@ -13,12 +13,11 @@
 #   scope: {effects: [egress]}
 package wardgate.rules.personal_data_egress
 
-import data.wardgate.lib.args.flat
 import data.wardgate.lib.personal.cards
 import data.wardgate.lib.personal.emails
 import data.wardgate.lib.personal.ibans
+import data.wardgate.lib.personal.numbered
 import data.wardgate.lib.personal.phones
-import data.wardgate.lib.personal.possible
 import rego.v1
 
 deny contains {
@@ -42,9 +41,20 @@ escalate contains {
 	count(found[kind]) > most
 }
 
-text := concat("\n", [flat(value) | some name, value in input.call.args; not lower(name) in data.personal.addressing])
+text := concat("\n", [written |
+	some name, value in input.call.args
+	not lower(name) in data.personal.addressing
+	walk(value, [_, written])
+	is_string(written)
+])
 
-suspicious if possible(text)
+# A quick look before anything is counted: at numbers, and whether there are addresses enough.
+suspicious if numbered(input.call.text)
+
+suspicious if {
+	some limits in [data.personal.refuse_above, data.personal.ask_above]
+	count(split(input.call.text, "@")) > limits.email + 1
+}
 
 suspicious if count(data.personal.national_ids.enabled) > 0
 

@@ -6,7 +6,8 @@ import rego.v1
 codes(members) := {member.code | some member in members}
 
 asked(args) := got if {
-	got := {"deny": codes(personal_data_egress.deny), "escalate": codes(personal_data_egress.escalate)} with input.call.args as args
+	text := concat("\n", [written | walk(args, [_, written]); is_string(written)])
+	got := {"deny": codes(personal_data_egress.deny), "escalate": codes(personal_data_egress.escalate)} with input.call as {"args": args, "text": text}
 		with data.personal.national_ids.enabled as ["us_ssn"]
 }
 
@@ -32,7 +33,7 @@ test_addressing_a_message_is_no_leak if {
 
 test_national_ids_count_where_they_are_listed if {
 	asked({"body": "SSN 123-45-6789"}).deny == {"personal_data_refused"}
-	got := personal_data_egress.deny with input.call.args as {"body": "SSN 123-45-6789"}
+	got := personal_data_egress.deny with input.call as {"args": {"body": "SSN 123-45-6789"}, "text": "SSN 123-45-6789"}
 		with data.personal.national_ids.enabled as []
 	got == set()
 }

@@ -21,8 +21,8 @@ escalate contains {
 	"remedy": "wait for the approval, or do it in a session that has not read such content",
 	"approval": {"chain": data.flow.chain},
 } if {
-	marked(data.flow.untrusted)
-	not marked(data.flow.confidential)
+	untrusted
+	not confidential
 }
 
 deny contains {
@@ -30,11 +30,16 @@ deny contains {
 	"message": "this session has read content from outside and confidential data: nothing leaves it",
 	"remedy": "send from a session that has read only one of them",
 } if {
-	marked(data.flow.untrusted)
-	marked(data.flow.confidential)
+	untrusted
+	confidential
 }
 
-marked(labels) if {
+untrusted if {
 	some label in input.session.labels
-	label in labels
+	label in data.flow.untrusted
+}
+
+confidential if {
+	some label in input.session.labels
+	label in data.flow.confidential
 }

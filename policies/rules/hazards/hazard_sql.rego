@@ -14,6 +14,7 @@ package wardgate.rules.hazard_sql
 
 import data.wardgate.lib.args.named
 import data.wardgate.lib.patterns.matched
+import data.wardgate.lib.patterns.possible
 import rego.v1
 
 deny contains {
@@ -21,8 +22,9 @@ deny contains {
 	"message": sprintf("the statement destroys or escapes the database (%s)", [name]),
 	"remedy": "ask the owner of the database to do this",
 } if {
-	some text in texts
+	some text in suspicious
 	some name in matched(data.hazards.sql, text)
+	not name in data.hazards.sql.second_look
 }
 
 deny contains {
@@ -30,12 +32,11 @@ deny contains {
 	"message": "the statement changes every row: it has no WHERE that bounds it",
 	"remedy": "add a WHERE that names the rows",
 } if {
-	some text in texts
-	regex.match(data.hazards.sql.unbounded.pattern, text)
+	some text in suspicious
 
 	# One text may hold several statements; a WHERE in one does not bound the others.
 	some statement in split(text, ";")
-	regex.match(data.hazards.sql.unbounded.pattern, statement)
+	regex.match(data.hazards.sql.patterns.changes_rows, statement)
 	not bounded(statement)
 }
 
@@ -44,12 +45,8 @@ bounded(statement) if {
 	not regex.match(data.hazards.sql.always_true.pattern, statement)
 }
 
-# What stands between two words may be a comment.
-texts contains text if {
-	some written in named(data.hazards.sql.arguments)
-	text := without_comments(written)
+# What stands between two words may be a comment. Most statements stop here: they match nothing.
+suspicious contains regex.replace(text, `(?s)/\*.*?\*/|--[^\n]*`, " ") if {
+	some text in named(data.hazards.sql.arguments)
+	possible(data.hazards.sql, text)
 }
-
-without_comments(text) := text if not regex.match(`/\*|--`, text)
-
-without_comments(text) := regex.replace(text, `(?s)/\*.*?\*/|--[^\n]*`, " ") if regex.match(`/\*|--`, text)

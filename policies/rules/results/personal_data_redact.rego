@@ -10,6 +10,7 @@
 #   phase: result
 #   mode: enforce
 #   codes: []
+#   scope: {confidentiality: 1}
 package wardgate.rules.personal_data_redact
 
 import data.wardgate.lib.personal.cards

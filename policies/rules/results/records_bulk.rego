@@ -9,6 +9,7 @@
 #   severity: high
 #   mode: enforce
 #   codes: [bulk_export_needs_person, too_many_records, record_count_unclear]
+#   scope: {confidentiality: 1}
 package wardgate.rules.records_bulk
 
 import rego.v1
