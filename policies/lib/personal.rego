@@ -3,9 +3,18 @@ package wardgate.lib.personal
 
 import rego.v1
 
+# Phone numbers are international (+49 30 123456) or North American ((212) 555-0100): bare digits are too often
+# something else.
+form := {
+	"email": `[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b`,
+	"phone": `\+[0-9]{1,3}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}(?:[ .-]?[0-9]{2,4}){2,4}\b|\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}\b`,
+	"card_number": `\b(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6011|65[0-9]{2})(?:[ .-]?[0-9]{4}){3}\b|\b3[47][0-9]{2}[ .-]?[0-9]{6}[ .-]?[0-9]{5}\b`,
+	"iban": `\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b`,
+}
+
 # Whether a text may hold a card number, an IBAN or a phone number: one quick search before the others.
 numbered(text) if {
-	regex.match(`[0-9][ .-]?[0-9]{3}[ .-]?[0-9]{2}|[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}|\+[0-9]{1,3}[ .(-]?[0-9(]|\([0-9]{3}\) ?[0-9]`, text)
+	regex.match(`\b[2-6][0-9]{3}[ .-]?[0-9]{4}|[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}|\+[0-9]{1,3}[ .(-]?[0-9(]|\([0-9]{3}\) ?[0-9]`, text)
 }
 
 # Or a mail address besides.
@@ -13,20 +22,15 @@ possible(text) if numbered(text)
 
 possible(text) if contains(text, "@")
 
-emails(text) := {found | some found in regex.find_n(`[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b`, text, -1)}
+emails(text) := {found | some found in regex.find_n(form.email, text, -1)}
 
-# International (+49 30 123456) and North American ((212) 555-0100) forms. Bare digits are too often something else.
-phones(text) := {found |
-	some found in regex.find_n(`\+[0-9]{1,3}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,4}(?:[ .-]?[0-9]{2,4}){2,4}\b|\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}\b`, text, -1)
-}
+phones(text) := {found | some found in regex.find_n(form.phone, text, -1)}
 
 # Card numbers whose last digit is right (Luhn).
-cards(text) := luhn_checked(regex.find_n(card_form, text, -1))
-
-card_form := `\b(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6011|65[0-9]{2})(?:[ .-]?[0-9]{4}){3}\b|\b3[47][0-9]{2}[ .-]?[0-9]{6}[ .-]?[0-9]{5}\b`
+cards(text) := luhn_checked(regex.find_n(form.card_number, text, -1))
 
 # IBANs of a known length whose check digits are right (remainder 1 modulo 97).
-ibans(text) := iban_checked(regex.find_n(`\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b`, text, -1))
+ibans(text) := iban_checked(regex.find_n(form.iban, text, -1))
 
 # Checking costs some 50 µs each. So many that look right are taken as right: a flood must not buy time.
 most_checked := 50

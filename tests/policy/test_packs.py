@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -405,3 +406,54 @@ def test_remembered_is_fresh_over_the_whole_library(
         one, other = inspect(remembering, asked, outcome, facts), inspect(fresh, asked, outcome, facts)
         assert bare(one.decision) == bare(other.decision) and one.result_json == other.result_json
     assert remembering.sees(by, on, facts) == fresh.sees(by, on, facts)
+
+
+# ------------------------------------------------------------------------------------------ check digits
+
+
+def luhn(number: str) -> bool:
+    digits = [int(digit) for digit in reversed(number)]
+    return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
+
+
+def iban(country: str, account: str) -> str:
+    """An IBAN with the check digits that ISO 13616 asks for."""
+    number = int("".join(str(int(sign, 36)) for sign in f"{account}{country}00"))
+    return f"{country}{98 - number % 97:02}{account}"
+
+
+def sent(text: str) -> set[str]:
+    decision = decide(pack("data-protection"), call({"text": text}, on=SLACK, by=DEV))
+    return {finding.code for finding in decision.findings} - {"irreversible_needs_person"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(digits=st.text("0123456789", min_size=15, max_size=15), sep=st.sampled_from(["", " ", "-", "."]))
+def test_a_card_number_is_what_luhn_says(digits: str, sep: str) -> None:
+    number = f"4{digits}"
+    written = sep.join(number[at : at + 4] for at in range(0, 16, 4))
+    assert ("personal_data_refused" in sent(f"number {written}, thanks")) == luhn(number)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    account=st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=18, max_size=18),
+    wrong=st.integers(0, 96),
+    spaced=st.booleans(),
+)
+def test_an_iban_is_what_its_check_digits_say(account: str, wrong: int, spaced: bool) -> None:
+    right = iban("GB", account)
+    number = right if wrong == 0 else f"GB{(int(right[2:4]) + wrong) % 97:02}{account}"
+    valid = int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
+    written = " ".join(number[at : at + 4] for at in range(0, 22, 4)) if spaced else number
+    assert ("personal_data_needs_person" in sent(f"to {written}, thanks")) == valid
+
+
+def test_a_flood_of_numbers_buys_no_time_and_does_not_pass() -> None:
+    flood = " ".join(f"4111 1111 {number:04} 1112" for number in range(5000))
+    asked = call({"text": flood}, on=SLACK, by=DEV)
+    started = time.thread_time()
+    assert decide(pack("data-protection"), asked).code == "personal_data_refused"
+    assert time.thread_time() - started < 1.0, "5,000 checks would take a quarter of a second each way"
+    shown = result("data-protection", flood, CUSTOMERS)
+    assert b"1112" not in shown.result_json

@@ -9,7 +9,7 @@
 #   owner: wardgate
 #   severity: high
 #   mode: enforce
-#   codes: [personal_data_refused, personal_data_needs_person]
+#   codes: [personal_data_refused, personal_data_needs_person, personal_kind_unknown]
 #   scope: {effects: [egress]}
 package wardgate.rules.personal_data_egress
 
@@ -47,6 +47,25 @@ text := concat("\n", [written |
 	walk(value, [_, written])
 	is_string(written)
 ])
+
+# A misspelt kind in the data would be a limit that never applies.
+deny contains {
+	"code": "personal_kind_unknown",
+	"message": sprintf("the policy limits '%s', which is no kind of personal data", [kind]),
+	"remedy": "tell the owner of the policy",
+} if {
+	some kind, _ in object.union(data.personal.refuse_above, data.personal.ask_above)
+	not kind in ["card_number", "iban", "email", "phone", "national_id"]
+}
+
+deny contains {
+	"code": "personal_kind_unknown",
+	"message": sprintf("the policy has no pattern of the national id '%s'", [country]),
+	"remedy": "tell the owner of the policy",
+} if {
+	some country in data.personal.national_ids.enabled
+	not data.personal.national_ids.patterns[country]
+}
 
 # A quick look before anything is counted: at numbers, and whether there are addresses enough.
 suspicious if numbered(input.call.text)

@@ -37,3 +37,11 @@ test_national_ids_count_where_they_are_listed if {
 		with data.personal.national_ids.enabled as []
 	got == set()
 }
+
+test_a_kind_that_is_none_refuses if {
+	got := personal_data_egress.deny with input.call as {"args": {}, "text": ""} with data.personal.ask_above as {"emails": 3}
+	codes(got) == {"personal_kind_unknown"}
+	other := personal_data_egress.deny with input.call as {"args": {}, "text": ""}
+		with data.personal.national_ids.enabled as ["uk_snn"]
+	codes(other) == {"personal_kind_unknown"}
+}
