@@ -50,7 +50,8 @@ deny contains {
 	some item in bounds
 	some value in values(input.call.args[item.name])
 	some broken, limit in item.bound
-	breaks(broken, limit, value)
+	not broken in ["required", "forbidden"]
+	not holds(broken, limit, value)
 }
 
 deny contains {
@@ -67,45 +68,37 @@ values(given) := given if is_array(given)
 
 values(given) := [given] if not is_array(given)
 
-breaks("type", limit, value) if type_name(value) != limit
-
 # A number as text, or text where a number belongs, is not within any bound.
-breaks("min", limit, value) if not at_least(value, limit)
+holds("type", limit, value) if type_name(value) == limit
 
-breaks("max", limit, value) if not at_most(value, limit)
-
-breaks("enum", limit, value) if not value in limit
-
-breaks("not_enum", limit, value) if lower_text(value) in limit
-
-breaks("not_enum", _, value) if not is_string(value)
-
-breaks("pattern", limit, value) if not matches(limit, value)
-
-breaks("never", limit, value) if regex.match(limit.pattern, lower_text(value))
-
-breaks("never", _, value) if not is_string(value)
-
-breaks("max_length", limit, value) if not short(value, limit)
-
-at_least(value, limit) if {
+holds("min", limit, value) if {
 	is_number(value)
 	value >= limit
 }
 
-at_most(value, limit) if {
+holds("max", limit, value) if {
 	is_number(value)
 	value <= limit
 }
 
-matches(pattern, value) if {
+holds("enum", limit, value) if value in limit
+
+holds("not_enum", limit, value) if {
 	is_string(value)
-	regex.match(pattern, value)
+	not lower(value) in limit
 }
 
-short(value, limit) if {
+holds("pattern", limit, value) if {
+	is_string(value)
+	regex.match(limit, value)
+}
+
+holds("never", limit, value) if {
+	is_string(value)
+	not regex.match(limit.pattern, lower(value))
+}
+
+holds("max_length", limit, value) if {
 	is_string(value)
 	count(value) <= limit
 }
-
-lower_text(value) := lower(value) if is_string(value)
