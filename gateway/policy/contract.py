@@ -39,6 +39,9 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "kind"): Field(KINDS, _DECIDED),
     ("call", "target"): Field("upstream/name.", _DECIDED),
     ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
+    ("call", "text"): Field(
+        "All strings of the arguments, names of fields included, joined by line breaks.", _DECIDED
+    ),
     ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
     ("call", "session"): Field("The session's id.", _DECIDED),
     ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED),
