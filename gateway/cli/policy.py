@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,15 +15,18 @@ from gateway.cli.output import (
     print_table,
     say,
 )
+from gateway.cli.policy_replay import diff, replay
+from gateway.cli.policy_source import Folder, bundle_of, folder_of
 
 if TYPE_CHECKING:
-    from gateway.config import Config
     from gateway.policy.metadata import Scope
-    from gateway.policy.module import Bundle
+
+__all__ = ["app", "folder_of"]
 
 app = typer.Typer(help="Look at the policy and run its tests.", no_args_is_help=True)
 
-Folder = Annotated[Path | None, typer.Argument(help="A policy folder, instead of the configured one.")]
+app.command()(replay)
+app.command()(diff)
 
 
 @app.command()
@@ -32,7 +34,7 @@ def test(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json: As
     """Load the policy as the gateway would and run its tests. Exits 1 when one fails or there are none."""
     from gateway.policy.testing import run_tests
 
-    report = run_tests(_bundle(folder, config))
+    report = run_tests(bundle_of(folder, config))
     if as_json:
         import msgspec
 
@@ -49,7 +51,7 @@ def test(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json: As
 @app.command()
 def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """List the rules with their scope, mode and reason codes."""
-    bundle = _bundle(folder, config)
+    bundle = bundle_of(folder, config)
     rules = [
         {
             "id": rule.id,
@@ -78,22 +80,6 @@ def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json:
             for rule in bundle.rules
         ],
     )  # fmt: skip
-
-
-def folder_of(config: Config) -> Path | None:
-    """The policy folder; with a pack it may be absent."""
-    return config.policy.path if config.policy.pack is None or config.policy.path.is_dir() else None
-
-
-def _bundle(folder: Path | None, config: Path) -> Bundle:
-    from gateway.policy.bundle import read_bundle
-
-    if folder is not None:
-        return read_bundle(folder, None)
-    from gateway.cli.opened import configuration
-
-    loaded = configuration(config)
-    return read_bundle(folder_of(loaded), loaded.policy.pack)
 
 
 def _scope(scope: Scope) -> str:
