@@ -23,6 +23,7 @@ from gateway.policy import gate, metadata, syntax
 from gateway.policy.engine import NAME, explain, new_engine
 from gateway.policy.library import library_path, packs
 from gateway.policy.module import RULES, Bundle, Module, Role
+from gateway.policy.problem import InvalidPolicy, Problem
 
 _MAX_FILE: Final = 512 * 1024
 _MAX_FILES: Final = 10_000
@@ -57,7 +58,7 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
     if not problems:
         modules, problems = _named(modules, sources.data)
     if problems:
-        raise ConfigError("the policy cannot be loaded:\n" + "\n".join(f"  {item}" for item in problems))
+        raise InvalidPolicy(problems)
     rules = tuple(sorted((m for m in modules if m.role == "rule"), key=lambda m: m.id))
     if not rules:
         raise ConfigError(
@@ -74,10 +75,10 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
     )
 
 
-def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
+def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
     """Put the names that ``scope.arguments`` refers to in the data in place of the reference."""
     done: list[Module] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for module in modules:
         if module.meta is None or not module.scope.arguments:
             done.append(module)
@@ -87,7 +88,8 @@ def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Mod
             found = _list_at(item, data) if item.startswith("data.") else [item]
             if not found:
                 # An empty list would put the module out of every scope without a word.
-                problems.append(f"{module.file}:1: scope.arguments: {item} is no list of names in the data")
+                said = f"scope.arguments: {item} is no list of names in the data"
+                problems.append(Problem(module.file, 1, "scope", said))
             names += found
         scope = replace(module.scope, arguments=tuple(name.lower() for name in names))
         custom = replace(module.custom, scope=scope)
@@ -175,10 +177,10 @@ def _over(under: Sources, over: Sources) -> Sources:
     return Sources(files=(*kept, *over.files), data=policy_data.merge(under.data, over.data, override=True))
 
 
-def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
+def _parse(sources: Sources) -> tuple[list[Module], list[Problem]]:
     """Modules with their syntax and metadata, and what is wrong with them."""
     modules: list[Module] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for source in sources.files:
         engine = new_engine()
         try:
@@ -186,7 +188,7 @@ def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
             tree = orjson.loads(engine.get_ast_as_json())[0]
         except RuntimeError as error:
             _, line, said = explain(error)
-            problems.append(f"{source.file}:{line or 1}: {said}")
+            problems.append(Problem(source.file, line or 1, "parse-error", said))
             continue
         found = syntax.read(tree)
         role = _role(source, found.package)
@@ -195,7 +197,7 @@ def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
             try:
                 meta = metadata.parse(source.text)
             except metadata.MetadataError as error:
-                problems.append(f"{source.file}:{error.line}: {error}")
+                problems.append(Problem(source.file, error.line, "metadata", str(error)))
                 continue
         modules.append(
             Module(
