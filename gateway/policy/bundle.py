@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
-from gateway.policy import gate, metadata, syntax
+from gateway.policy import gate, metadata, modes, syntax
 from gateway.policy.engine import NAME, explain, new_engine
 from gateway.policy.library import library_path, packs
 from gateway.policy.module import RULES, Bundle, Module, Role
@@ -57,6 +57,8 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
         modules, problems = gate.check(modules, sources.data)
     if not problems:
         modules, problems = _named(modules, sources.data)
+    if not problems:
+        modules, problems = modes.settle(modules, sources.data)
     if problems:
         raise InvalidPolicy(problems)
     rules = tuple(sorted((m for m in modules if m.role == "rule"), key=lambda m: m.id))

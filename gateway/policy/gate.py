@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.policy import contract, syntax
+from gateway.policy import contract, schema, syntax
 from gateway.policy.data import patterns
 from gateway.policy.engine import builtins, explain, new_engine
 from gateway.policy.module import RULES, Module
@@ -72,6 +72,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
             module = _complete(module, needed)
             problems += _shape(module)
             problems += _inputs(module, [module, *needed])
+            problems += _types(module, [module, *needed])
         if module.role != "test":
             problems += _purity(module)
             problems += _datas(module, modules, data)
@@ -153,6 +154,16 @@ def _inputs(module: Module, parts: Iterable[Module]) -> Iterator[Problem]:
                 if why is not None:
                     used = "" if part is module else f" (used by {module.file})"
                     yield Problem(part.file, read.line, "unknown-input", f"{why}{used}")
+
+
+def _types(module: Module, parts: Iterable[Module]) -> Iterator[Problem]:
+    """A comparison with what the input never holds is a rule that never fires, or always does."""
+    for part in parts:
+        for each in part.syntax.compared:
+            wanted = schema.at(each.path)
+            if wanted is not None and (said := schema.never(wanted, each.value, ordered=each.ordered)):
+                written = ".".join(("input", *each.path))
+                yield Problem(part.file, each.line, "input-type", f"'{written}' {said}")
 
 
 def _datas(module: Module, modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[Problem]:

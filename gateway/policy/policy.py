@@ -22,7 +22,8 @@ from gateway.policy.bundle import read_bundle
 from gateway.policy.combine import Combined, Contribution, combine
 from gateway.policy.embedded import EmbeddedEngine, Encode, Group
 from gateway.policy.engine import NAME
-from gateway.policy.metadata import PHASES, Phase, Scope
+from gateway.policy.metadata import PHASES, ModeFor, Phase, Scope
+from gateway.policy.modes import in_mode, mode_for
 from gateway.policy.module import Bundle
 from gateway.policy.redact import CannotRedact, Redaction, redact
 from gateway.policy.scope import ScopeIndex, argument_names, touches
@@ -56,7 +57,9 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     file: str
     phase: Phase
+    owner: str
     mode: Mode
+    modes: tuple[ModeFor, ...]  # other modes for some tools; the first that matches holds
     severity: str
     scope: Scope
     codes: tuple[str, ...]
@@ -154,7 +157,9 @@ class EmbeddedPolicy:
                 description=" ".join((rule.meta.description if rule.meta else "").split()),
                 file=rule.file,
                 phase=rule.phase,
+                owner=rule.custom.owner,
                 mode=rule.mode,
+                modes=rule.custom.modes,
                 severity=rule.custom.severity,
                 scope=rule.scope,
                 codes=rule.custom.codes,
@@ -210,14 +215,15 @@ class _Groups:
     def __init__(self, bundle: Bundle, phase: Phase) -> None:
         self._modules = bundle.phase(phase)
         self._index = ScopeIndex(self._modules)
-        self._groups: dict[tuple[int, ...], Group] = {}
+        self._groups: dict[tuple[object, ...], Group] = {}
+        self._moded = frozenset(number for number, module in enumerate(self._modules) if module.custom.modes)
         self._named = frozenset(
             number for number, module in enumerate(self._modules) if module.scope.arguments
         )
 
     def of(self, tool: Tool) -> Group:
         """All that look at the tool."""
-        return self._group(self._index.numbers(tool))
+        return self._group(self._index.numbers(tool), tool)
 
     def of_call(self, call: Call) -> Group:
         """All that look at the call: those about arguments it has not got would find nothing."""
@@ -225,13 +231,18 @@ class _Groups:
         if not self._named.isdisjoint(numbers):
             names = argument_names(call.args)
             numbers = tuple(number for number in numbers if touches(self._modules[number].scope, names))
-        return self._group(numbers)
+        return self._group(numbers, call.tool)
 
-    def _group(self, numbers: tuple[int, ...]) -> Group:
-        group = self._groups.get(numbers)
+    def _group(self, numbers: tuple[int, ...], tool: Tool) -> Group:
+        key: tuple[object, ...] = numbers
+        if not self._moded.isdisjoint(numbers):
+            # The same modules, and not all in the same mode for every tool.
+            key = tuple((number, mode_for(self._modules[number], tool)) for number in numbers)
+        group = self._groups.get(key)
         if group is None:
             _bound(self._groups, _KEPT_GROUPS)  # an agent chooses argument names, and so combinations
-            group = self._groups[numbers] = Group([self._modules[number] for number in numbers])
+            modules = [self._modules[number] for number in numbers]
+            group = self._groups[key] = Group([in_mode(each, mode_for(each, tool)) for each in modules])
         return group
 
 

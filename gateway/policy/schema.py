@@ -6,6 +6,7 @@ which absent is not enough and unknown is refused.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -40,9 +41,28 @@ def at(path: Path) -> Mapping[str, Any] | None:
     """The schema of one path; ``None`` where anything may stand."""
     field = CONTRACT.get(path)
     if field is None:
-        owner = CONTRACT.get(path[:-1])
-        return owner.schema.get("items") if owner is not None else None
+        return None
     return field.schema or None
+
+
+def never(wanted: Mapping[str, Any], value: Any, *, ordered: bool) -> str | None:
+    """Why a value of this schema is never equal to the literal (or, ``ordered``, of its type)."""
+    allowed = wanted.get("enum") or ([wanted["const"]] if "const" in wanted else None)
+    if allowed is not None:
+        if ordered:
+            return None if type(value) is type(allowed[0]) else f"is no {_TYPE[type(value)]}"
+        said = ", ".join(map(str, allowed))
+        return None if value in allowed else f"is never {json.dumps(value)}; it is one of {said}"
+    kind = wanted.get("type")
+    if kind == "integer" and isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = wanted.get("minimum", value), wanted.get("maximum", value)
+        return None if ordered or low <= value <= high else f"is never {value}; it is {low} to {high}"
+    if kind is None or kind == _TYPE[type(value)]:
+        return None
+    return f"is never {json.dumps(value)}; it is of type {kind}"
+
+
+_TYPE: Final = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def _object(fields: Iterable[tuple[Path, Field]], required: Any, depth: int = 0) -> Schema:

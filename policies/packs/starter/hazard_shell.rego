@@ -5,6 +5,7 @@
 #   its name holds a command. A net for accidents, not a sandbox: a determined writer can spell things otherwise.
 # custom:
 #   id: starter.hazard_shell
+#   owner: security
 #   severity: critical
 #   codes: [hazardous_command]
 #   scope: {kinds: [tool], arguments: [data.hazards.shell.arguments]}

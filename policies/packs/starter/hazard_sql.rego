@@ -3,6 +3,7 @@
 # description: Stops dropping tables, and deleting or updating without a WHERE, in arguments that hold SQL by name.
 # custom:
 #   id: starter.hazard_sql
+#   owner: security
 #   severity: critical
 #   codes: [hazardous_sql]
 #   scope: {kinds: [tool], arguments: [data.hazards.sql.arguments]}

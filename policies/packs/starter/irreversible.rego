@@ -5,6 +5,7 @@
 #   Effects listed in data.irreversible.decided_elsewhere are left to more precise rules.
 # custom:
 #   id: starter.irreversible
+#   owner: security
 #   severity: high
 #   codes: [irreversible_needs_person]
 #   scope: {risks: [compensable, irreversible]}

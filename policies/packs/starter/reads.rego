@@ -3,6 +3,7 @@
 # description: A tool that changes nothing may be used; what its result may show is decided afterwards.
 # custom:
 #   id: starter.reads
+#   owner: security
 #   severity: low
 #   codes: [read_allowed]
 #   scope: {risks: [read]}

@@ -3,6 +3,7 @@
 # description: What can be undone without loss needs nobody's leave.
 # custom:
 #   id: starter.reversible
+#   owner: security
 #   severity: low
 #   codes: [reversible_allowed]
 #   scope: {risks: [reversible]}

@@ -3,6 +3,7 @@
 # description: A tool that sends data out must not be given what looks like a key, a token or a password.
 # custom:
 #   id: starter.secrets_egress
+#   owner: security
 #   severity: critical
 #   codes: [secret_in_arguments]
 #   scope: {effects: [egress]}

@@ -3,6 +3,7 @@
 # description: Keys, tokens and passwords in a tool's result are replaced before the agent sees them.
 # custom:
 #   id: starter.secrets_redact
+#   owner: security
 #   severity: high
 #   phase: result
 #   codes: []

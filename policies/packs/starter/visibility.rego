@@ -5,6 +5,7 @@
 #   not shown it cannot call.
 # custom:
 #   id: starter.visibility
+#   owner: security
 #   severity: low
 #   phase: list
 #   codes: [hidden_by_label]

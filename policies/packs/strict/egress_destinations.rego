@@ -5,6 +5,7 @@
 #   data.egress.domains. A tool that sends and names no destination goes where its operator pointed it.
 # custom:
 #   id: strict.egress_destinations
+#   owner: security
 #   severity: critical
 #   codes: [destination_not_listed]
 #   scope: {effects: [egress]}

@@ -6,6 +6,7 @@
 #   with a limit is not within it.
 # custom:
 #   id: strict.payments
+#   owner: security
 #   severity: critical
 #   codes: [payment_within_limit, payment_over_limit, payment_over_cap, payment_amount_unclear]
 #   scope: {effects: [money]}

@@ -5,6 +5,7 @@
 #   described may not be used to change things at all.
 # custom:
 #   id: strict.production
+#   owner: security
 #   severity: critical
 #   codes: [production_not_permitted, production_tool_undescribed]
 #   scope: {risks: [reversible, compensable, irreversible]}

@@ -6,6 +6,7 @@
 #   could answer it.
 # custom:
 #   id: strict.questions_shown
+#   owner: security
 #   severity: high
 #   phase: list
 #   codes: [question_not_listed]

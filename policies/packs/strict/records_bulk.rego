@@ -5,6 +5,7 @@
 #   the number is lowered to the limit; where it lists which, a longer list is refused.
 # custom:
 #   id: strict.records_bulk
+#   owner: security
 #   severity: high
 #   codes: [bulk_export_needs_person, too_many_records, record_count_unclear]
 package wardgate.rules.records_bulk

@@ -3,6 +3,7 @@
 # description: A tool that no label of the agent lists in data.tools.allowed is refused, whatever its risk.
 # custom:
 #   id: strict.tools_allowed
+#   owner: security
 #   severity: high
 #   codes: [tool_not_listed]
 #   scope: {kinds: [tool, prompt, resource, completion, subscription]}
