@@ -1,4 +1,4 @@
-"""``wardgate policy``: what rules are in force, and whether their tests pass."""
+"""``wardgate policy``: what rules are in force, and everything their authors do with them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import typer
 
 from gateway.cli.output import (
     DEFAULT_CONFIG,
-    FOUND_SOMETHING,
     AsJson,
     ConfigPath,
     print_json,
     print_table,
-    say,
 )
+from gateway.cli.policy_check import check, fmt, test
 from gateway.cli.policy_replay import diff, replay
 from gateway.cli.policy_source import Folder, bundle_of, folder_of
 
@@ -23,29 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "folder_of"]
 
-app = typer.Typer(help="Look at the policy and run its tests.", no_args_is_help=True)
+app = typer.Typer(help="Write, test, explain and replay policy.", no_args_is_help=True)
 
-app.command()(replay)
-app.command()(diff)
-
-
-@app.command()
-def test(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Load the policy as the gateway would and run its tests. Exits 1 when one fails or there are none."""
-    from gateway.policy.testing import run_tests
-
-    report = run_tests(bundle_of(folder, config))
-    if as_json:
-        import msgspec
-
-        print_json({"passed": report.passed, **msgspec.to_builtins(report)})
-    else:
-        for result in report.failed:
-            say(f"✗ {result.name} ({result.file}:{result.line}): {result.detail}")
-        passed = len(report.results) - len(report.failed)
-        say(f"{passed} passed, {len(report.failed)} failed, revision {report.revision[:12]}.")
-    if not report.passed:
-        raise typer.Exit(FOUND_SOMETHING)
+for command in (check, test, fmt, replay, diff):
+    app.command()(command)
 
 
 @app.command()

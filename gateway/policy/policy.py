@@ -7,9 +7,9 @@ A bundle never changes; a reload makes a new ``EmbeddedPolicy`` and the caller s
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -29,6 +29,10 @@ from gateway.policy.redact import CannotRedact, Redaction, redact
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
 
 _KEPT_SEEN: Final = 50_000
 _KEPT_LISTS: Final = 256
@@ -80,10 +84,10 @@ def load(path: Path | None, pack: str | None = None) -> EmbeddedPolicy:
 class EmbeddedPolicy:
     """Implements ``ports.Policy`` with the embedded engine. All questions come from one thread."""
 
-    def __init__(self, bundle: Bundle, *, memoise: bool = True) -> None:
+    def __init__(self, bundle: Bundle, *, memoise: bool = True, coverage: bool = False) -> None:
         self.bundle = bundle
         self.revision = bundle.revision
-        self._engine = EmbeddedEngine(bundle, memoise)
+        self._engine = EmbeddedEngine(bundle, memoise, coverage)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
         self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}
         self._redactions: dict[int, tuple[Sequence[Obligation], Redaction | None]] = {}
@@ -148,6 +152,15 @@ class EmbeddedPolicy:
         """New arguments where obligations change them. They can be met: ``call`` refused what cannot."""
         return obligations.modified(call.args, decision.obligations) if decision.obligations else None
 
+    def engines(self) -> Sequence[Any]:
+        """The engines made so far, for what coverage they recorded."""
+        return self._engine.engines()
+
+    def group(self, phase: Phase, call: Call) -> Group:
+        """The modules that look at a call in a phase, in their modes for its tool."""
+        groups = self._phases[phase]
+        return groups.of(call.tool) if phase == "list" else groups.of_call(call)
+
     def catalogue(self) -> tuple[ModuleInfo, ...]:
         """What is loaded, for ``policy inspect`` and the docs."""
         return tuple(
@@ -207,6 +220,15 @@ class EmbeddedPolicy:
             memoised=memoised,
             elapsed_ns=time.perf_counter_ns() - started,
         )
+
+
+def at_once(question: Coroutine[Any, Any, T]) -> T:
+    """The answer of a question that never waits: the embedded engine decides at once."""
+    try:
+        question.send(None)
+    except StopIteration as answer:
+        return answer.value  # type: ignore[no-any-return]  # the coroutine's type says what it is
+    raise RuntimeError("the embedded engine must not wait")
 
 
 class _Groups:
@@ -286,10 +308,6 @@ def _output_schema(tool: Tool) -> Json:
         return None
     definition = orjson.loads(tool.definition_json)
     return definition.get("outputSchema") if isinstance(definition, dict) else None
-
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 def _bound(kept: dict[K, V], size: int) -> None:

@@ -21,7 +21,7 @@ import orjson
 from gateway import strictjson
 from gateway.digest import call_digest
 from gateway.model import Call, Decision, Facts, Finding, Obligation, Outcome, Verdict
-from gateway.policy.policy import EmbeddedPolicy
+from gateway.policy.policy import EmbeddedPolicy, at_once
 from gateway.reasons import REASONS
 from gateway.recorded import Recorded, Said
 
@@ -167,14 +167,14 @@ def decided(policy: EmbeddedPolicy, recorded: Recorded) -> tuple[Call, Said]:
     """What the policy says of a recorded call, and the call as it would be sent."""
     assert recorded.call is not None, "only what is on record can be decided"
     call = recorded.call
-    decision = _now(policy.call(call, recorded.facts))
+    decision = at_once(policy.call(call, recorded.facts))
     if decision.verdict == "deny" or not decision.obligations or call.mode != "enforce":
         return call, _said(decision)
     args = policy.modify(call, decision)
     if args is None:
         return call, _said(decision)
     changed = _changed(call, args)
-    again = _now(policy.call(changed, recorded.facts))
+    again = at_once(policy.call(changed, recorded.facts))
     if again.verdict != "deny" and policy.modify(changed, again) is not None:
         return changed, Said(verdict="deny", findings=(_own("modified_again"),))
     return changed, _said(again)
@@ -194,7 +194,7 @@ def result_of(policy: EmbeddedPolicy, call: Call, facts: Facts, outcome: Outcome
     """What the policy says of a result; everything may be shown when nobody looks at it."""
     if not policy.wants_result(call):
         return _SEEN
-    return _said(_now(policy.result(call, facts, outcome)).decision)
+    return _said(at_once(policy.result(call, facts, outcome)).decision)
 
 
 def compare(before: Said, after: Said) -> tuple[Change, str]:
@@ -334,12 +334,3 @@ def _changed(call: Call, args: Any) -> Call:
         modified_from=call.digest,
         asked_json=call.args_json,
     )
-
-
-def _now(question: Any) -> Any:
-    """The answer of a coroutine that never waits: the embedded engine decides at once."""
-    try:
-        question.send(None)
-    except StopIteration as answer:
-        return answer.value
-    raise RuntimeError("the embedded engine must not wait")

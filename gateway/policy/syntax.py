@@ -131,7 +131,9 @@ class _Walk:
                 self.visit(value)
             elif kind == "Membership":
                 held = value["collection"]
-                items: list[Any] = next((held[each]["items"] for each in ("Array", "Set") if each in held), [])
+                items: list[Any] = next(
+                    (held[each]["items"] for each in ("Array", "Set") if each in held), []
+                )
                 self._compare(value["value"], items, ordered=False)
                 self.visit(value)
             elif kind != "span":
