@@ -6,6 +6,7 @@ keeps neither memory nor the write-ahead log growing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, Row, func, select
 
-from gateway.journal.entries import EndBody, IntentBody, payload_name
+from gateway.journal.entries import EndBody, IntentBody, ResultSaid, payload_name
 from gateway.journal.query import Filter, conditions
 from gateway.model import Call, Outcome, Principal, Tool
 from gateway.recorded import Missing, Recorded, Said
@@ -81,6 +82,24 @@ class Inputs:
             yield from found
             if len(rows) < _LOT:
                 return
+            after = rows[-1].seq
+
+    def spoken(self, narrow: Filter, limit: int | None = None) -> Counter[str]:
+        """How many decisions each rule had a say in, in whatever mode. Needs no payload."""
+        wanted = _decided(narrow)
+        found: Counter[str] = Counter()
+        after = self._before_newest(wanted, limit) if limit is not None else 0
+        while True:
+            query = select(records).where(*wanted, records.c.seq > after).order_by(records.c.seq).limit(_LOT)
+            with self._database.reading() as connection:
+                rows = connection.execute(query).all()
+                ends = _ends(connection, rows)
+            for row in rows:
+                body = _body(row.body)
+                end = _end(ends[row.call_id].body) if row.call_id in ends else body.end
+                found.update(_speakers(body) | (_speakers(end.result) if end and end.result else set()))
+            if len(rows) < _LOT:
+                return found
             after = rows[-1].seq
 
     def _before_newest(self, wanted: Sequence[Any], limit: int) -> int:
@@ -201,6 +220,13 @@ class Inputs:
             obligations=ended.result.obligations, revision=force.policy_revision, rules=force.rules,
         )  # fmt: skip
         return outcome, said
+
+
+def _speakers(said: IntentBody | ResultSaid) -> set[str]:
+    rules = {finding.rule for finding in (*said.findings, *said.notes)}
+    rules |= {observed.rule for observed in said.observed}
+    rules |= {rule for duty in said.obligations for rule in duty.rule.split(",")}
+    return rules
 
 
 def _decided(narrow: Filter) -> list[Any]:

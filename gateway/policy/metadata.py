@@ -69,6 +69,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     authors: tuple[Any, ...] = ()
     organizations: tuple[str, ...] = ()
     related_resources: tuple[Any, ...] = ()
+    schemas: tuple[Any, ...] = ()  # of 'opa check --schema'; the gate has the schema of the input built in
 
 
 class MetadataError(ValueError):

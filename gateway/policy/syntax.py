@@ -84,6 +84,13 @@ def read(tree: Any) -> Syntax:
     )
 
 
+def read_node(node: Any, tree: Any) -> list[Read]:
+    """What one node of a module's tree reads, with the module's imports in mind."""
+    walk = _Walk(dict(_aliases(tree["ast"]["imports"], tree["source"]["contents"].encode())))
+    walk.visit(node)
+    return walk.reads
+
+
 def literal(node: Any) -> str | None:
     """The text of a literal string node."""
     for kind in ("String", "RawString"):
