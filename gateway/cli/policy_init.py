@@ -24,11 +24,10 @@ def create(
     """
     from gateway.policy import cases, schema
 
-    texts = {name: _template(name) for name in ("payments.rego", "payments_test.rego", "payments_cases.yaml")}
-    texts["data.yaml"] = _template("data.yaml")
-    texts[".github/workflows/policy.yaml"] = _template("workflow.yaml").replace(
-        "policies/", f"{folder.name}/"
-    )
+    names = ("payments.rego", "payments_test.rego", "payments_cases.yaml", "data.yaml")
+    texts = {name: _template(name) for name in names}
+    workflow = _template("workflow.yaml").replace("policies/", f"{folder.name}/")
+    texts[".github/workflows/policy.yaml"] = workflow
     texts[".schemas/policy-input.json"] = json.dumps(schema.published(), indent=2) + "\n"
     texts[".schemas/policy-cases.json"] = json.dumps(cases.schema(), indent=2) + "\n"
     existing = [name for name in texts if (folder / name).exists()]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.model import Call, Risk, Tool
+from gateway.model import Call, Decision, Facts, Outcome, Risk, Tool
 from gateway.policy import cases
 from gateway.policy.cases import Case, GivenTool, Placed
 from gateway.policy.module import Bundle, Module
@@ -36,12 +38,9 @@ class Flat(msgspec.Struct, frozen=True, kw_only=True):
 
 def standard() -> tuple[Placed, ...]:
     """One call of each risk class, for a policy without cases."""
-    return tuple(
-        Placed(
-            risk, "", 0, Case(tool=GivenTool(target=f"bench/{risk}", risk=risk), args={"text": "x" * 1000})
-        )
-        for risk in _RISKS
-    )
+    args = {"text": "x" * 1000}
+    tools = [GivenTool(target=f"bench/{risk}", risk=risk) for risk in _RISKS]
+    return tuple(Placed(tool.risk, "", 0, Case(tool=tool, args=args)) for tool in tools)
 
 
 def measure(bundle: Bundle, tables: Sequence[Placed], rounds: int) -> Iterator[Figure]:
@@ -51,12 +50,9 @@ def measure(bundle: Bundle, tables: Sequence[Placed], rounds: int) -> Iterator[F
         case = placed.case
         call, facts = cases.call_of(case), cases.facts_of(case)
         outcome = cases.outcome_of(case.result) if case.result is not None else None
-
-        def ask() -> Any:
-            if outcome is None:
-                return at_once(policy.call(call, facts))  # noqa: B023 (asked before the next case)
-            return at_once(policy.result(call, facts, outcome)).decision  # noqa: B023
-
+        ask = (
+            partial(_result, policy, call, facts, outcome) if outcome else partial(_call, policy, call, facts)
+        )
         took = sorted(_times(ask, rounds))
         decision = ask()
         yield Figure(
@@ -74,11 +70,20 @@ def flatness(bundle: Bundle, rounds: int) -> Iterator[Flat]:
         known = [_named(call, number) for number in range(tools)]
         for each in known:
             at_once(policy.call(each, facts))
-        asked = iter(known * (rounds // tools + 2))
-        took = sorted(
-            _times(lambda asked=asked, policy=policy: at_once(policy.call(next(asked), facts)), rounds)
-        )  # type: ignore[misc]
+        took = sorted(_times(partial(_next, policy, cycle(known), facts), rounds))
         yield Flat(modules=modules, tools=tools, p50_us=took[len(took) // 2] / 1000)
+
+
+def _call(policy: EmbeddedPolicy, call: Call, facts: Facts) -> Decision:
+    return at_once(policy.call(call, facts))
+
+
+def _result(policy: EmbeddedPolicy, call: Call, facts: Facts, outcome: Outcome) -> Decision:
+    return at_once(policy.result(call, facts, outcome)).decision
+
+
+def _next(policy: EmbeddedPolicy, calls: Iterator[Call], facts: Facts) -> Decision:
+    return at_once(policy.call(next(calls), facts))
 
 
 def _times(ask: Callable[[], Any], rounds: int) -> list[int]:
