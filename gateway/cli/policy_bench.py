@@ -54,7 +54,7 @@ def bench(
     bundle = read_bundle(path, chosen)
     tables = cases.folder_cases(path, chosen) or standard()
     figures = list(shown(measure(bundle, tables, rounds), len(tables), "bench"))
-    flats = list(flatness(bundle, rounds)) if flat else []
+    flats = list(flatness(bundle, tables, rounds)) if flat else []
     found: dict[str, Any] = {
         "revision": bundle.revision, "rounds": rounds,
         "cases": [msgspec.to_builtins(each) for each in figures],

@@ -36,8 +36,8 @@ def folder_of(config: Config) -> Path | None:
 def bundle_of(folder: Path | None, config: Path, pack: str | None = None) -> Bundle:
     """The policy of a folder over a pack, or else the configured one.
 
-    A folder is laid over the configured pack, as it would be in the gateway; ``--pack none`` says not to.
-    Without a configuration a folder stands alone.
+    A folder is laid over the configured pack, as it would be in the gateway. ``--pack`` names another one,
+    or 'none'; without a folder it is that pack alone. Without a configuration a folder stands alone.
     """
     from gateway.policy.bundle import read_bundle
 
@@ -46,13 +46,12 @@ def bundle_of(folder: Path | None, config: Path, pack: str | None = None) -> Bun
 
 def source_of(folder: Path | None, config: Path, pack: str | None = None) -> tuple[Path | None, str | None]:
     """Folder and pack as ``read_bundle`` takes them."""
-    if folder is not None and (pack is not None or not config.is_file()):
+    if pack is not None or (folder is not None and not config.is_file()):
         return folder, None if pack in (None, "none") else pack
     from gateway.cli.opened import configuration
 
     loaded = configuration(config)
-    chosen = loaded.policy.pack if pack is None else None if pack == "none" else pack
-    return folder or folder_of(loaded), chosen
+    return folder or folder_of(loaded), loaded.policy.pack
 
 
 def narrowed(agent: str | None, tool: str | None, since: str | None) -> Filter:

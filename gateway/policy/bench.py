@@ -61,10 +61,15 @@ def measure(bundle: Bundle, tables: Sequence[Placed], rounds: int) -> Iterator[F
         )  # fmt: skip
 
 
-def flatness(bundle: Bundle, rounds: int) -> Iterator[Flat]:
-    """The same question with ever more modules loaded and ever more tools known."""
-    call = cases.call_of(standard()[0].case)
-    facts = cases.facts_of(Case())
+def flatness(bundle: Bundle, tables: Sequence[Placed], rounds: int) -> Iterator[Flat]:
+    """The same question, about the case with most rules in scope, with ever more modules and tools."""
+    alone = EmbeddedPolicy(bundle)
+    chosen = max(
+        (each.case for each in tables if each.case.result is None),
+        key=lambda case: len(alone.group("call", _named(cases.call_of(case), 0)).rules),
+        default=standard()[0].case,
+    )
+    call, facts = cases.call_of(chosen), cases.facts_of(chosen)
     for modules, tools in _FLAT:
         policy = EmbeddedPolicy(replace(bundle, rules=(*bundle.rules, *_elsewhere(bundle.rules[0], modules))))
         known = [_named(call, number) for number in range(tools)]
