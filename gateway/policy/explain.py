@@ -211,19 +211,29 @@ class _Probe:
         return Stop(
             line=spec["span"]["line"], condition="(what it contributes has no value)",
             held=len(statements), conditions=len(statements), error=error,
-            values=tuple(self._values(spec["head"])),
+            values=tuple(self._values(_contributed(spec))),
         )  # fmt: skip
 
     def _text(self, statements: Sequence[Any], number: int, spec: Any) -> str:
         """The source of one condition: from where it starts to where the next one does."""
-        query = spec["bodies"][0]["query"]["span"]
-        start = statements[number]["span"]["start"]
-        last = number + 1 == len(statements)
-        end = query["end"] if last else statements[number + 1]["span"]["start"]
-        text = self._source[start:end].decode()
-        if last and self._source[query["start"] : query["start"] + 1] == b"{":
-            text = text.rstrip().removesuffix("}")
-        return _uncommented(text).rstrip().removesuffix(";")
+        body = spec["bodies"][0]
+        start = self._start(statements[number])
+        if number + 1 < len(statements):
+            end = self._start(statements[number + 1])
+        elif len(spec["bodies"]) > 1:
+            end = spec["bodies"][1]["span"]["start"]
+        else:
+            end = _end(spec, self._tree, len(self._source))
+        text = _uncommented(self._source[start:end].decode()).rstrip()
+        opened = self._source[body["query"]["span"]["start"] : start].lstrip().startswith(b"{")
+        if number + 1 == len(statements) and opened:
+            text = text.removesuffix("}").rstrip()
+        return text.removesuffix(";")
+
+    def _start(self, statement: Any) -> int:
+        """Where a condition starts; the tree's place of a literal string is behind its quote."""
+        start: int = statement["span"]["start"]
+        return start - 1 if self._source[start - 1 : start] in (b'"', b"`") else start
 
     def _values(self, node: Any) -> Iterator[Value]:
         """What a condition reads: of the input, of the data, and of helpers in the same module."""
@@ -291,6 +301,12 @@ def _name(head: Any) -> str:
 
 def _head(spec: Any) -> Any:
     return next(value for kind, value in spec["head"].items() if kind != "span")
+
+
+def _contributed(spec: Any) -> Any:
+    """The part of a head that says what the rule contributes."""
+    head = _head(spec)
+    return head.get("key") or head.get("assign") or {}
 
 
 def _statements(spec: Any) -> list[Any]:
