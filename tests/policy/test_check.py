@@ -31,6 +31,7 @@ def about(body: str, **more: str) -> str:
     return rule("a", body, **more)
 
 
+NAMED = "[{mode: warn, scope: {arguments: [x]}}]"
 DENY = 'deny contains {"code": "stop"} if '
 
 
@@ -57,7 +58,7 @@ DENY = 'deny contains {"code": "stop"} if '
         ({"a": about("x := 1")}, ("a.rego", 1, "contribution")),
         ({"a": about(DENY + "true"), "b": about(DENY + "true")}, ("a.rego", 1, "duplicate")),
         ({"a": about(DENY + "true", scope="{arguments: [data.limits.names]}")}, ("a.rego", 1, "scope")),
-        ({"a": about(DENY + "true", modes="[{mode: warn, scope: {arguments: [x]}}]")}, ("a.rego", 1, "scope")),
+        ({"a": about(DENY + "1 == 1", modes=NAMED)}, ("a.rego", 1, "scope")),
         ({"good": GOOD, "data.yaml": "s:\n  patterns:\n    a: '(?<=x)'\n"}, ("data.yaml", 3, "regex")),
         ({"good": GOOD, "data.yaml": "wardgate:\n  modes:\n    nobody: warn\n"}, ("data.yaml", 3, "data")),
         ({"good": GOOD, "data.yaml": "wardgate:\n  modes:\n    good: perhaps\n"}, ("data.yaml", 3, "data")),
