@@ -176,6 +176,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""  # of the span this call is a child of; "" when there is none
     http_traceparent: str = ""  # of the HTTP request that carried it, when ``_meta`` names another parent
     modified_from: str = ""  # digest before an obligation changed the arguments
+    asked_json: bytes = b""  # the arguments before that, canonical; on record, so that they can be replayed
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,6 +277,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""  # reason code when ``status`` is not ``ok``
     detail: str = ""  # for operators
     remedy: str = ""  # for the agent: what of its arguments would be accepted
+    answered: str = ""  # of a result that is withheld: the status policy was asked about
     result_json: bytes = b""  # the ``result`` of the answer exactly as the upstream sent it
     error_json: bytes = b""  # the ``error`` of the answer, when it was one
     started_ns: int = 0

@@ -22,6 +22,7 @@ from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
 from gateway.pins import waiting
+from gateway.policy import schema
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
@@ -88,6 +89,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         upstreams=lambda: _upstreams(gateway),
         issuers=lambda tenant: _issuers(gateway, tenant),
         revocations=lambda tenant: _revocations(gateway, tenant),
+        policy_schema=schema.published,
         decisions=RecordedDecisions(Query(gateway.database)),
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,

@@ -256,7 +256,9 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
             # A result the policy cannot judge, or forbids, is not shown: it may carry what must not leave.
             result_json = error_json = b""
             refusal = _refusal(inspected.code, inspected, fallback="result_withheld")
-            outcome = msgspec.structs.replace(outcome, status="withheld", code="result_withheld")
+            outcome = msgspec.structs.replace(
+                outcome, status="withheld", code="result_withheld", answered=outcome.status
+            )
     elif not answered and outcome.status != "unobserved":
         result_json = error_json = b""
         refusal = _refusal(outcome.code)
@@ -351,6 +353,7 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
         args_json=args_json,
         digest=call_digest(call.principal, call.session, call.tool, args_json, call.inputs_json),
         modified_from=call.digest,
+        asked_json=call.args_json,
     )
     again = await parts.policy.call(changed, facts)
     # A policy that changes its own change has no fixed meaning.

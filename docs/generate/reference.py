@@ -6,6 +6,7 @@ not what this writes, so a setting, metric, reason code, address or command cann
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic.fields import FieldInfo
 
 from gateway.cli.app import app as commands
 from gateway.config import Config, Section
+from gateway.policy import cases
+from gateway.policy import schema as policy_schema
 from gateway.reasons import REASONS
 from gateway.surfaces.admin import AdminDeps, create_admin
 from gateway.surfaces.http.app import create_app, describe
@@ -28,7 +31,7 @@ MARK: Final = "<!-- Generated from here on by docs/generate/reference.py (make d
 
 
 def main() -> None:
-    for name, text in pages().items():
+    for name, text in {**pages(), **schemas()}.items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
         sys.stdout.write(f"docs/reference/{name}\n")
 
@@ -46,6 +49,12 @@ def pages() -> dict[str, str]:
     return {
         name: f"{_written(name)}{MARK}\n" + "\n".join(lines).rstrip() + "\n" for name, lines in parts.items()
     }
+
+
+def schemas() -> dict[str, str]:
+    """JSON Schemas for editors, by file name."""
+    found = {"policy-input.json": policy_schema.published(), "policy-cases.json": cases.schema()}
+    return {name: json.dumps(each, indent=2) + "\n" for name, each in found.items()}
 
 
 def _written(name: str) -> str:

@@ -124,6 +124,7 @@ class EndBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     upstream_ns: int = 0
     result_size: int = 0  # bytes
     result: ResultSaid | None = None
+    answered: str = ""  # of a withheld result: the status policy was asked about
 
 
 class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -289,7 +290,7 @@ class Encoder:
             payload = self._payload(entry.at_ns, call.id, b"{" + b",".join(members) + b"}", rows)
         body = EndBody(
             outcome.detail[:MAX_DETAIL], outcome.started_ns, outcome.upstream_ns, len(content),
-            self._said(result, entry.revisions, rows) if result else None,
+            self._said(result, entry.revisions, rows) if result else None, outcome.answered,
         )  # fmt: skip
         mac = self._key.mac(f"{call.id}/{which}", content) if content else None
         return outcome.status, outcome.code or None, mac, payload, body
@@ -385,6 +386,8 @@ def _arguments(call: Call) -> bytes:
     said = b'"arguments":' + call.args_json
     if call.inputs_json:
         said += b',"inputs":' + call.inputs_json
+    if call.asked_json:
+        said += b',"asked":' + call.asked_json
     return b'"sensitive":' + _encode(pointers) + b"," + said if pointers else said
 
 

@@ -68,7 +68,7 @@ class Query:
 
     def list_decisions(self, narrow: Filter, *, limit: int = 50, cursor: int | None = None) -> Page:
         """One entry a call: its decision, with ``status``, ``outcome_code`` and ``end_phase`` as of now."""
-        query = select(records).where(*_conditions(narrow))
+        query = select(records).where(*conditions(narrow))
         if cursor is not None:
             query = query.where(records.c.seq < cursor)
         query = query.order_by(records.c.seq.desc()).limit(limit + 1)
@@ -79,7 +79,7 @@ class Query:
 
     def count(self, narrow: Filter) -> dict[str, int]:
         """How many decisions there are by action."""
-        query = select(records.c.action, func.count()).where(*_conditions(narrow)).group_by(records.c.action)
+        query = select(records.c.action, func.count()).where(*conditions(narrow)).group_by(records.c.action)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
@@ -143,7 +143,7 @@ class Query:
         while True:
             query = select(records).where(records.c.seq > after).order_by(records.c.seq).limit(_LOT)
             if narrow is not None:
-                query = query.where(*_conditions(narrow))
+                query = query.where(*conditions(narrow))
             with self._database.reading() as connection:
                 rows = connection.execute(query).all()
                 lot = [_record(row) for row in rows]
@@ -157,7 +157,8 @@ class Query:
             after = rows[-1].seq
 
 
-def _conditions(narrow: Filter) -> Iterable[ColumnElement[bool]]:
+def conditions(narrow: Filter) -> Iterable[ColumnElement[bool]]:
+    """The decisions of a filter, as parts of a WHERE."""
     # What was decided has an action; the records that follow it have none.
     yield records.c.action.is_not(None)
     for column, value in (

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
-from gateway.policy import gate, metadata, syntax
+from gateway.policy import gate, metadata, modes, syntax
 from gateway.policy.engine import NAME, explain, new_engine
 from gateway.policy.library import choose, in_mode, library_path
 from gateway.policy.module import RULES, Bundle, Module, Role
+from gateway.policy.problem import InvalidPolicy, Problem
 
 _MAX_FILE: Final = 512 * 1024
 _MAX_FILES: Final = 10_000
@@ -58,8 +59,10 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
         modules, problems = gate.check(modules, sources.data)
     if not problems:
         modules, problems = _named(modules, sources.data)
+    if not problems:
+        modules, problems = modes.settle(modules, sources.data)
     if problems:
-        raise ConfigError("the policy cannot be loaded:\n" + "\n".join(f"  {item}" for item in problems))
+        raise InvalidPolicy(problems)
     rules = tuple(sorted((m for m in modules if m.role == "rule"), key=lambda m: m.id))
     if not rules:
         raise ConfigError(
@@ -76,10 +79,10 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
     )
 
 
-def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
+def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
     """Put the names in the data that ``scope.arguments`` and ``scope.tools`` refer to in their place."""
     done: list[Module] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for module in modules:
         if module.meta is None or not (module.scope.arguments or module.scope.tools):
             done.append(module)
@@ -87,7 +90,7 @@ def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Mod
         arguments = [name.lower() for name in _resolved(module, "arguments", data, problems)]
         tools = _resolved(module, "tools", data, problems)
         problems += [
-            f"{module.file}:1: scope.tools: '{glob}' must be 'upstream/name', as in 'git/*'"
+            Problem(module.file, 1, "scope", f"scope.tools: '{glob}' must be 'upstream/name', as in 'git/*'")
             for glob in tools if "/" not in glob and glob != "*"
         ]  # fmt: skip
         scope = replace(module.scope, arguments=tuple(arguments), tools=tuple(tools))
@@ -96,13 +99,14 @@ def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Mod
     return done, problems
 
 
-def _resolved(module: Module, key: str, data: Mapping[str, Any], problems: list[str]) -> list[str]:
+def _resolved(module: Module, key: str, data: Mapping[str, Any], problems: list[Problem]) -> list[str]:
     names: list[str] = []
     for item in getattr(module.scope, key):
         found = _list_at(item, data) if item.startswith("data.") else [item]
         if not found:
             # An empty list would put the module out of every scope without a word.
-            problems.append(f"{module.file}:1: scope.{key}: {item} is no list of names in the data")
+            said = f"scope.{key}: {item} is no list of names in the data"
+            problems.append(Problem(module.file, 1, "scope", said))
         names += found
     return names
 
@@ -197,10 +201,10 @@ def _over(under: Sources, over: Sources) -> Sources:
     return Sources(files=(*kept, *over.files), data=policy_data.merge(under.data, over.data, override=True))
 
 
-def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
+def _parse(sources: Sources) -> tuple[list[Module], list[Problem]]:
     """Modules with their syntax and metadata, and what is wrong with them."""
     modules: list[Module] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for source in sources.files:
         engine = new_engine()
         try:
@@ -208,7 +212,7 @@ def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
             tree = orjson.loads(engine.get_ast_as_json())[0]
         except RuntimeError as error:
             _, line, said = explain(error)
-            problems.append(f"{source.file}:{line or 1}: {said}")
+            problems.append(Problem(source.file, line or 1, "parse-error", said))
             continue
         found = syntax.read(tree)
         role = _role(source, found.package)
@@ -217,7 +221,7 @@ def _parse(sources: Sources) -> tuple[list[Module], list[str]]:
             try:
                 meta = metadata.parse(source.text)
             except metadata.MetadataError as error:
-                problems.append(f"{source.file}:{error.line}: {error}")
+                problems.append(Problem(source.file, error.line, "metadata", str(error)))
                 continue
         modules.append(
             Module(

@@ -7,10 +7,12 @@ a path is silently undefined, and a ``deny`` that depends on it would never fire
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, get_args
 
 import msgspec
 
+from gateway.model import Kind, PinState, Risk
 from gateway.policy.metadata import PHASES, Phase
 
 VERSION: Final = 1
@@ -18,12 +20,20 @@ VERSION: Final = 1
 Path = tuple[str, ...]
 
 
+Schema = Mapping[str, Any]
+
+
 class Field(msgspec.Struct, frozen=True):
-    """One path of the input. ``open`` means that anything below it may be read."""
+    """One path of the input. ``open`` means that anything below it may be read.
+
+    ``schema`` is the JSON Schema of its value; an ``optional`` path is absent when there is no value.
+    """
 
     about: str
     phases: tuple[Phase, ...] = PHASES
     open: bool = False
+    schema: Schema = {}
+    optional: bool = False
 
 
 _DECIDED: Final[tuple[Phase, ...]] = ("call", "result")
@@ -34,58 +44,103 @@ KINDS: Final = (
     "asks the client."
 )
 
+_TEXT: Final[Schema] = {"type": "string"}
+_BOOL: Final[Schema] = {"type": "boolean"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_LIST: Final[Schema] = {"type": "array", "items": _TEXT}
+_OBJECT: Final[Schema] = {"type": "object"}
+
+
+def _one_of(*values: str) -> Schema:
+    return {"enum": list(values)}
+
+
+_KIND: Final[Schema] = _one_of(*get_args(Kind))
+
 CONTRACT: Final[dict[Path, Field]] = {
-    ("version",): Field("Version of this contract: 1."),
-    ("call", "kind"): Field(KINDS, _DECIDED),
-    ("call", "target"): Field("upstream/name.", _DECIDED),
-    ("call", "args"): Field("The arguments, exactly as they will be sent.", _DECIDED, open=True),
-    ("call", "text"): Field(
-        "All strings of the arguments, names of fields included, joined by line breaks.", _DECIDED
+    ("version",): Field("Version of this contract: 1.", schema={"const": VERSION}),
+    ("call", "kind"): Field(KINDS, _DECIDED, schema=_KIND),
+    ("call", "target"): Field("upstream/name.", _DECIDED, schema=_TEXT),
+    ("call", "args"): Field(
+        "The arguments, exactly as they will be sent.", _DECIDED, open=True, schema=_OBJECT
     ),
-    ("call", "digest"): Field("SHA-256 of who, what and the arguments.", _DECIDED),
-    ("call", "session"): Field("The session's id.", _DECIDED),
-    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED),
-    ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED),
-    ("tool", "kind"): Field(KINDS),
-    ("tool", "upstream"): Field("Name of the upstream."),
-    ("tool", "name"): Field("Name of the tool at its upstream."),
-    ("tool", "target"): Field("upstream/name."),
-    ("tool", "risk"): Field("read, reversible, compensable or irreversible."),
-    ("tool", "effects"): Field("List, such as write, egress, money, delete.", open=True),
-    ("tool", "domain"): Field("Domain in which trust is earned."),
-    ("tool", "idempotent"): Field("Whether the same call twice has one effect."),
-    ("tool", "cost_micro_usd"): Field("Cost of one call, integer micro-USD."),
-    ("tool", "integrity"): Field("trusted or untrusted, of its results."),
-    ("tool", "confidentiality"): Field("0 to 3, of its results."),
-    ("tool", "polling"): Field("Whether repeating it is normal."),
-    ("tool", "source"): Field("Where the risk comes from: operator, hint or default."),
-    ("tool", "pin", "state"): Field("pinned, or how its definition differs: new, changed, returned."),
-    ("tool", "pin", "flags"): Field("List of suspicious, shadowing, same_name, renamed.", open=True),
-    ("tool", "extra"): Field("Further manifest fields of the operator.", open=True),
-    ("agent", "id"): Field("The authenticated agent."),
-    ("agent", "owner"): Field("The human or team behind it."),
-    ("agent", "tenant"): Field("Its tenant."),
+    ("call", "text"): Field(
+        "All strings of the arguments, names of fields included, joined by line breaks.",
+        _DECIDED,
+        schema=_TEXT,
+    ),
+    ("call", "digest"): Field(
+        "SHA-256 of who, what and the arguments.",
+        _DECIDED,
+        schema={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    ),
+    ("call", "session"): Field("The session's id.", _DECIDED, schema=_TEXT),
+    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED, schema=_TEXT),
+    ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED, schema=_BOOL),
+    ("tool", "kind"): Field(KINDS, schema=_KIND),
+    ("tool", "upstream"): Field("Name of the upstream.", schema=_TEXT),
+    ("tool", "name"): Field("Name of the tool at its upstream.", schema=_TEXT),
+    ("tool", "target"): Field("upstream/name.", schema=_TEXT),
+    ("tool", "risk"): Field(
+        "read, reversible, compensable or irreversible.", schema=_one_of(*get_args(Risk))
+    ),
+    ("tool", "effects"): Field("List, such as write, egress, money, delete.", open=True, schema=_LIST),
+    ("tool", "domain"): Field("Domain in which trust is earned.", schema=_TEXT),
+    ("tool", "idempotent"): Field("Whether the same call twice has one effect.", schema=_BOOL),
+    ("tool", "cost_micro_usd"): Field("Cost of one call, integer micro-USD.", schema={"type": "integer"}),
+    ("tool", "integrity"): Field(
+        "trusted or untrusted, of its results.", schema=_one_of("trusted", "untrusted")
+    ),
+    ("tool", "confidentiality"): Field(
+        "0 to 3, of its results.", schema={"type": "integer", "minimum": 0, "maximum": 3}
+    ),
+    ("tool", "polling"): Field("Whether repeating it is normal.", schema=_BOOL),
+    ("tool", "source"): Field(
+        "Where the risk comes from: operator, hint or default.", schema=_one_of("operator", "hint", "default")
+    ),
+    ("tool", "pin", "state"): Field(
+        "pinned, or how its definition differs: new, changed, returned.", schema=_one_of(*get_args(PinState))
+    ),
+    ("tool", "pin", "flags"): Field(
+        "List of suspicious, shadowing, same_name, renamed.", open=True, schema=_LIST
+    ),
+    ("tool", "extra"): Field("Further manifest fields of the operator.", open=True, schema=_OBJECT),
+    ("agent", "id"): Field("The authenticated agent.", schema=_TEXT),
+    ("agent", "owner"): Field("The human or team behind it.", schema=_TEXT),
+    ("agent", "tenant"): Field("Its tenant.", schema=_TEXT),
     ("agent", "subject"): Field(
-        "The verified end user, with the prefix of its issuer (`corp:user-1`); undefined when there is none."
+        "The verified end user, with the prefix of its issuer (`corp:user-1`); undefined when there is none.",
+        schema=_TEXT,
+        optional=True,
     ),
     ("agent", "labels"): Field(
-        "Labels set by the operator, for the agent or for a scope of its token.", open=True
+        "Labels set by the operator, for the agent or for a scope of its token.", open=True, schema=_LIST
     ),
     ("chain",): Field(
-        "Delegation, root first: the actors of a token (RFC 8693), the last of which is the agent.", open=True
+        "Delegation, root first: the actors of a token (RFC 8693), the last of which is the agent.",
+        open=True,
+        schema=_LIST,
     ),
-    ("environment",): Field("Environment of the agent, such as production."),
-    ("mandate",): Field("What was delegated and its bounds.", open=True),
-    ("trust",): Field("Tier and its reasons.", open=True),
-    ("breaker",): Field("State of the breaker.", open=True),
-    ("session",): Field("Counters of the session.", _DECIDED, open=True),
-    ("budget",): Field("Budgets and what is left.", _DECIDED, open=True),
-    ("approval",): Field("The approval a call is decided again with.", ("call",), open=True),
-    ("stale",): Field("Names of facts that are older than they should be.", _DECIDED, open=True),
-    ("time",): Field("When the call was received, nanoseconds since the epoch.", _DECIDED),
-    ("result", "status"): Field("ok, tool_error or rpc_error.", _AFTER),
-    ("result", "value"): Field("The result or error as JSON.", _AFTER, open=True),
-    ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER),
+    ("environment",): Field("Environment of the agent, such as production.", schema=_TEXT),
+    ("mandate",): Field("What was delegated and its bounds.", open=True, schema=_OBJECT, optional=True),
+    ("trust",): Field("Tier and its reasons.", open=True, schema=_OBJECT, optional=True),
+    ("breaker",): Field("State of the breaker.", open=True, schema=_OBJECT, optional=True),
+    ("session",): Field("Counters of the session.", _DECIDED, open=True, schema=_OBJECT, optional=True),
+    ("budget",): Field("Budgets and what is left.", _DECIDED, open=True, schema=_OBJECT, optional=True),
+    ("approval",): Field(
+        "The approval a call is decided again with.", ("call",), open=True, schema=_OBJECT, optional=True
+    ),
+    ("stale",): Field(
+        "Names of facts that are older than they should be.", _DECIDED, open=True, schema=_LIST
+    ),
+    ("time",): Field("When the call was received, nanoseconds since the epoch.", _DECIDED, schema=_COUNT),
+    ("result", "status"): Field(
+        "ok, tool_error, rpc_error or input_required.",
+        _AFTER,
+        schema=_one_of("ok", "tool_error", "rpc_error", "input_required"),
+    ),
+    ("result", "value"): Field("The result or error as JSON.", _AFTER, open=True, schema={}),
+    ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER, schema=_TEXT),
 }
 
 FACTS: Final = ("session", "mandate", "budget", "trust", "breaker", "approval")

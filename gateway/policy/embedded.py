@@ -92,8 +92,9 @@ class Group:
 class EmbeddedEngine:
     """Evaluates groups of one bundle. Never raises: a fault is a contribution that denies."""
 
-    def __init__(self, bundle: Bundle, memoise: bool = True) -> None:
+    def __init__(self, bundle: Bundle, memoise: bool = True, coverage: bool = False) -> None:
         self._bundle = bundle
+        self._coverage = coverage
         self._memoise = memoise
         self._base: Engine | None = None
         self._engines: OrderedDict[int, tuple[Group, Engine]] = OrderedDict()
@@ -124,6 +125,10 @@ class EmbeddedEngine:
         for part in group.apart:
             said += self._evaluate(group, part, self._encoded(part, encode))
         return said, memoised
+
+    def engines(self) -> Sequence[Engine]:
+        """Those that are kept, for what coverage they recorded."""
+        return [engine for _, engine in self._engines.values()]
 
     def _encoded(self, part: Part, encode: Encode) -> bytes | None:
         try:
@@ -208,6 +213,7 @@ class EmbeddedEngine:
         if self._base is None:
             self._base = new_engine(dict(self._bundle.data))
         engine = self._base.clone()
+        engine.set_enable_coverage(self._coverage)
         try:
             for file in sorted({file for module in group.modules for file in module.libraries}):
                 engine.add_policy(file, self._bundle.libraries[file].text)

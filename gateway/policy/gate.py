@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.policy import contract, syntax
+from gateway.policy import contract, schema, syntax
 from gateway.policy.data import patterns
 from gateway.policy.engine import builtins, explain, new_engine
 from gateway.policy.module import RULES, Module
+from gateway.policy.problem import Problem
 from gateway.policy.regex import compiled
 
 FORBIDDEN: Final[Mapping[str, str]] = {
@@ -54,8 +55,8 @@ _SETS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
-    """Modules completed with what they read and need, and every problem as ``file:line: message``."""
+def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
+    """Modules completed with what they read and need, and every problem with its place."""
     known = builtins()
     functions = {
         f"data.{module.package}.{rule.name}"
@@ -71,6 +72,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
             module = _complete(module, needed)
             problems += _shape(module)
             problems += _inputs(module, [module, *needed])
+            problems += _types(module, [module, *needed])
         if module.role != "test":
             problems += _purity(module)
             problems += _datas(module, modules, data)
@@ -105,7 +107,7 @@ def _needed(module: Module, libraries: Sequence[Module]) -> list[Module]:
     return list(found.values())
 
 
-def _twice(modules: Sequence[Module]) -> Iterator[str]:
+def _twice(modules: Sequence[Module]) -> Iterator[Problem]:
     """A second module of one package would add to it or conflict with it, whichever comes first."""
     rules = [module for module in modules if module.role == "rule"]
     for what, count in (
@@ -115,47 +117,71 @@ def _twice(modules: Sequence[Module]) -> Iterator[str]:
         for module in rules:
             name = module.package if what == "package" else module.id
             if count[name] > 1:
-                yield f"{module.file}:1: the {what} '{name}' is used twice; give each module its own"
+                yield Problem(
+                    module.file,
+                    1,
+                    "duplicate",
+                    f"the {what} '{name}' is used twice; give each module its own",
+                )
 
 
-def _shape(module: Module) -> Iterator[str]:
+def _shape(module: Module) -> Iterator[Problem]:
     """What the combiner relies on: partial sets, of the kinds the phase knows."""
     if module.package.count(".") != RULES.count("."):
-        yield f"{module.file}:1: the package must be '{RULES}<name>', not '{module.package}'"
+        yield Problem(
+            module.file, 1, "package", f"the package must be '{RULES}<name>', not '{module.package}'"
+        )
     if not any(rule.name.split(".", 1)[0] in syntax.SETS for rule in module.syntax.rules):
-        yield f"{module.file}:1: contributes nothing; define one of {', '.join(_SETS_OF[module.phase])}"
+        sets = ", ".join(_SETS_OF[module.phase])
+        yield Problem(module.file, 1, "contribution", f"contributes nothing; define one of {sets}")
     for rule in module.syntax.rules:
         name = rule.name.split(".", 1)[0]
         if name not in syntax.SETS:
             continue
         if rule.form != "set" or rule.name != name:
-            yield f"{module.file}:{rule.line}: '{name}' must be a set: '{name} contains {{…}} if'"
+            said = f"'{name}' must be a set: '{name} contains {{…}} if'"
+            yield Problem(module.file, rule.line, "contribution", said)
         if name not in _SETS_OF[module.phase]:
-            yield f"{module.file}:{rule.line}: '{name}' does nothing in phase '{module.phase}'"
+            said = f"'{name}' does nothing in phase '{module.phase}'"
+            yield Problem(module.file, rule.line, "contribution", said)
 
 
-def _inputs(module: Module, parts: Iterable[Module]) -> Iterator[str]:
+def _inputs(module: Module, parts: Iterable[Module]) -> Iterator[Problem]:
     for part in parts:
         for read in part.syntax.reads:
             if read.root == "input":
                 why = contract.refused(read.path, module.phase)
                 if why is not None:
                     used = "" if part is module else f" (used by {module.file})"
-                    yield f"{part.file}:{read.line}: {why}{used}"
+                    yield Problem(part.file, read.line, "unknown-input", f"{why}{used}")
 
 
-def _datas(module: Module, modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+def _types(module: Module, parts: Iterable[Module]) -> Iterator[Problem]:
+    """A comparison with what the input never holds is a rule that never fires, or always does."""
+    for part in parts:
+        for each in part.syntax.compared:
+            wanted = schema.at(each.path)
+            if wanted is not None and (said := schema.never(wanted, each.value, ordered=each.ordered)):
+                written = ".".join(("input", *each.path))
+                yield Problem(part.file, each.line, "input-type", f"'{written}' {said}")
+
+
+def _datas(module: Module, modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[Problem]:
     """Data that is nowhere given is undefined: a limit that never applies."""
     for read in module.syntax.reads:
         if read.root != "data":
             continue
         written = ".".join(("data", *read.path))
         if not read.path:
-            yield f"{module.file}:{read.line}: reads all of 'data'; name the part it needs"
+            yield Problem(
+                module.file, read.line, "unknown-data", "reads all of 'data'; name the part it needs"
+            )
         elif f"{'.'.join(read.path)}.".startswith(RULES) and not written.startswith(f"data.{module.package}"):
-            yield f"{module.file}:{read.line}: '{written}' is another rule; share code in a library package"
+            said = f"'{written}' is another rule; share code in a library package"
+            yield Problem(module.file, read.line, "other-rule", said)
         elif not _given(read.path, modules, data):
-            yield f"{module.file}:{read.line}: '{written}' is in no data file and no module"
+            said = f"'{written}' is in no data file and no module"
+            yield Problem(module.file, read.line, "unknown-data", said)
 
 
 def _given(path: tuple[str, ...], modules: Sequence[Module], data: Any) -> bool:
@@ -174,23 +200,28 @@ def _given(path: tuple[str, ...], modules: Sequence[Module], data: Any) -> bool:
     return True
 
 
-def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterator[str]:
+def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterator[Problem]:
     for call in module.syntax.calls:
-        at = f"{module.file}:{call.line}"
+
+        def found(kind: str, said: str, line: int = call.line) -> Problem:
+            return Problem(module.file, line, kind, said)
+
         if call.name in FORBIDDEN:
-            yield f"{at}: '{call.name}' is refused: {FORBIDDEN[call.name]}"
+            yield found("forbidden-builtin", f"'{call.name}' is refused: {FORBIDDEN[call.name]}")
         elif call.name in functions or f"data.{module.package}.{call.name}" in functions:
             continue
         elif call.name not in known:
-            yield f"{at}: '{call.name}' is no built-in of this engine and no function of the loaded modules"
+            said = f"'{call.name}' is no built-in of this engine and no function of the loaded modules"
+            yield found("unknown-builtin", said)
         elif call.name == "walk" and len(call.args) == 1:
-            yield f"{at}: '[p, v] := walk(x)' yields nothing in this engine; write 'walk(x, [p, v])'"
+            said = "'[p, v] := walk(x)' yields nothing in this engine; write 'walk(x, [p, v])'"
+            yield found("engine-differs", said)
         elif call.name == "glob.match":
-            yield from (f"{at}: {why}" for why in _delimiters(call.args[1]))
+            yield from (found("engine-differs", why) for why in _delimiters(call.args[1]))
         elif call.name in _PATTERN_AT and len(call.args) > _PATTERN_AT[call.name]:
             pattern = syntax.literal(call.args[_PATTERN_AT[call.name]])
             if pattern is not None and (why := _bad_pattern(pattern)):
-                yield f"{at}: {why}"
+                yield found("regex", why)
 
 
 def _delimiters(node: Any) -> Iterator[str]:
@@ -213,31 +244,35 @@ def _bad_pattern(pattern: str) -> str | None:
     return None
 
 
-def _purity(module: Module) -> Iterator[str]:
+def _purity(module: Module) -> Iterator[Problem]:
     for line in module.syntax.withs:
-        yield f"{module.file}:{line}: 'with' replaces what was really asked; only tests may use it"
+        yield Problem(
+            module.file, line, "with", "'with' replaces what was really asked; only tests may use it"
+        )
 
 
-def _data_problems(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+def _data_problems(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[Problem]:
     for at, pattern in patterns(data):
         why = _bad_pattern(pattern)
         if why is not None:
-            yield f"{at}: {why}"
+            yield Problem(at, 0, "regex", why)
     for module in modules:
         if (
             module.role == "library"
             and module.package.startswith("wardgate.")
             and not module.package.startswith("wardgate.lib.")
         ):
-            yield f"{module.file}:1: the package '{module.package}' is taken; use wardgate.rules.<name>"
+            said = f"the package '{module.package}' is taken; use wardgate.rules.<name>"
+            yield Problem(module.file, 1, "package", said)
         node: Any = data
         for part in module.package.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         if node is not None:
-            yield f"{module.file}:1: the data files also define 'data.{module.package}'; rename one"
+            said = f"the data files also define 'data.{module.package}'; rename one"
+            yield Problem(module.file, 1, "data", said)
 
 
-def _dry_run(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str]:
+def _dry_run(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[Problem]:
     """Evaluate each module on two inputs: unsafe variables and recursion show only then."""
     base = new_engine(dict(data))
     by_file = {module.file: module for module in modules}
@@ -256,7 +291,7 @@ def _dry_run(modules: Sequence[Module], data: Mapping[str, Any]) -> Iterator[str
                 _must_not_recurse(engine, f"data.{module.package}.{name}")
         except RuntimeError as error:
             file, line, said = explain(error)
-            yield f"{file or module.file}:{line or 1}: {said}"
+            yield Problem(file or module.file, line or 1, "evaluation", said)
 
 
 def _must_not_recurse(engine: Any, rule: str) -> None:

@@ -25,6 +25,8 @@ _Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 _Id = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
+_Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which targets a module looks at. Each given list must match; an absent one matches everything.
@@ -43,12 +45,20 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     confidentiality: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
 
 
+class ModeFor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another mode for some tools; an absent scope is all of them."""
+
+    mode: Mode
+    scope: Scope = Scope()
+
+
 class Custom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: _Id
+    owner: _Owner  # the team that answers for it
     severity: Severity
     codes: tuple[_Code, ...]
-    owner: str = ""
     mode: Mode = "enforce"
+    modes: tuple[ModeFor, ...] = ()
     phase: Phase = "call"
     scope: Scope = Scope()
 
@@ -61,6 +71,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     authors: tuple[Any, ...] = ()
     organizations: tuple[str, ...] = ()
     related_resources: tuple[Any, ...] = ()
+    schemas: tuple[Any, ...] = ()  # of 'opa check --schema'; the gate has the schema of the input built in
 
 
 class MetadataError(ValueError):
@@ -87,7 +98,8 @@ def parse(text: str) -> Metadata:
     for code in found.custom.codes:
         if code in REASONS:  # a rule could otherwise pass its own refusal off as a fault of the gateway
             raise MetadataError(line, f"METADATA: the code '{code}' belongs to the gateway; choose another")
-    for glob in found.custom.scope.tools:
+    scopes = (found.custom.scope, *(entry.scope for entry in found.custom.modes))
+    for glob in (glob for scope in scopes for glob in scope.tools):
         if "/" not in glob and glob != "*" and not glob.startswith("data."):
             raise MetadataError(
                 line, f"METADATA: scope.tools '{glob}' must be 'upstream/name', as in 'git/*'"

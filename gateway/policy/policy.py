@@ -7,9 +7,9 @@ A bundle never changes; a reload makes a new ``EmbeddedPolicy`` and the caller s
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import orjson
@@ -22,12 +22,17 @@ from gateway.policy.bundle import read_bundle
 from gateway.policy.combine import Combined, Contribution, combine
 from gateway.policy.embedded import EmbeddedEngine, Encode, Group
 from gateway.policy.engine import NAME
-from gateway.policy.metadata import PHASES, Phase, Scope
+from gateway.policy.metadata import PHASES, ModeFor, Phase, Scope
+from gateway.policy.modes import in_mode, mode_for
 from gateway.policy.module import Bundle
 from gateway.policy.redact import CannotRedact, Redaction, redact, redact_texts
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
 
 _KEPT_SEEN: Final = 50_000
 _KEPT_LISTS: Final = 256
@@ -56,7 +61,9 @@ class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     file: str
     phase: Phase
+    owner: str
     mode: Mode
+    modes: tuple[ModeFor, ...]  # other modes for some tools; the first that matches holds
     severity: str
     scope: Scope
     codes: tuple[str, ...]
@@ -77,10 +84,10 @@ def load(path: Path | None, pack: str | None = None) -> EmbeddedPolicy:
 class EmbeddedPolicy:
     """Implements ``ports.Policy`` with the embedded engine. All questions come from one thread."""
 
-    def __init__(self, bundle: Bundle, *, memoise: bool = True) -> None:
+    def __init__(self, bundle: Bundle, *, memoise: bool = True, coverage: bool = False) -> None:
         self.bundle = bundle
         self.revision = bundle.revision
-        self._engine = EmbeddedEngine(bundle, memoise)
+        self._engine = EmbeddedEngine(bundle, memoise, coverage)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
         self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}
         self._redactions: dict[int, tuple[Sequence[Obligation], Redaction | None]] = {}
@@ -145,6 +152,15 @@ class EmbeddedPolicy:
         """New arguments where obligations change them. They can be met: ``call`` refused what cannot."""
         return obligations.modified(call.args, decision.obligations) if decision.obligations else None
 
+    def engines(self) -> Sequence[Any]:
+        """The engines made so far, for what coverage they recorded."""
+        return self._engine.engines()
+
+    def group(self, phase: Phase, call: Call) -> Group:
+        """The modules that look at a call in a phase, in their modes for its tool."""
+        groups = self._phases[phase]
+        return groups.of(call.tool) if phase == "list" else groups.of_call(call)
+
     def catalogue(self) -> tuple[ModuleInfo, ...]:
         """What is loaded, for ``policy inspect`` and the docs."""
         return tuple(
@@ -154,7 +170,9 @@ class EmbeddedPolicy:
                 description=" ".join((rule.meta.description if rule.meta else "").split()),
                 file=rule.file,
                 phase=rule.phase,
+                owner=rule.custom.owner,
                 mode=rule.mode,
+                modes=rule.custom.modes,
                 severity=rule.custom.severity,
                 scope=rule.scope,
                 codes=rule.custom.codes,
@@ -204,20 +222,30 @@ class EmbeddedPolicy:
         )
 
 
+def at_once(question: Coroutine[Any, Any, T]) -> T:
+    """The answer of a question that never waits: the embedded engine decides at once."""
+    try:
+        question.send(None)
+    except StopIteration as answer:
+        return answer.value  # type: ignore[no-any-return]  # the coroutine's type says what it is
+    raise RuntimeError("the embedded engine must not wait")
+
+
 class _Groups:
     """Groups of one phase by the modules in scope; many tools share one."""
 
     def __init__(self, bundle: Bundle, phase: Phase) -> None:
         self._modules = bundle.phase(phase)
         self._index = ScopeIndex(self._modules)
-        self._groups: dict[tuple[int, ...], Group] = {}
+        self._groups: dict[tuple[object, ...], Group] = {}
+        self._moded = frozenset(number for number, module in enumerate(self._modules) if module.custom.modes)
         self._named = frozenset(
             number for number, module in enumerate(self._modules) if module.scope.arguments
         )
 
     def of(self, tool: Tool) -> Group:
         """All that look at the tool."""
-        return self._group(self._index.numbers(tool))
+        return self._group(self._index.numbers(tool), tool)
 
     def of_call(self, call: Call) -> Group:
         """All that look at the call: those about arguments it has not got would find nothing."""
@@ -225,13 +253,18 @@ class _Groups:
         if not self._named.isdisjoint(numbers):
             names = argument_names(call.args)
             numbers = tuple(number for number in numbers if touches(self._modules[number].scope, names))
-        return self._group(numbers)
+        return self._group(numbers, call.tool)
 
-    def _group(self, numbers: tuple[int, ...]) -> Group:
-        group = self._groups.get(numbers)
+    def _group(self, numbers: tuple[int, ...], tool: Tool) -> Group:
+        key: tuple[object, ...] = numbers
+        if not self._moded.isdisjoint(numbers):
+            # The same modules, and not all in the same mode for every tool.
+            key = tuple((number, mode_for(self._modules[number], tool)) for number in numbers)
+        group = self._groups.get(key)
         if group is None:
             _bound(self._groups, _KEPT_GROUPS)  # an agent chooses argument names, and so combinations
-            group = self._groups[numbers] = Group([self._modules[number] for number in numbers])
+            modules = [self._modules[number] for number in numbers]
+            group = self._groups[key] = Group([in_mode(each, mode_for(each, tool)) for each in modules])
         return group
 
 
@@ -275,10 +308,6 @@ def _output_schema(tool: Tool) -> Json:
         return None
     definition = orjson.loads(tool.definition_json)
     return definition.get("outputSchema") if isinstance(definition, dict) else None
-
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 def _bound(kept: dict[K, V], size: int) -> None:

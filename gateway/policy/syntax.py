@@ -33,6 +33,15 @@ class Applied(msgspec.Struct, frozen=True):
     line: int
 
 
+class Compared(msgspec.Struct, frozen=True):
+    """A path of the input compared with a literal. ``ordered``: by size, so that only the type matters."""
+
+    path: Path
+    value: Any
+    ordered: bool
+    line: int
+
+
 class Defined(msgspec.Struct, frozen=True):
     """A rule or function head. ``form``: ``set``, ``function``, ``value`` or ``default``."""
 
@@ -49,6 +58,7 @@ class Syntax(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[Applied, ...]
     rules: tuple[Defined, ...]
     withs: tuple[int, ...]  # lines that replace input, data or a function
+    compared: tuple[Compared, ...]
     walks_assigned: tuple[int, ...]  # lines with ``[p, v] := walk(x)``
 
 
@@ -69,8 +79,16 @@ def read(tree: Any) -> Syntax:
         calls=tuple(walk.calls),
         rules=tuple(rules),
         withs=tuple(walk.withs),
+        compared=tuple(walk.compared),
         walks_assigned=tuple(walk.walks_assigned),
     )
+
+
+def read_node(node: Any, tree: Any) -> list[Read]:
+    """What one node of a module's tree reads, with the module's imports in mind."""
+    walk = _Walk(dict(_aliases(tree["ast"]["imports"], tree["source"]["contents"].encode())))
+    walk.visit(node)
+    return walk.reads
 
 
 def literal(node: Any) -> str | None:
@@ -87,6 +105,7 @@ class _Walk:
         self.reads: list[Read] = []
         self.calls: list[Applied] = []
         self.withs: list[int] = []
+        self.compared: list[Compared] = []
         self.walks_assigned: list[int] = []
 
     def visit(self, node: Any) -> None:
@@ -109,9 +128,35 @@ class _Walk:
                 for side in (value["lhs"], value["rhs"]):
                     if "Call" in side and self._name(side["Call"]["fcn"]) == "walk":
                         self.walks_assigned.append(side["Call"]["span"]["line"])
+                if value["op"] == "Eq":
+                    self._compare(value["lhs"], [value["rhs"]], ordered=False)
+                self.visit(value)
+            elif kind == "BoolExpr":
+                ordered = value["op"] not in ("Eq", "Ne")
+                self._compare(value["lhs"], [value["rhs"]], ordered=ordered)
+                self._compare(value["rhs"], [value["lhs"]], ordered=ordered)
+                self.visit(value)
+            elif kind == "Membership":
+                held = value["collection"]
+                items: list[Any] = next(
+                    (held[each]["items"] for each in ("Array", "Set") if each in held), []
+                )
+                self._compare(value["value"], items, ordered=False)
                 self.visit(value)
             elif kind != "span":
                 self.visit(value)
+
+    def _compare(self, side: Any, others: list[Any], *, ordered: bool) -> None:
+        base, path, indexes, line = _ref(side)
+        if not isinstance(base, str) or any(literal(index) is None for index in indexes):
+            return
+        full = (*self._aliases.get(base, (base,)), *path)
+        if full[0] != "input":
+            return
+        for other in others:
+            for kind in ("String", "RawString", "Number", "Bool"):
+                if kind in other:
+                    self.compared.append(Compared(full[1:], other[kind]["value"], ordered, line))
 
     def _reference(self, node: Any) -> None:
         base, literal_path, indexes, line = _ref(node)

@@ -30,6 +30,7 @@ _ELSEWHERE = """# METADATA
 # title: Rule {n} of a team whose tools are not called here
 # custom:
 #   id: elsewhere.r{n}
+#   owner: elsewhere
 #   severity: low
 #   codes: [amount_over_limit]
 #   scope: {{tools: ["elsewhere-{n}/*"]}}

@@ -34,6 +34,11 @@ def test_generated_parts_are_what_the_code_says_now(generator):
     assert not outdated, "run 'make docs'"
 
 
+def test_schemas_are_what_the_code_says_now(generator):
+    for name, text in generator.schemas().items():
+        assert page(name) == text, "run 'make docs'"
+
+
 def test_generated_parts_say_so(generator):
     for name in generator.pages():
         assert generator.MARK in page(name)

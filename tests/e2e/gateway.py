@@ -45,7 +45,7 @@ Record = dict[str, Any]
 
 def rule(name: str, body: str, *, codes: Sequence[str] = (), **custom: Any) -> str:
     """The text of a small module; ``body`` is what follows its imports."""
-    said = {"id": f"test.{name}", "severity": "low", "codes": list(codes), **custom}
+    said = {"id": f"test.{name}", "owner": "test", "severity": "low", "codes": list(codes), **custom}
     meta = yaml.safe_dump({"title": name, "custom": said}, sort_keys=False)
     comment = "".join(f"# {line}\n" for line in ["METADATA", *meta.splitlines()])
     return f"{comment}package wardgate.rules.{name}\nimport rego.v1\n\n{body}\n"

@@ -64,7 +64,7 @@ def rule(
     """A module with METADATA; ``custom`` adds lines such as ``mode="observe"`` or ``scope="{…}"``."""
     extra = "".join(f"#   {key}: {value}\n" for key, value in custom.items())
     return (
-        f"# METADATA\n# title: {name}\n# custom:\n#   id: {name}\n#   severity: {severity}\n"
+        f"# METADATA\n# title: {name}\n# custom:\n#   id: {name}\n#   owner: t\n#   severity: {severity}\n"
         f"#   codes: {codes}\n{extra}"
         f"package wardgate.rules.{name}\nimport rego.v1\n{imports}\n{body}\n"
     )

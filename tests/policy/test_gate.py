@@ -23,7 +23,7 @@ def deny_if(condition: str, **custom: str) -> str:
     return rule("a", f'deny contains {{"code": "stop", "message": "m"}} if {{\n\t{condition}\n}}', **custom)
 
 
-FIRST_LINE = 11  # of the condition in ``deny_if``
+FIRST_LINE = 12  # of the condition in ``deny_if``
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_two_modules_of_one_package_or_id_are_refused(tmp_path: Path) -> None:
 
 def test_a_parse_error_names_file_and_line_and_shows_no_backtrace(tmp_path: Path) -> None:
     message = refused(tmp_path, {"a": rule("a", "deny contains x if {{{")})
-    assert "a.rego:11: expecting" in message
+    assert "a.rego:12: expecting" in message
     assert "backtrace" not in message.lower()
 
 
 @pytest.mark.parametrize("body", ['deny contains $"x{1}" if true', "deny contains 1 if input.as"])
 def test_syntax_the_engine_lacks_is_a_parse_error_and_not_a_silent_rule(tmp_path: Path, body: str) -> None:
-    assert "a.rego:10:" in refused(tmp_path, {"a": rule("a", body)})
+    assert "a.rego:11:" in refused(tmp_path, {"a": rule("a", body)})
 
 
 def test_recursion_is_found_before_a_call_finds_it(tmp_path: Path) -> None:

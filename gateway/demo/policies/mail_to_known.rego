@@ -3,6 +3,7 @@
 # description: Mail whose every destination is a listed domain may be sent; others are refused by the strict pack.
 # custom:
 #   id: demo.mail_to_known
+#   owner: security
 #   severity: medium
 #   codes: [mail_to_known]
 #   scope: {tools: [office/send_mail]}

@@ -123,6 +123,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Decisions
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+    policy_schema: Callable[[], Mapping[str, Any]] = dict  # JSON Schema of the policy input
     jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 
 

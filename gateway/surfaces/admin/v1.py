@@ -186,6 +186,12 @@ async def revocations(operator: Viewer, deps: Deps) -> models.RevocationList:
     return models.RevocationList(items=[models.RevocationView.model_validate(each) for each in found])
 
 
+@routes.get("/policy/schema", tags=["policy"], summary="JSON Schema of what policy is given")
+async def policy_schema(operator: Viewer, deps: Deps) -> dict[str, Any]:
+    """For editors and `opa check --schema`: all phases in one, and each alone under `$defs`."""
+    return dict(deps.policy_schema())
+
+
 @routes.get("/reasons", tags=["status"], summary="What each reason code means")
 async def reasons(operator: Viewer) -> models.ReasonList:
     return models.ReasonList(

@@ -2,6 +2,7 @@
 # title: Reads and what can be undone are allowed
 # custom:
 #   id: clients.ordinary
+#   owner: test
 #   severity: low
 #   codes: [ordinary_work]
 #   scope: {risks: [read, reversible]}

@@ -2,6 +2,7 @@
 # title: Payments have a limit and a cap
 # custom:
 #   id: clients.payments
+#   owner: test
 #   severity: high
 #   codes: [payment_within_limit, payment_over_limit, payment_over_cap]
 #   scope: {effects: [money]}

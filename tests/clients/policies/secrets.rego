@@ -2,6 +2,7 @@
 # title: Secrets are taken out of customers
 # custom:
 #   id: clients.secrets
+#   owner: test
 #   severity: high
 #   phase: result
 #   codes: []

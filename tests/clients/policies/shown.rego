@@ -2,6 +2,7 @@
 # title: What deletes for good is shown to nobody
 # custom:
 #   id: clients.shown
+#   owner: test
 #   severity: low
 #   phase: list
 #   codes: [hidden]
