@@ -33,6 +33,7 @@ FILES = tool("github/push_files", risk="reversible", effects=("write",), source=
 PUSH = tool("git/git_push", risk="compensable", effects=("write",), source="operator")
 SLACK = tool("slack/slack_post_message", risk="irreversible", effects=("egress",), source="operator")
 MAIL = tool("email/send_email", risk="irreversible", effects=("egress",), source="operator")
+FETCH = tool("fetch/fetch", risk="read", effects=("egress",), source="operator")
 INTENT = tool("stripe/create_payment_intent", risk="irreversible", effects=("money",), source="operator")
 PAY = tool("bank/transfer", risk="irreversible", effects=("money",), source="operator")
 ORDER = tool("shop/create_order", risk="compensable", effects=("write",), source="operator")
@@ -121,6 +122,7 @@ DATA: list[Case] = [
         ASK,
         "personal_data_needs_person",
     ),
+    (DEV, FETCH, {"url": "https://example.com/?c=4111111111111111"}, DENY, "personal_data_refused"),
     (DEV, SLACK, {"channel_id": "C1", "text": "order 4111 1111 1111 1112"}, ASK, "irreversible_needs_person"),
     (DEV, ISSUE, {"title": "x", "body": "password: hunter2hunter2"}, DENY, "secret_in_arguments"),
     (DEV, READ, {"path": "a.txt"}, ALLOW, "read_allowed"),
