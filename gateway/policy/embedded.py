@@ -89,6 +89,15 @@ class Group:
         return "\n".join(lines)
 
 
+def encoded(part: Part, encode: Encode, log: Callable[[str, str], None]) -> bytes | None:
+    """The input of a part; ``None`` for what JSON cannot say, or says twice."""
+    try:
+        return encode(part.sections)
+    except (TypeError, ValueError, RecursionError, Refused) as error:
+        log(part.modules[0][1].id, f"input: {error}")
+        return None
+
+
 class EmbeddedEngine:
     """Evaluates groups of one bundle. Never raises: a fault is a contribution that denies."""
 
@@ -108,7 +117,7 @@ class EmbeddedEngine:
         said: list[Contribution] = []
         memoised = 0
         for part in group.parts:
-            payload = self._encoded(part, encode)
+            payload = encoded(part, encode, self._log)
             memo = part.memo if self._memoise else None
             known = memo.get(payload) if memo is not None and payload is not None else None
             if known is not None:
@@ -122,20 +131,8 @@ class EmbeddedEngine:
                 memo.put(payload, answer)
             said += answer
         for part in group.apart:
-            said += self._evaluate(group, part, self._encoded(part, encode))
+            said += self._evaluate(group, part, encoded(part, encode, self._log))
         return said, memoised
-
-    def _encoded(self, part: Part, encode: Encode) -> bytes | None:
-        try:
-            return encode(part.sections)
-        except (
-            TypeError,
-            ValueError,
-            RecursionError,
-            Refused,
-        ) as error:  # what JSON cannot say once
-            self._log(part.modules[0][1].id, f"input: {error}")
-            return None
 
     def _evaluate(self, group: Group, part: Part, payload: bytes | None) -> Contributions:
         if payload is None:

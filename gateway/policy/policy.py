@@ -20,7 +20,7 @@ from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Obligation
 from gateway.policy import obligations
 from gateway.policy.bundle import read_bundle
 from gateway.policy.combine import Combined, Contribution, combine
-from gateway.policy.embedded import EmbeddedEngine, Encode, Group
+from gateway.policy.embedded import EmbeddedEngine, Group
 from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, Phase, Scope
 from gateway.policy.module import Bundle
@@ -77,6 +77,8 @@ def load(path: Path | None, pack: str | None = None) -> EmbeddedPolicy:
 class EmbeddedPolicy:
     """Implements ``ports.Policy`` with the embedded engine. All questions come from one thread."""
 
+    engine = NAME
+
     def __init__(self, bundle: Bundle, *, memoise: bool = True) -> None:
         self.bundle = bundle
         self.revision = bundle.revision
@@ -92,7 +94,13 @@ class EmbeddedPolicy:
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()
         group = self._phases["call"].of_call(call)
-        combined, memoised = self._ask("call", group, lambda sections: sections.encode(call, facts))
+        contributions, memoised = self._engine.ask(group, lambda sections: sections.encode(call, facts))
+        return self._judged(call, group, contributions, memoised, started)
+
+    def _judged(
+        self, call: Call, group: Group, contributions: Sequence[Contribution], memoised: int, started: int
+    ) -> Decision:
+        combined = self._combine("call", contributions)
         if combined.duties and combined.verdict != "deny":
             combined = _checked(call, combined)
         return self._decision("call", group, combined, memoised, started)
@@ -103,9 +111,21 @@ class EmbeddedPolicy:
     async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
         started = time.perf_counter_ns()
         group = self._phases["result"].of_call(call)
-        combined, memoised = self._ask(
-            "result", group, lambda sections: sections.encode(call, facts, outcome)
+        contributions, memoised = self._engine.ask(
+            group, lambda sections: sections.encode(call, facts, outcome)
         )
+        return self._shown(call, outcome, group, contributions, memoised, started)
+
+    def _shown(
+        self,
+        call: Call,
+        outcome: Outcome,
+        group: Group,
+        contributions: Sequence[Contribution],
+        memoised: int,
+        started: int,
+    ) -> ResultDecision:
+        combined = self._combine("result", contributions)
         result_json, error_json = outcome.result_json, outcome.error_json
         if combined.verdict == "allow" and combined.duties:
             try:
@@ -134,9 +154,10 @@ class EmbeddedPolicy:
         if kept is not None and kept[0] is tool and kept[1] == facts.slow:
             return kept[2]
         group = self._phases["list"].of(tool)
-        combined, _ = self._ask(
-            "list", group, lambda sections: sections.encode_listed(principal, tool, facts)
+        contributions, _ = self._engine.ask(
+            group, lambda sections: sections.encode_listed(principal, tool, facts)
         )
+        combined = self._combine("list", contributions)
         _bound(self._seen, _KEPT_SEEN)
         self._seen[key] = (tool, facts.slow, combined.verdict == "allow")
         return combined.verdict == "allow"
@@ -165,17 +186,16 @@ class EmbeddedPolicy:
             for rule in self.bundle.rules
         )
 
-    def _ask(self, phase: Phase, group: Group, encode: Encode) -> tuple[Combined, int]:
-        contributions, memoised = self._engine.ask(group, encode)
+    def _combine(self, phase: Phase, contributions: Sequence[Contribution]) -> Combined:
         # What is remembered as one is combined once: merging obligations costs more than finding them.
         kept = self._combined.get(id(contributions))
         if kept is not None and kept[0] is contributions:
-            return kept[1], memoised
+            return kept[1]
         combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase])
         if isinstance(contributions, tuple):
             _bound(self._combined, _KEPT_COMBINED)
             self._combined[id(contributions)] = (contributions, combined)
-        return combined, memoised
+        return combined
 
     def _redaction(self, duties: Sequence[Obligation]) -> Redaction | None:
         """Prepared once for obligations that are remembered; ``CannotRedact`` for what is not RE2."""
@@ -195,7 +215,7 @@ class EmbeddedPolicy:
             notes=combined.notes,
             observed=combined.observed,
             labels=obligations.labels(combined.duties),
-            engine=NAME,
+            engine=self.engine,
             revision=self.revision,
             entry=phase,
             rules=group.rules,
