@@ -19,9 +19,9 @@ import msgspec
 
 from gateway.model import Call, Decision, Facts, Json, Outcome, Principal
 from gateway.policy.module import Bundle
-from gateway.policy.opa_client import OpaFault, Target
 from gateway.policy.opa_engine import OpaEngine
 from gateway.policy.opa_link import OpaLink
+from gateway.policy.opa_target import OpaFault, Target
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import ResultDecision
 
@@ -47,6 +47,10 @@ class OpaPolicy(EmbeddedPolicy):
         self._allowed: dict[tuple[Principal, str], _Allowed] = {}
 
     @property
+    def engine(self) -> str:
+        return self._link.engine
+
+    @property
     def trouble(self) -> str:
         """Why OPA does not decide by this bundle now; ``""`` when it does."""
         return self._link.trouble
@@ -59,7 +63,6 @@ class OpaPolicy(EmbeddedPolicy):
             if must or error.code == "policy_error":  # OPA refuses a module: waiting does not mend that
                 await self._link.close(remove=False)
                 raise
-        self.engine = f"opa {self._link.version}"
         self._link.keep()
 
     async def close(self, *, remove: bool) -> None:

@@ -11,53 +11,22 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
-import msgspec
 import orjson
 from opa_client.opa_async import AsyncOpaClient
 from yarl import URL
 
 from gateway.policy.opa_modules import Pushed
+from gateway.policy.opa_target import EvaluationError, OpaFault, Target
 
 _MAX_ANSWER: Final = 8 * 1024 * 1024
 _CONNECTIONS: Final = 256
 _PUSH_S: Final = 30.0
+_CONNECT_S: Final = 2.0
 _JSON: Final = {"Content-Type": "application/json"}
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Where OPA is and how it is asked; ``url`` or ``socket``, times in seconds."""
-
-    url: str = ""
-    socket: Path | None = None
-    ca_file: Path | None = None
-    token_file: Path | None = None
-    token_env: str | None = None
-    deadline_s: float = 0.2
-
-    def __str__(self) -> str:
-        return f"unix:{self.socket}" if self.socket is not None else self.url
-
-
-class OpaFault(Exception):
-    """OPA gave no answer to go by; ``code`` is the reason code."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
-class EvaluationError(Exception):
-    """OPA answered that evaluating failed: at which place, and how."""
-
-    def __init__(self, file: str, line: int, said: str) -> None:
-        super().__init__(said)
-        self.file = file
-        self.line = line
 
 
 class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the package has no types
@@ -96,7 +65,7 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the package has no typ
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self.timeout),
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=_CONNECT_S),
             trust_env=False,  # a proxy of the environment would read every argument
         )
 
@@ -186,10 +155,3 @@ def _token(target: Target) -> str:
         except OSError as error:
             raise OpaFault("policy_unavailable", f"{target.token_file}: {error.strerror}") from error
     return os.environ.get(target.token_env, "") if target.token_env is not None else ""
-
-
-def query(names: Any, payload: bytes, key: str) -> bytes:
-    """The body of a question: which modules, and the input they read."""
-    asked = '","'.join(names).encode()
-    rest = b"," + payload[1:] if len(payload) > 2 else b"}"
-    return b'{"input":{"%b":["%b"]%b}' % (key.encode(), asked, rest)

@@ -16,9 +16,9 @@ import msgspec
 from gateway.policy.combine import Contribution, Rule, Said, contribution, fault
 from gateway.policy.embedded import Contributions, Encode, EvaluationFault, Group, Part, encoded
 from gateway.policy.input import Sections
-from gateway.policy.opa_client import EvaluationError, OpaFault, query
 from gateway.policy.opa_link import OpaLink
 from gateway.policy.opa_modules import ASK
+from gateway.policy.opa_target import EvaluationError, OpaFault
 
 logger = logging.getLogger("wardgate.policy")
 
@@ -157,7 +157,7 @@ class OpaEngine:
 
     async def _post(self, rules: Sequence[Rule], payload: bytes, traceparent: str) -> bytes:
         names = [self._names[rule.id] for rule in rules]
-        return await self._link.ask(query(names, payload, ASK), traceparent)
+        return await self._link.ask(_question(names, payload), traceparent)
 
     def _read(self, rules: Sequence[Rule], body: bytes) -> list[Contribution]:
         try:
@@ -217,3 +217,10 @@ class OpaEngine:
 
 def _faults(part: Part, code: str) -> Contributions:
     return tuple(fault(rule, code) for _, rule in part.modules)
+
+
+def _question(names: Sequence[str], payload: bytes) -> bytes:
+    """The body for OPA: which modules are asked, and the input they read, as it is encoded already."""
+    asked = '","'.join(names).encode()
+    rest = b"," + payload[1:] if len(payload) > 2 else b"}"
+    return b'{"input":{"%b":["%b"]%b}' % (ASK.encode(), asked, rest)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.policy.module import Bundle
-from gateway.policy.opa_client import EvaluationError, OpaClient, OpaFault, Target
 from gateway.policy.opa_modules import Pushed, pushed
+from gateway.policy.opa_target import EvaluationError, OpaFault, Target
+
+if TYPE_CHECKING:
+    from gateway.policy.opa_client import OpaClient
 
 logger = logging.getLogger("wardgate.policy")
 
 _LOOK_S: Final = 1.0
 """How often OPA is looked at. One that was started again has nothing, and is given everything again."""
+_REMOVE_S: Final = 10.0
 _PAUSE_S: Final = 0.1
 """Least time between two hand-overs, so that a stream of refused calls is not a stream of uploads."""
 
@@ -26,7 +30,7 @@ class OpaLink:
     def __init__(self, bundle: Bundle, target: Target) -> None:
         self.pushed: Pushed = pushed(bundle)
         self.target = target
-        self.version = "unknown"
+        self.engine = "opa"  # with its version once it has answered
         self.trouble = "OPA has not been asked yet"  # why it does not decide now; "" when it does
         self._client: OpaClient | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -54,9 +58,10 @@ class OpaLink:
             return
         try:
             if remove:
-                await client.remove(self.pushed)
-        except OpaFault as error:
-            logger.warning("a policy that is no longer used stays in OPA: %s", error)
+                async with asyncio.timeout(_REMOVE_S):
+                    await client.remove(self.pushed)
+        except (OpaFault, TimeoutError) as error:
+            logger.warning("a policy that is no longer used stays in OPA: %s", error or "no answer in time")
         finally:
             await client.close_connection()
 
@@ -103,8 +108,11 @@ class OpaLink:
 
     async def _renew(self, *, push: bool) -> bool:
         if self._client is None:
-            self._client = OpaClient(self.target)
-            await self._client.start()
+            from gateway.policy.opa_client import OpaClient  # takes half a second to import
+
+            client = OpaClient(self.target)
+            await client.start()
+            self._client = client
         self._client.read_token()  # a rotated one is used within a second
         try:
             if push:
@@ -117,7 +125,7 @@ class OpaLink:
             if push:
                 raise OpaFault("policy_stale", "OPA does not hold what it was given")
             return False
-        self.version = str(about.get("version"))
+        self.engine = f"opa {about.get('version')}"
         self.trouble = ""
         return True
 

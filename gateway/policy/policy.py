@@ -77,8 +77,6 @@ def load(path: Path | None, pack: str | None = None) -> EmbeddedPolicy:
 class EmbeddedPolicy:
     """Implements ``ports.Policy`` with the embedded engine. All questions come from one thread."""
 
-    engine = NAME
-
     def __init__(self, bundle: Bundle, *, memoise: bool = True) -> None:
         self.bundle = bundle
         self.revision = bundle.revision
@@ -90,6 +88,11 @@ class EmbeddedPolicy:
         self._lists: dict[
             tuple[Principal, int], tuple[Sequence[Tool], Mapping[str, Json], Sequence[Tool]]
         ] = {}
+
+    @property
+    def engine(self) -> str:
+        """Name and version of what evaluates."""
+        return NAME
 
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.policy.opa_client import Target
+from gateway.policy.opa_target import Target
 
 PATIENCE_S = 20.0
 
