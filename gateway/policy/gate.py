@@ -18,6 +18,7 @@ from gateway.policy.data import patterns
 from gateway.policy.engine import builtins, explain, new_engine
 from gateway.policy.module import RULES, Module
 from gateway.policy.regex import compiled
+from gateway.policy.sprintf import problem
 
 FORBIDDEN: Final[Mapping[str, str]] = {
     "http.send": "rules do not use the network; ask for the fact to be added to the input",
@@ -187,6 +188,8 @@ def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterat
             yield f"{at}: '[p, v] := walk(x)' yields nothing in this engine; write 'walk(x, [p, v])'"
         elif call.name == "glob.match":
             yield from (f"{at}: {why}" for why in _delimiters(call.args[1]))
+        elif call.name == "sprintf":
+            yield from (f"{at}: {why}" for why in _template(call.args[0]))
         elif call.name in _PATTERN_AT and len(call.args) > _PATTERN_AT[call.name]:
             pattern = syntax.literal(call.args[_PATTERN_AT[call.name]])
             if pattern is not None and (why := _bad_pattern(pattern)):
@@ -203,6 +206,15 @@ def _delimiters(node: Any) -> Iterator[str]:
         if text not in _SAME_DELIMITERS:
             usable = " ".join(sorted(_SAME_DELIMITERS))
             yield f"glob.match with the delimiter {text!r} is not reliable; use one of {usable}"
+
+
+def _template(node: Any) -> Iterator[str]:
+    """A template from the input could be anything; ours has the verbs that are the same in both engines."""
+    text = syntax.literal(node)
+    if text is None:
+        yield "sprintf needs its template as a literal string"
+    elif why := problem(text):
+        yield why
 
 
 def _bad_pattern(pattern: str) -> str | None:

@@ -71,6 +71,8 @@ class OpaPolicy(EmbeddedPolicy):
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()
         group = self._phases["call"].of_call(call)
+        if group is None:
+            return self._inexact(started)
         contributions, memoised = await self._opa.ask(
             group, lambda sections: sections.encode(call, facts), call.traceparent
         )
@@ -80,6 +82,8 @@ class OpaPolicy(EmbeddedPolicy):
     async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
         started = time.perf_counter_ns()
         group = self._phases["result"].of_call(call)
+        if group is None:
+            return ResultDecision(decision=self._inexact(started))
         contributions, memoised = await self._opa.ask(
             group, lambda sections: sections.encode(call, facts, outcome), call.traceparent
         )

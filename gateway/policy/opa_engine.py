@@ -16,6 +16,7 @@ import msgspec
 from gateway.policy.combine import Contribution, Rule, Said, contribution, fault
 from gateway.policy.embedded import Contributions, Encode, EvaluationFault, Group, Part, encoded
 from gateway.policy.input import Sections
+from gateway.policy.numbers import whole
 from gateway.policy.opa_link import OpaLink
 from gateway.policy.opa_modules import ASK
 from gateway.policy.opa_target import EvaluationError, OpaFault
@@ -157,7 +158,7 @@ class OpaEngine:
 
     async def _post(self, rules: Sequence[Rule], payload: bytes, traceparent: str) -> bytes:
         names = [self._names[rule.id] for rule in rules]
-        return await self._link.ask(_question(names, payload), traceparent)
+        return await self._link.ask(_question(names, whole(payload)), traceparent)
 
     def _read(self, rules: Sequence[Rule], body: bytes) -> list[Contribution]:
         try:

@@ -97,8 +97,16 @@ class EmbeddedPolicy:
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()
         group = self._phases["call"].of_call(call)
+        if group is None:
+            return self._inexact(started)
         contributions, memoised = self._engine.ask(group, lambda sections: sections.encode(call, facts))
         return self._judged(call, group, contributions, memoised, started)
+
+    def _inexact(self, started: int) -> Decision:
+        """A number that engines read differently is one that could be under a limit in one of them."""
+        reason = REASONS["number_out_of_range"]
+        finding = Finding(code=reason.code, message=reason.message, remedy=reason.remedy)
+        return self._decision("call", NOBODY, Combined("deny", (finding,)), 0, started)
 
     def _judged(
         self, call: Call, group: Group, contributions: Sequence[Contribution], memoised: int, started: int
@@ -109,11 +117,14 @@ class EmbeddedPolicy:
         return self._decision("call", group, combined, memoised, started)
 
     def wants_result(self, call: Call) -> bool:
-        return bool(self._phases["result"].of_call(call).modules)
+        group = self._phases["result"].of_call(call)
+        return group is None or bool(group.modules)
 
     async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
         started = time.perf_counter_ns()
         group = self._phases["result"].of_call(call)
+        if group is None:
+            return ResultDecision(decision=self._inexact(started))
         contributions, memoised = self._engine.ask(
             group, lambda sections: sections.encode(call, facts, outcome)
         )
@@ -227,11 +238,15 @@ class EmbeddedPolicy:
         )
 
 
+NOBODY: Final = Group(())
+
+
 class _Groups:
     """Groups of one phase by the modules in scope; many tools share one."""
 
     def __init__(self, bundle: Bundle, phase: Phase) -> None:
         self._modules = bundle.phase(phase)
+        self._before = phase == "call"
         self._index = ScopeIndex(self._modules)
         self._groups: dict[tuple[int, ...], Group] = {}
         self._named = frozenset(
@@ -242,11 +257,18 @@ class _Groups:
         """All that look at the tool."""
         return self._group(self._index.numbers(tool))
 
-    def of_call(self, call: Call) -> Group:
-        """All that look at the call: those about arguments it has not got would find nothing."""
+    def of_call(self, call: Call) -> Group | None:
+        """All that look at the call: those about arguments it has not got would find nothing.
+
+        ``None`` for arguments with a number that is not exact.
+        """
         numbers = self._index.numbers(call.tool)
-        if not self._named.isdisjoint(numbers):
-            names = argument_names(call.args)
+        named = not self._named.isdisjoint(numbers)
+        # Before its result, a call has been decided itself.
+        names = argument_names(call.args) if named or self._before else frozenset()
+        if names is None:
+            return None
+        if named:
             numbers = tuple(number for number in numbers if touches(self._modules[number].scope, names))
         return self._group(numbers)
 
