@@ -34,6 +34,9 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "net.cidr_expand": "an argument could make it endless; use net.cidr_contains",
     "graph.reachable_paths": "it differs from OPA on cycles; use graph.reachable",
     "strings.count": "it differs from OPA on overlapping text; use regex.find_n",
+    "indexof_n": "it differs from OPA on the empty text; use indexof",
+    "base64url.decode": "it differs from OPA on text without padding; use base64.decode",
+    "urlquery.decode": "it differs from OPA on control characters",
     "regex.template_match": "it does not use RE2; use regex.match",
 }
 _SAME_DELIMITERS: Final = frozenset(".-/_")

@@ -67,15 +67,16 @@ class Pair:
     def close(self) -> None:
         self.run(self._opa.close(remove=True))
 
-    def differences(self, asked: Input) -> list[Difference]:
-        """Of all three phases, field by field."""
+    def compare(self, asked: Input) -> tuple[Mapping[str, Mapping[str, Any]], list[Difference]]:
+        """What the embedded engine says in each phase, and where OPA differs, field by field."""
         found = self.run(self._both(asked))
-        return [
+        differences = [
             Difference(self.name, phase, field, one[field], other[field], asked)
             for phase, one, other in found
             for field in one
             if one[field] != other[field]
         ]
+        return {phase: one for phase, one, _ in found}, differences
 
     async def _both(self, asked: Input) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
         call, facts, outcome = asked.call(), asked.facts(), asked.outcome()

@@ -146,7 +146,7 @@ def _collect(value: Any, key: str, strings: set[str], numbers: set[int], named: 
     elif isinstance(value, str):
         strings.add(value)
         for about, found in named.items():
-            if key.endswith(about) or key.endswith(f"{about}s"):
+            if key.endswith((about, f"{about}s")):
                 found.add(value)
     elif isinstance(value, int):
         numbers.add(value)

@@ -1,4 +1,4 @@
-"""Write ``golden.jsonl`` anew: ``python -m tests.policy.parity.make_golden``. The same library gives the same file."""
+"""Write ``golden.jsonl`` anew: ``python -m tests.policy.parity.make_golden``. One library, one file."""
 
 from __future__ import annotations
 
