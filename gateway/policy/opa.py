@@ -126,6 +126,5 @@ def _steady(facts: Facts) -> dict[str, Json]:
     """What must be the same for a decision to be used again: all but the counters of the session."""
     steady = {name: value for name, value in facts.fast.items() if name != "session"}
     session = facts.fast.get("session")
-    if isinstance(session, Mapping):
-        steady["labels"] = session.get("labels")
+    steady["labels"] = session.get("labels") if isinstance(session, Mapping) else None
     return steady
