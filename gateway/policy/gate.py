@@ -37,6 +37,11 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "indexof_n": "it differs from OPA on the empty text; use indexof",
     "base64url.decode": "it differs from OPA on text without padding; use base64.decode",
     "urlquery.decode": "it differs from OPA on control characters",
+    "strings.replace_n": "it differs from OPA where texts overlap; use replace",
+    "json.match_schema": "it differs from OPA in what it says of errors; test the fields themselves",
+    "yaml.is_valid": "it differs from OPA; policies read JSON",
+    "units.parse": "it differs from OPA on large exponents; give numbers in one unit",
+    "units.parse_bytes": "it differs from OPA on large exponents; give numbers in one unit",
     "regex.template_match": "it does not use RE2; use regex.match",
 }
 _SAME_DELIMITERS: Final = frozenset(".-/_")
@@ -61,10 +66,7 @@ _SETS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[str]]:
     """Modules completed with what they read and need, and every problem as ``file:line: message``."""
     known = builtins()
-    functions = {
-        f"data.{module.package}.{rule.name}"
-        for module in modules for rule in module.syntax.rules if rule.form == "function"
-    }  # fmt: skip
+    functions = _functions(modules)
     libraries = [module for module in modules if module.role == "library"]
     problems = [*_twice(modules), *_data_problems(modules, data)]
     completed = []
@@ -82,6 +84,21 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
     if not problems:
         problems = list(_dry_run(completed, data))
     return completed, problems
+
+
+def language(modules: Sequence[Module], known: frozenset[str]) -> Iterator[str]:
+    """What these modules use that the engine has not, or has otherwise than OPA."""
+    functions = _functions(modules)
+    for module in modules:
+        yield from _calls(module, known, functions)
+        yield from _purity(module)
+
+
+def _functions(modules: Iterable[Module]) -> set[str]:
+    return {
+        f"data.{module.package}.{rule.name}"
+        for module in modules for rule in module.syntax.rules if rule.form == "function"
+    }  # fmt: skip
 
 
 def _complete(module: Module, needed: Sequence[Module]) -> Module:

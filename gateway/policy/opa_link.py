@@ -19,6 +19,7 @@ logger = logging.getLogger("wardgate.policy")
 
 _LOOK_S: Final = 1.0
 """How often OPA is looked at. One that was started again has nothing, and is given everything again."""
+_PROBE_S: Final = 5.0
 _REMOVE_S: Final = 10.0
 _PAUSE_S: Final = 0.1
 """Least time between two hand-overs, so that a stream of refused calls is not a stream of uploads."""
@@ -128,6 +129,24 @@ class OpaLink:
         self.engine = f"opa {about.get('version')}"
         self.trouble = ""
         return True
+
+
+async def probe(target: Target) -> None:
+    """Whether OPA answers questions of ours, without giving it anything; raises ``OpaFault``."""
+    from gateway.policy.opa_client import OpaClient
+
+    client = OpaClient(target)
+    await client.start()
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            client.read_token()
+            _about(await client.ask("wardgate/probe", b"{}"))
+    except TimeoutError as error:
+        raise OpaFault("policy_timeout", f"{target}: no answer within {_PROBE_S} s") from error
+    except EvaluationError as error:
+        raise OpaFault("policy_error", str(error)) from error
+    finally:
+        await client.close_connection()
 
 
 def _about(body: bytes) -> dict[str, Any]:

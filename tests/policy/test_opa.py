@@ -229,15 +229,8 @@ async def test_an_opa_behind_tls_is_believed_only_with_the_given_authority(
 
 
 def certificate(folder: Path) -> None:
-    key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-keyout",
-        folder / "key.pem",
-    ]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    key = [*curve, "-nodes", "-keyout", folder / "key.pem"]
     name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
     command = ["openssl", "req", "-x509", *key, *name, "-out", folder / "cert.pem"]
     subprocess.run(command, check=True, capture_output=True)
