@@ -25,6 +25,7 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "net.lookup_ip_addr": "rules do not use the network; ask for the fact to be added to the input",
     "opa.runtime": "it would show the environment, secrets included",
     "rand.intn": "a decision must be the same when replayed",
+    "uuid.parse": "it differs from OPA on ids without braces; use regex.match",
     "uuid.rfc4122": "a decision must be the same when replayed",
     "time.now_ns": "a decision must be the same when replayed; use input.time",
     "print": "it would write arguments to the log; use the message of a finding",
@@ -73,6 +74,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
     for module in modules:
         needed = _needed(module, libraries)
         problems += _calls(module, known, functions)
+        problems += _forms(module)
         if module.role == "rule":
             module = _complete(module, needed)
             problems += _shape(module)
@@ -91,6 +93,7 @@ def language(modules: Sequence[Module], known: frozenset[str]) -> Iterator[str]:
     functions = _functions(modules)
     for module in modules:
         yield from _calls(module, known, functions)
+        yield from _forms(module)
         yield from _purity(module)
 
 
@@ -214,6 +217,16 @@ def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterat
             pattern = syntax.literal(call.args[_PATTERN_AT[call.name]])
             if pattern is not None and (why := _bad_pattern(pattern)):
                 yield f"{at}: {why}"
+
+
+def _forms(module: Module) -> Iterator[str]:
+    """Forms that the engine and OPA read differently."""
+    for line in module.syntax.nots_of_braces:
+        yield f"{module.file}:{line}: 'not {{…}}' is a set here and a body in OPA; put the body into a rule"
+    for line in module.syntax.imported_nots:
+        yield f"{module.file}:{line}: this import changes 'not' in OPA alone; write 'import rego.v1'"
+    for line in module.syntax.heads_within:
+        yield f"{module.file}:{line}: a set's name cannot go on after a variable; write 'name[x] contains y'"
 
 
 def _delimiters(node: Any) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Built-ins over text as OPA has them: its letters are Go's runes, one by one.
 
 The engine's own lower case follows words (``İ`` becomes two characters, a Σ at the end of a word another
-letter than elsewhere), it counts a character beyond the basic plane as two, and it finds the empty text everywhere.
+letter than elsewhere), it counts a character beyond the basic plane as two, and it finds the empty text
+everywhere.
 """
 
 from __future__ import annotations
