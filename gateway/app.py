@@ -224,6 +224,8 @@ class Gateway:
             try:
                 config = await asyncio.to_thread(load, self.path)
                 changed = [name for name in _LASTING if getattr(config, name) != getattr(self.config, name)]
+                if config.policy.engine != self.config.policy.engine:
+                    changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
                 policy = await asyncio.to_thread(_load_policy, config)

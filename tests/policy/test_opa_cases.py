@@ -26,7 +26,7 @@ SUPPORTED = (
     "trimright", "trimspace", "trimsuffix", "typebuiltin", "typenamebuiltin", "undos", "union",
     "varreferences", "virtualdocs", "walkbuiltin",
 )  # fmt: skip
-"""Groups of cases for what policies are written with: a good part of each must be answered, not merely refused."""
+"""Groups for what policies are written with: a good part of each must be answered, not merely refused."""
 
 
 @pytest.fixture(scope="module")
