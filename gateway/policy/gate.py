@@ -38,7 +38,6 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "indexof_n": "it differs from OPA on the empty text; use indexof",
     "base64url.decode": "it differs from OPA on text without padding; use base64.decode",
     "urlquery.decode": "it differs from OPA on control characters",
-    "strings.replace_n": "it differs from OPA where texts overlap; use replace",
     "json.match_schema": "it differs from OPA in what it says of errors; test the fields themselves",
     "yaml.is_valid": "it differs from OPA; policies read JSON",
     "units.parse": "it differs from OPA on large exponents; give numbers in one unit",

@@ -8,7 +8,7 @@ everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -36,6 +36,20 @@ def indexof(text: str, part: str) -> int:
     if not part:
         raise ValueError("indexof: the text to find is empty")
     return text.find(part)
+
+
+def replace_n(by: Mapping[str, str], text: str) -> str:
+    """All at once: what was put in is not looked at again, and of two that fit the first in order is taken."""
+    if not by:
+        return text
+    if "" in by:
+        raise ValueError("strings.replace_n: a text to replace is empty")
+    return _any_of(tuple(sorted(by))).sub(lambda found: by[found[0]], text)
+
+
+@lru_cache(maxsize=256)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, texts)))
 
 
 def count(value: Collection[Any]) -> int:
@@ -100,6 +114,7 @@ EXTENSIONS: Final[tuple[tuple[str, int, Callable[..., Any]], ...]] = (
     ("lower", 1, lower),
     ("upper", 1, upper),
     ("indexof", 2, indexof),
+    ("strings.replace_n", 2, replace_n),
     ("to_number", 1, to_number),
     ("glob.match", 3, glob_match),
 )
