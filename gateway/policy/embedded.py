@@ -187,7 +187,7 @@ class EmbeddedEngine:
             raise EvaluationFault("policy_undefined", f"{entry} is undefined")
         return reply
 
-    def _engine(self, group: Group, wide: bool) -> Engine:
+    def _engine(self, group: Group, wide: bool = False) -> Engine:
         if self._thread != threading.get_ident():
             if self._thread:
                 raise EvaluationFault(

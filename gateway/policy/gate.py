@@ -39,6 +39,7 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "base64url.decode": "it differs from OPA on text without padding; use base64.decode",
     "urlquery.decode": "it differs from OPA on control characters",
     "json.match_schema": "it differs from OPA in what it says of errors; test the fields themselves",
+    "semver.is_valid": "it differs from OPA on what is no text; use semver.compare",
     "yaml.is_valid": "it differs from OPA; policies read JSON",
     "units.parse": "it differs from OPA on large exponents; give numbers in one unit",
     "units.parse_bytes": "it differs from OPA on large exponents; give numbers in one unit",

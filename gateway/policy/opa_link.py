@@ -20,7 +20,7 @@ logger = logging.getLogger("wardgate.policy")
 _LOOK_S: Final = 1.0
 """How often OPA is looked at. One that was started again has nothing, and is given everything again."""
 _PROBE_S: Final = 5.0
-_REMOVE_S: Final = 10.0
+_REMOVE_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 """Least time between two hand-overs, so that a stream of refused calls is not a stream of uploads."""
 
@@ -62,7 +62,9 @@ class OpaLink:
                 async with asyncio.timeout(_REMOVE_S):
                     await client.remove(self.pushed)
         except (OpaFault, TimeoutError) as error:
-            logger.warning("a policy that is no longer used stays in OPA: %s", error or "no answer in time")
+            logger.warning(
+                "a policy that is no longer used stays in OPA: %s", str(error) or "no answer in time"
+            )
         finally:
             await client.close_connection()
 

@@ -39,7 +39,7 @@ def indexof(text: str, part: str) -> int:
 
 
 def replace_n(by: Mapping[str, str], text: str) -> str:
-    """All at once: what was put in is not looked at again, and of two that fit the first in order is taken."""
+    """All at once: what was put in is not looked at again; of two that fit the first in order is taken."""
     if not by:
         return text
     if "" in by:

@@ -201,9 +201,15 @@ def inputs(known: Words) -> st.SearchStrategy[Input]:
             "agent": text,
         },
     )
-    facts = (
-        st.lists(st.tuples(st.sampled_from(known.facts), value), max_size=4) if known.facts else st.just([])
+    # Facts are the gateway's own: of any shape here, but their numbers are ones it could have counted.
+    counted = st.recursive(
+        st.one_of(text, st.integers(-(2**31), 2**53), st.booleans(), st.none()),
+        lambda below: st.lists(below, max_size=4) | st.dictionaries(name, below, max_size=4),
+        max_leaves=8,
     )
+    facts = st.just([])
+    if known.facts:
+        facts = st.lists(st.tuples(st.sampled_from(known.facts), counted), max_size=4)
     block = st.fixed_dictionaries({"type": st.just("text"), "text": text})
     result = st.one_of(
         st.fixed_dictionaries(
