@@ -55,12 +55,12 @@ def sprintf(template: str, values: list[Any]) -> str:
 
 def _one(verb: str, value: Any) -> str:
     kind = _type(value)
-    fits = {"v": True, "s": kind in ("string", "*big.Int"), "d": kind in ("int", "*big.Int")}
+    fits = {"v": True, "s": kind in ("string", "*big.Int"), "d": kind in ("int64", "*big.Int")}
     if fits.get(verb, False):
         return _plain(value)
     if verb == "q" and kind == "string":
         return quoted(_plain(value))
-    if verb == "q" and kind == "int":  # a character, in Go
+    if verb == "q" and kind == "int64":  # a character, in Go
         char = chr(value) if 0 <= value <= 0x10FFFF and not 0xD800 <= value < 0xE000 else "\ufffd"
         return f"{_SINGLE}{_escaped(char, _SINGLE)}{_SINGLE}"
     return f"%!{verb}({kind.removeprefix(_POINTER)}={_plain(value)})"
@@ -72,7 +72,7 @@ def _type(value: Any) -> str:
         return "string"
     if isinstance(value, float):
         return "float64"
-    return "int" if _LEAST <= value <= _MOST else "*big.Int"
+    return "int64" if _LEAST <= value <= _MOST else "*big.Int"
 
 
 def _plain(value: Any) -> str:

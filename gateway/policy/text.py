@@ -102,7 +102,9 @@ def _expression(pattern: str, delimiters: tuple[str, ...]) -> str:
         elif char == "," and depth:
             parts.append("|")
         else:
-            if char == "\\" and at < len(pattern):
+            if char == "\\":
+                if at == len(pattern):
+                    raise ValueError(f"glob.match: {pattern!r} ends in a backslash")
                 char, at = pattern[at], at + 1
             parts.append(re.escape(char))
     if depth:
