@@ -51,7 +51,7 @@ class Pair:
         self.bundle = bundle
         self._loop = loop
         self._embedded = EmbeddedPolicy(bundle, memoise=False)
-        self._opa = OpaPolicy(bundle, server.target(), memoise=False)
+        self._opa = OpaPolicy(bundle, server.target(deadline_s=60.0), memoise=False)
         self.run(self._opa.open(must=True))
 
     @property
