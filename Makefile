@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy conformance docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy conformance parity docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -50,6 +50,9 @@ bench-policy: $(VENV)/.dev ## Measure decisions of the shipped packs and what th
 
 conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (needs npm); writes build/conformance.json
 	$(PY) -m tests.conformance $(ARGS)
+
+parity: $(VENV)/.dev ## Decide 20,000 inputs with the embedded engine and a real OPA; writes build/parity.json
+	$(PY) -m tests.policy.parity $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done

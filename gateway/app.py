@@ -32,6 +32,8 @@ from gateway.journal.recovery import last_seq, live_effects, recover, resolved_s
 from gateway.limits import InFlight
 from gateway.model import Revisions
 from gateway.outside import Outside
+from gateway.policy.opa import OpaPolicy
+from gateway.policy.opa_target import OpaFault, Target
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.state.memory import LiveEffect, MemoryState
@@ -54,7 +56,6 @@ logger = logging.getLogger("wardgate.app")
 CONTROLS: Final = (
     "identity:keys+tokens+proxy",
     "pins:database",
-    "policy:embedded",
     "journal:sqlite",
     "effects:memory",
     "approvals:absent",
@@ -125,6 +126,8 @@ class Gateway:
         )
         stack.callback(self.idempotency.close)
         self.policy = await asyncio.to_thread(_load_policy, config)
+        stack.push_async_callback(self._close_policy)
+        await _opened(self.policy, must=False)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
         stack.callback(self.telemetry.shutdown)
         self.journal = Journal(
@@ -133,7 +136,7 @@ class Gateway:
             clock=self.clock,
             settings=config.storage,
             revisions=self.revisions,
-            controls=CONTROLS,
+            controls=_controls(config),
         )
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
@@ -203,7 +206,7 @@ class Gateway:
             upstreams=outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
-            controls=CONTROLS,
+            controls=_controls(config),
         )
         self._name_metrics()
         self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
@@ -235,15 +238,18 @@ class Gateway:
             try:
                 config = await asyncio.to_thread(load, self.path)
                 changed = [name for name in _LASTING if getattr(config, name) != getattr(self.config, name)]
+                if config.policy.engine != self.config.policy.engine:
+                    changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
                 policy = await asyncio.to_thread(_load_policy, config)
+                await _opened(policy, must=True)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
                 self.reload_failure = str(error)
                 raise
             self.reload_failure = ""
-            before = self.outside
+            before, policy_before = self.outside, self.policy
             keep = Outside.depends_on(config) == Outside.depends_on(self.config)
             outside = before if keep else await self._open_outside(config)
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
@@ -251,6 +257,8 @@ class Gateway:
                 stored = await asyncio.to_thread(self._stored)
                 self.authenticator.load(stored, config)
                 self._put_in_force(config, policy, outside)
+            if isinstance(policy_before, OpaPolicy):
+                self._spawn(self._retire_policy(policy_before, config))
             if keep:
                 outside.relist()
             else:
@@ -273,6 +281,13 @@ class Gateway:
         except asyncio.CancelledError:
             await outside.close(0)  # the gateway itself ends: no child may outlive it
             raise
+
+    async def _retire_policy(self, policy: OpaPolicy, config: Config) -> None:
+        """Take what a reload replaced out of OPA, when no call can be decided by it any more."""
+        try:
+            await asyncio.sleep(config.server.body_timeout_s + config.server.drain_s)
+        finally:
+            await policy.close(remove=policy.revision != self.policy.revision)
 
     def reload_soon(self) -> None:
         """For signal handlers."""
@@ -333,6 +348,11 @@ class Gateway:
         except TimeoutError:
             logger.warning("calls cut off while draining", extra={"calls": self.limits.total})
 
+    async def _close_policy(self) -> None:
+        if isinstance(self.policy, OpaPolicy):
+            # Another gateway may decide by the same revision in the same OPA, so it stays there.
+            await self.policy.close(remove=False)
+
     async def _close_outside(self) -> None:
         await self.outside.close(0)
 
@@ -356,7 +376,23 @@ class Gateway:
 def _load_policy(config: Config) -> EmbeddedPolicy:
     folder = config.policy.path
     # A pack alone needs no folder; without a pack a folder that is missing must not mean an empty policy.
-    return policy.load(folder if folder.is_dir() or config.policy.pack is None else None, config.policy.pack)
+    path = folder if folder.is_dir() or config.policy.pack is None else None
+    if config.policy.engine == "embedded":
+        return policy.load(path, config.policy.pack)
+    return OpaPolicy(policy.read_bundle(path, config.policy.pack), Target.of(config.policy.opa))
+
+
+async def _opened(policy: EmbeddedPolicy, *, must: bool) -> None:
+    """Hand the policy to OPA where OPA decides; not ``must``: an OPA that is not there yet is waited for."""
+    if isinstance(policy, OpaPolicy):
+        try:
+            await policy.open(must=must)
+        except OpaFault as error:
+            raise ConfigError(f"policy.opa: {error}") from error
+
+
+def _controls(config: Config) -> tuple[str, ...]:
+    return (f"policy:{config.policy.engine}", *CONTROLS)
 
 
 def _live(effect: Recorded) -> LiveEffect:

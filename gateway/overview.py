@@ -23,6 +23,7 @@ from gateway.model import Revisions, Tool
 from gateway.outside import Outside
 from gateway.pins import waiting
 from gateway.policy import schema
+from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
@@ -168,6 +169,10 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             detail="draining" if gateway.limits.closing else "",
         ),
     }
+    if isinstance(gateway.policy, OpaPolicy) and gateway.policy.trouble:
+        parts["policy"] = PartState(
+            state="down", essential=True, detail=f"OPA does not decide: {gateway.policy.trouble}"
+        )
     parts["pins"] = _pins(gateway)
     for upstream in _upstreams(gateway):
         parts[f"upstream:{upstream.name}"] = PartState(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,24 @@ def test_paths_are_relative_to_the_file_and_not_to_the_working_directory(tmp_pat
     assert config.storage.key_file == tmp_path / "k"
     assert config.policy.path == tmp_path / "policies"
     assert config.upstreams["a"].cwd == tmp_path / "work"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"engine": "opa"}, "needs 'opa.url' or 'opa.socket'"),
+        ({"opa": {"socket": "opa.sock"}}, "does nothing without 'engine: opa'"),
+        ({"engine": "opa", "opa": {"socket": "a", "url": "http://127.0.0.1:1"}}, "only one of 'url'"),
+        ({"engine": "opa", "opa": {"url": "http://opa.example:8181"}}, "https, or http on loopback"),
+        ({"engine": "opa", "opa": {"socket": "a", "ca_file": "b"}}, "for an https 'url'"),
+        ({"engine": "opa", "opa": {"socket": "a", "deadline_ms": 0}}, "deadline_ms"),
+        ({"engine": "opa", "opa": {"socket": "a", "token_file": "b", "token_env": "C"}}, "of 'token_file'"),
+        ({"engine": "opa", "opa": {"socket": "a", "token_env": "NOT_THERE_AT_ALL"}}, "NOT_THERE_AT_ALL"),
+        ({"engine": "opa", "opa": {"socket": "a", "retries": 2}}, "retries"),
+    ],
+)
+def test_an_opa_that_is_half_configured_is_refused(tmp_path: Path, policy: object, said: str) -> None:
+    path = tmp_path / "wardgate.yaml"
+    path.write_text(json.dumps({"policy": policy}))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(path)

@@ -51,6 +51,27 @@ def policy(config: Config) -> Iterator[Finding]:
         )
 
 
+def opa(config: Config) -> Iterator[Finding]:
+    """Whether the OPA that decides can be asked."""
+    from gateway.policy.opa_link import probe
+    from gateway.policy.opa_target import OpaFault, Target
+
+    if config.policy.engine != "opa":
+        return
+    target = Target.of(config.policy.opa)
+    try:
+        asyncio.run(probe(target))
+    except OpaFault as error:
+        yield problem(
+            "opa",
+            f"OPA cannot be asked: {error}.",
+            "While it does not answer, calls are refused.",
+            "Start it with 'opa run --server', and check 'policy.opa'.",
+        )
+    else:
+        yield ok("opa", f"OPA answers at {target}.")
+
+
 def upstreams(config: Config) -> Iterator[Finding]:
     """Whether each tool server answers, and whether its tools are described."""
     if not config.upstreams:

@@ -57,6 +57,7 @@ def doctor(
             lambda: checks_identity.issuers(loaded),
             lambda: checks_identity.exposure(loaded),
             lambda: checks_parts.policy(loaded),
+            lambda: checks_parts.opa(loaded),
             lambda: checks_parts.upstreams(loaded),
         )
         for check in checks:

@@ -10,6 +10,7 @@ Engines may be used and dropped only on the thread that made them; the first eva
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from gateway.policy.engine import UNDEFINED, explain, new_engine
 from gateway.policy.input import Sections
 from gateway.policy.memo import Memo
 from gateway.policy.module import Bundle, Module
+from gateway.policy.text import count
 
 logger = logging.getLogger("wardgate.policy")
 
@@ -34,6 +36,7 @@ _ENTRY: Final = "data.wardgate.entry"
 _KEPT_ENGINES: Final = 256
 _KEPT_ANSWERS: Final = 16_384
 _LOGGED: Final = 1000
+_ASTRAL: Final = re.compile(rb"[\xf0-\xf7]")
 
 
 class EvaluationFault(Exception):
@@ -89,6 +92,15 @@ class Group:
         return "\n".join(lines)
 
 
+def encoded(part: Part, encode: Encode, log: Callable[[str, str], None]) -> bytes | None:
+    """The input of a part; ``None`` for what JSON cannot say, or says twice."""
+    try:
+        return encode(part.sections)
+    except (TypeError, ValueError, RecursionError, Refused) as error:
+        log(part.modules[0][1].id, f"input: {error}")
+        return None
+
+
 class EmbeddedEngine:
     """Evaluates groups of one bundle. Never raises: a fault is a contribution that denies."""
 
@@ -97,7 +109,7 @@ class EmbeddedEngine:
         self._coverage = coverage
         self._memoise = memoise
         self._base: Engine | None = None
-        self._engines: OrderedDict[int, tuple[Group, Engine]] = OrderedDict()
+        self._engines: OrderedDict[tuple[int, bool], tuple[Group, Engine]] = OrderedDict()
         self._thread = 0
         self._logged: set[tuple[str, str]] = set()
 
@@ -109,7 +121,7 @@ class EmbeddedEngine:
         said: list[Contribution] = []
         memoised = 0
         for part in group.parts:
-            payload = self._encoded(part, encode)
+            payload = encoded(part, encode, self._log)
             memo = part.memo if self._memoise else None
             known = memo.get(payload) if memo is not None and payload is not None else None
             if known is not None:
@@ -123,30 +135,18 @@ class EmbeddedEngine:
                 memo.put(payload, answer)
             said += answer
         for part in group.apart:
-            said += self._evaluate(group, part, self._encoded(part, encode))
+            said += self._evaluate(group, part, encoded(part, encode, self._log))
         return said, memoised
 
     def engines(self) -> Sequence[Engine]:
         """Those that are kept, for what coverage they recorded."""
         return [engine for _, engine in self._engines.values()]
 
-    def _encoded(self, part: Part, encode: Encode) -> bytes | None:
-        try:
-            return encode(part.sections)
-        except (
-            TypeError,
-            ValueError,
-            RecursionError,
-            Refused,
-        ) as error:  # what JSON cannot say once
-            self._log(part.modules[0][1].id, f"input: {error}")
-            return None
-
     def _evaluate(self, group: Group, part: Part, payload: bytes | None) -> Contributions:
         if payload is None:
             return tuple(fault(rule, "policy_error") for _, rule in part.modules)
         try:
-            engine = self._engine(group)
+            engine = self._engine(group, _wide(payload))
             self._set_input(engine, payload)
             answers = _decode_list(self._run(engine, part.entry), len(part.modules))
             return tuple(
@@ -160,7 +160,7 @@ class EmbeddedEngine:
 
     def _alone(self, group: Group, name: str, rule: Rule, payload: bytes) -> Contribution:
         try:
-            engine = self._engine(group)
+            engine = self._engine(group, _wide(payload))
             self._set_input(engine, payload)
             return contribution(rule, _decode_one(self._run(engine, f"{_ENTRY}.{name}")))
         except EvaluationFault as error:
@@ -192,28 +192,31 @@ class EmbeddedEngine:
             raise EvaluationFault("policy_undefined", f"{entry} is undefined")
         return reply
 
-    def _engine(self, group: Group) -> Engine:
+    def _engine(self, group: Group, wide: bool = False) -> Engine:
         if self._thread != threading.get_ident():
             if self._thread:
                 raise EvaluationFault(
                     "policy_error", "asked on another thread than the one that made the engines"
                 )
             self._thread = threading.get_ident()
-        kept = self._engines.get(id(group))
+        key = (id(group), wide)
+        kept = self._engines.get(key)
         if kept is not None:
-            self._engines.move_to_end(id(group))
+            self._engines.move_to_end(key)
             return kept[1]
-        engine = self._build(group)
-        self._engines[id(group)] = (group, engine)  # held, so that the id stays its own
+        engine = self._build(group, wide)
+        self._engines[key] = (group, engine)  # held, so that the id stays its own
         if len(self._engines) > _KEPT_ENGINES:
             self._engines.popitem(last=False)
         return engine
 
-    def _build(self, group: Group) -> Engine:
+    def _build(self, group: Group, wide: bool) -> Engine:
         if self._base is None:
             self._base = new_engine(dict(self._bundle.data))
         engine = self._base.clone()
         engine.set_enable_coverage(self._coverage)
+        if wide:  # asked only then: it costs more than the engine's own, which counts such a character twice
+            engine.add_extension("count", 1, count)
         try:
             for file in sorted({file for module in group.modules for file in module.libraries}):
                 engine.add_policy(file, self._bundle.libraries[file].text)
@@ -229,6 +232,11 @@ class EmbeddedEngine:
         if len(self._logged) < _LOGGED and (rule, detail) not in self._logged:
             self._logged.add((rule, detail))
             logger.warning("policy module %s gave no usable answer: %s", rule, detail)
+
+
+def _wide(payload: bytes) -> bool:
+    """Whether a text has a character beyond the basic plane."""
+    return not payload.isascii() and _ASTRAL.search(payload) is not None
 
 
 def _sets(module: Module) -> str:

@@ -17,7 +17,11 @@ from typing import Any, Final
 import orjson
 from regorus import Engine
 
-from gateway.policy.regex import EXTENSIONS
+from gateway.policy import regex, text
+from gateway.policy.sprintf import sprintf
+
+EXTENSIONS: Final = (*regex.EXTENSIONS, *text.EXTENSIONS, ("sprintf", 2, sprintf))
+"""What replaces built-ins of the engine, so that they answer as OPA's do."""
 
 NAME: Final = f"regorus {version('gordon-to-regorus')}"
 

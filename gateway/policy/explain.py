@@ -132,7 +132,7 @@ def _nearness(rule: Rule) -> tuple[float, str, int]:
 
 def _outside(policy: EmbeddedPolicy, phase: Phase, call: Call) -> Iterator[Outside]:
     inside = set(policy.group(phase, call).rules)
-    names = argument_names(call.args)
+    names = argument_names(call.args) or frozenset()
     for module in policy.bundle.phase(phase):
         if module.id not in inside:
             yield Outside(rule=module.id, why=_why_outside(module, call, names))

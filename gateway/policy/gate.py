@@ -19,12 +19,14 @@ from gateway.policy.engine import builtins, explain, new_engine
 from gateway.policy.module import RULES, Module
 from gateway.policy.problem import Problem
 from gateway.policy.regex import compiled
+from gateway.policy.sprintf import problem
 
 FORBIDDEN: Final[Mapping[str, str]] = {
     "http.send": "rules do not use the network; ask for the fact to be added to the input",
     "net.lookup_ip_addr": "rules do not use the network; ask for the fact to be added to the input",
     "opa.runtime": "it would show the environment, secrets included",
     "rand.intn": "a decision must be the same when replayed",
+    "uuid.parse": "it differs from OPA on ids without braces; use regex.match",
     "uuid.rfc4122": "a decision must be the same when replayed",
     "time.now_ns": "a decision must be the same when replayed; use input.time",
     "print": "it would write arguments to the log; use the message of a finding",
@@ -34,6 +36,14 @@ FORBIDDEN: Final[Mapping[str, str]] = {
     "net.cidr_expand": "an argument could make it endless; use net.cidr_contains",
     "graph.reachable_paths": "it differs from OPA on cycles; use graph.reachable",
     "strings.count": "it differs from OPA on overlapping text; use regex.find_n",
+    "indexof_n": "it differs from OPA on the empty text; use indexof",
+    "base64url.decode": "it differs from OPA on text without padding; use base64.decode",
+    "urlquery.decode": "it differs from OPA on control characters",
+    "json.match_schema": "it differs from OPA in what it says of errors; test the fields themselves",
+    "semver.is_valid": "it differs from OPA on what is no text; use semver.compare",
+    "yaml.is_valid": "it differs from OPA; policies read JSON",
+    "units.parse": "it differs from OPA on large exponents; give numbers in one unit",
+    "units.parse_bytes": "it differs from OPA on large exponents; give numbers in one unit",
     "regex.template_match": "it does not use RE2; use regex.match",
 }
 _SAME_DELIMITERS: Final = frozenset(".-/_")
@@ -58,16 +68,14 @@ _SETS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
     """Modules completed with what they read and need, and every problem with its place."""
     known = builtins()
-    functions = {
-        f"data.{module.package}.{rule.name}"
-        for module in modules for rule in module.syntax.rules if rule.form == "function"
-    }  # fmt: skip
+    functions = _functions(modules)
     libraries = [module for module in modules if module.role == "library"]
     problems = [*_twice(modules), *_data_problems(modules, data)]
     completed = []
     for module in modules:
         needed = _needed(module, libraries)
         problems += _calls(module, known, functions)
+        problems += _forms(module)
         if module.role == "rule":
             module = _complete(module, needed)
             problems += _shape(module)
@@ -80,6 +88,22 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
     if not problems:
         problems = list(_dry_run(completed, data))
     return completed, problems
+
+
+def language(modules: Sequence[Module], known: frozenset[str]) -> Iterator[Problem]:
+    """What these modules use that the engine has not, or has otherwise than OPA."""
+    functions = _functions(modules)
+    for module in modules:
+        yield from _calls(module, known, functions)
+        yield from _forms(module)
+        yield from _purity(module)
+
+
+def _functions(modules: Iterable[Module]) -> set[str]:
+    return {
+        f"data.{module.package}.{rule.name}"
+        for module in modules for rule in module.syntax.rules if rule.form == "function"
+    }  # fmt: skip
 
 
 def _complete(module: Module, needed: Sequence[Module]) -> Module:
@@ -218,10 +242,23 @@ def _calls(module: Module, known: frozenset[str], functions: set[str]) -> Iterat
             yield found("engine-differs", said)
         elif call.name == "glob.match":
             yield from (found("engine-differs", why) for why in _delimiters(call.args[1]))
+        elif call.name == "sprintf":
+            yield from (found("engine-differs", why) for why in _template(call.args[0]))
         elif call.name in _PATTERN_AT and len(call.args) > _PATTERN_AT[call.name]:
             pattern = syntax.literal(call.args[_PATTERN_AT[call.name]])
             if pattern is not None and (why := _bad_pattern(pattern)):
                 yield found("regex", why)
+
+
+def _forms(module: Module) -> Iterator[Problem]:
+    """Forms that the engine and OPA read differently."""
+    said = {
+        "'not {…}' is a set here and a body in OPA; put the body into a rule": module.syntax.nots_of_braces,
+        "this import changes 'not' in OPA alone; write 'import rego.v1'": module.syntax.imported_nots,
+        "a set's name cannot go on after a variable; write 'name[x] contains y'": module.syntax.heads_within,
+    }
+    for why, lines in said.items():
+        yield from (Problem(module.file, line, "engine-differs", why) for line in lines)
 
 
 def _delimiters(node: Any) -> Iterator[str]:
@@ -234,6 +271,15 @@ def _delimiters(node: Any) -> Iterator[str]:
         if text not in _SAME_DELIMITERS:
             usable = " ".join(sorted(_SAME_DELIMITERS))
             yield f"glob.match with the delimiter {text!r} is not reliable; use one of {usable}"
+
+
+def _template(node: Any) -> Iterator[str]:
+    """A template from the input could be anything; ours has the verbs that are the same in both engines."""
+    text = syntax.literal(node)
+    if text is None:
+        yield "sprintf needs its template as a literal string"
+    elif why := problem(text):
+        yield why
 
 
 def _bad_pattern(pattern: str) -> str | None:

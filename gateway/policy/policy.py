@@ -20,7 +20,7 @@ from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Obligation
 from gateway.policy import obligations
 from gateway.policy.bundle import read_bundle
 from gateway.policy.combine import Combined, Contribution, combine
-from gateway.policy.embedded import EmbeddedEngine, Encode, Group
+from gateway.policy.embedded import EmbeddedEngine, Group
 from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, ModeFor, Phase, Scope
 from gateway.policy.modes import in_mode, mode_for
@@ -96,23 +96,57 @@ class EmbeddedPolicy:
             tuple[Principal, int], tuple[Sequence[Tool], Mapping[str, Json], Sequence[Tool]]
         ] = {}
 
+    @property
+    def engine(self) -> str:
+        """Name and version of what evaluates."""
+        return NAME
+
     async def call(self, call: Call, facts: Facts) -> Decision:
         started = time.perf_counter_ns()
         group = self._phases["call"].of_call(call)
-        combined, memoised = self._ask("call", group, lambda sections: sections.encode(call, facts))
+        if group is None:
+            return self._inexact(started)
+        contributions, memoised = self._engine.ask(group, lambda sections: sections.encode(call, facts))
+        return self._judged(call, group, contributions, memoised, started)
+
+    def _inexact(self, started: int) -> Decision:
+        """A number that engines read differently is one that could be under a limit in one of them."""
+        reason = REASONS["number_out_of_range"]
+        finding = Finding(code=reason.code, message=reason.message, remedy=reason.remedy)
+        return self._decision("call", NOBODY, Combined("deny", (finding,)), 0, started)
+
+    def _judged(
+        self, call: Call, group: Group, contributions: Sequence[Contribution], memoised: int, started: int
+    ) -> Decision:
+        combined = self._combine("call", contributions)
         if combined.duties and combined.verdict != "deny":
             combined = _checked(call, combined)
         return self._decision("call", group, combined, memoised, started)
 
     def wants_result(self, call: Call) -> bool:
-        return bool(self._phases["result"].of_call(call).modules)
+        group = self._phases["result"].of_call(call)
+        return group is None or bool(group.modules)
 
     async def result(self, call: Call, facts: Facts, outcome: Outcome) -> ResultDecision:
         started = time.perf_counter_ns()
         group = self._phases["result"].of_call(call)
-        combined, memoised = self._ask(
-            "result", group, lambda sections: sections.encode(call, facts, outcome)
+        if group is None:
+            return ResultDecision(decision=self._inexact(started))
+        contributions, memoised = self._engine.ask(
+            group, lambda sections: sections.encode(call, facts, outcome)
         )
+        return self._shown(call, outcome, group, contributions, memoised, started)
+
+    def _shown(
+        self,
+        call: Call,
+        outcome: Outcome,
+        group: Group,
+        contributions: Sequence[Contribution],
+        memoised: int,
+        started: int,
+    ) -> ResultDecision:
+        combined = self._combine("result", contributions)
         result_json, error_json = outcome.result_json, outcome.error_json
         if combined.verdict == "allow" and combined.duties:
             try:
@@ -141,9 +175,10 @@ class EmbeddedPolicy:
         if kept is not None and kept[0] is tool and kept[1] == facts.slow:
             return kept[2]
         group = self._phases["list"].of(tool)
-        combined, _ = self._ask(
-            "list", group, lambda sections: sections.encode_listed(principal, tool, facts)
+        contributions, _ = self._engine.ask(
+            group, lambda sections: sections.encode_listed(principal, tool, facts)
         )
+        combined = self._combine("list", contributions)
         _bound(self._seen, _KEPT_SEEN)
         self._seen[key] = (tool, facts.slow, combined.verdict == "allow")
         return combined.verdict == "allow"
@@ -159,7 +194,7 @@ class EmbeddedPolicy:
     def group(self, phase: Phase, call: Call) -> Group:
         """The modules that look at a call in a phase, in their modes for its tool."""
         groups = self._phases[phase]
-        return groups.of(call.tool) if phase == "list" else groups.of_call(call)
+        return groups.of(call.tool) if phase == "list" else groups.of_call(call) or NOBODY
 
     def catalogue(self) -> tuple[ModuleInfo, ...]:
         """What is loaded, for ``policy inspect`` and the docs."""
@@ -183,17 +218,16 @@ class EmbeddedPolicy:
             for rule in self.bundle.rules
         )
 
-    def _ask(self, phase: Phase, group: Group, encode: Encode) -> tuple[Combined, int]:
-        contributions, memoised = self._engine.ask(group, encode)
+    def _combine(self, phase: Phase, contributions: Sequence[Contribution]) -> Combined:
         # What is remembered as one is combined once: merging obligations costs more than finding them.
         kept = self._combined.get(id(contributions))
         if kept is not None and kept[0] is contributions:
-            return kept[1], memoised
+            return kept[1]
         combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase])
         if isinstance(contributions, tuple):
             _bound(self._combined, _KEPT_COMBINED)
             self._combined[id(contributions)] = (contributions, combined)
-        return combined, memoised
+        return combined
 
     def _redaction(self, duties: Sequence[Obligation]) -> Redaction | None:
         """Prepared once for obligations that are remembered; ``CannotRedact`` for what is not RE2."""
@@ -213,7 +247,7 @@ class EmbeddedPolicy:
             notes=combined.notes,
             observed=combined.observed,
             labels=obligations.labels(combined.duties),
-            engine=NAME,
+            engine=self.engine,
             revision=self.revision,
             entry=phase,
             rules=group.rules,
@@ -231,11 +265,15 @@ def at_once(question: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("the embedded engine must not wait")
 
 
+NOBODY: Final = Group(())
+
+
 class _Groups:
     """Groups of one phase by the modules in scope; many tools share one."""
 
     def __init__(self, bundle: Bundle, phase: Phase) -> None:
         self._modules = bundle.phase(phase)
+        self._before = phase == "call"
         self._index = ScopeIndex(self._modules)
         self._groups: dict[tuple[object, ...], Group] = {}
         self._moded = frozenset(number for number, module in enumerate(self._modules) if module.custom.modes)
@@ -247,11 +285,18 @@ class _Groups:
         """All that look at the tool."""
         return self._group(self._index.numbers(tool), tool)
 
-    def of_call(self, call: Call) -> Group:
-        """All that look at the call: those about arguments it has not got would find nothing."""
+    def of_call(self, call: Call) -> Group | None:
+        """All that look at the call: those about arguments it has not got would find nothing.
+
+        ``None`` for arguments with a number that is not exact.
+        """
         numbers = self._index.numbers(call.tool)
-        if not self._named.isdisjoint(numbers):
-            names = argument_names(call.args)
+        named = not self._named.isdisjoint(numbers)
+        # Before its result, a call has been decided itself.
+        names = argument_names(call.args) if named or self._before else frozenset()
+        if names is None:
+            return None
+        if named:
             numbers = tuple(number for number in numbers if touches(self._modules[number].scope, names))
         return self._group(numbers, call.tool)
 

@@ -57,28 +57,39 @@ def _find_all(pattern: str, value: str, limit: int) -> list[list[str]]:
 
 def _matches(pattern: str, value: str, limit: int) -> list[Any]:
     found: list[Any] = []
+    end = -1
     for match in compiled(pattern).finditer(_text(value)):
         if 0 <= limit <= len(found):
             break
-        found.append(match)
+        # As in Go, nothing is no match right after a match.
+        if match.end() > match.start() or match.start() != end:
+            found.append(match)
+        end = match.end()
     return found
 
 
 def _split(pattern: str, value: str) -> list[str]:
-    pieces, start = [], 0
-    for match in compiled(pattern).finditer(_text(value)):
-        if match.end() == 0 and match.start() == 0:
-            continue
-        pieces.append(value[start : match.start()])
+    compiled(pattern)  # refused even where there is nothing to split
+    if pattern and not value:
+        return [""]
+    pieces, start, end = [], 0, 0
+    for match in _matches(pattern, value, -1):
+        end = match.start()
+        if match.end() != 0:
+            pieces.append(value[start:end])
         start = match.end()
-    return [*pieces, value[start:]]
+    return pieces if end == len(value) else [*pieces, value[start:]]
 
 
 def _replace(value: str, pattern: str, by: str) -> str:
     """``by`` is taken as it is: Go's ``$1`` is refused rather than guessed at."""
     if "$" in by:
         raise ValueError("regex.replace: '$' in the replacement is not supported")
-    return str(compiled(pattern).sub(lambda _: by, _text(value)))
+    pieces, start = [], 0
+    for match in _matches(pattern, value, -1):
+        pieces += [value[start : match.start()], by]
+        start = match.end()
+    return "".join((*pieces, value[start:]))
 
 
 def _text(value: object) -> str:

@@ -23,6 +23,8 @@ class Scoped(Protocol):
 M = TypeVar("M", bound=Scoped)
 
 _KEPT: Final = 50_000
+_EXACT: Final = 2**53
+"""Whole numbers up to here are the same as integers and as floats."""
 
 
 def matches(scope: Scope, tool: Tool) -> bool:
@@ -43,8 +45,12 @@ def touches(scope: Scope, names: frozenset[str]) -> bool:
     return not scope.arguments or not names.isdisjoint(scope.arguments)
 
 
-def argument_names(args: Json) -> frozenset[str]:
-    """Names of all fields of the arguments, however deep, in lower case."""
+def argument_names(args: Json) -> frozenset[str] | None:
+    """Names of all fields of the arguments, however deep, in lower case.
+
+    ``None`` when they hold a float beyond 2^53: it has lost digits, so which number it stands for is open,
+    and engines differ on what it equals.
+    """
     names: set[str] = set()
     stack = [args]
     while stack:
@@ -54,6 +60,8 @@ def argument_names(args: Json) -> frozenset[str]:
             stack += item.values()
         elif isinstance(item, list):
             stack += item
+        elif item.__class__ is float and not -_EXACT < item < _EXACT:
+            return None
     return frozenset(name.lower() for name in names)
 
 

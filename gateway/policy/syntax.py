@@ -14,6 +14,8 @@ import msgspec
 
 Path = tuple[str, ...]
 
+_NOTS: Final = (("future", "keywords"), ("future", "keywords", "not"))
+
 SETS: Final = ("allow", "deny", "escalate", "obligation")
 
 
@@ -60,6 +62,11 @@ class Syntax(msgspec.Struct, frozen=True, kw_only=True):
     withs: tuple[int, ...]  # lines that replace input, data or a function
     compared: tuple[Compared, ...]
     walks_assigned: tuple[int, ...]  # lines with ``[p, v] := walk(x)``
+    nots_of_braces: tuple[int, ...] = ()  # lines with ``not {…}``
+    imported_nots: tuple[int, ...] = ()  # lines with an import that changes ``not``
+    heads_within: tuple[
+        int, ...
+    ] = ()  # lines with a set whose name goes on after a variable: ``p[x].q contains``
 
 
 def read(tree: Any) -> Syntax:
@@ -68,9 +75,12 @@ def read(tree: Any) -> Syntax:
     aliases = dict(_aliases(body["imports"], tree["source"]["contents"].encode()))
     walk = _Walk(aliases)
     rules = []
+    heads_within = []
     for rule in body["rules"]:
         defined = _head(rule)
         rules.append(defined)
+        if defined.form == "set" and _goes_on(rule["Spec"]["head"]["Set"]["refr"]):
+            heads_within.append(defined.line)
         walk.visit(rule)
     reads = [*walk.reads, *(_imported(item) for item in body["imports"])]
     return Syntax(
@@ -81,6 +91,11 @@ def read(tree: Any) -> Syntax:
         withs=tuple(walk.withs),
         compared=tuple(walk.compared),
         walks_assigned=tuple(walk.walks_assigned),
+        nots_of_braces=tuple(walk.nots_of_braces),
+        heads_within=tuple(heads_within),
+        imported_nots=tuple(
+            item["span"]["line"] for item in body["imports"] if _flat(item["refr"])[1] in _NOTS
+        ),
     )
 
 
@@ -107,6 +122,7 @@ class _Walk:
         self.withs: list[int] = []
         self.compared: list[Compared] = []
         self.walks_assigned: list[int] = []
+        self.nots_of_braces: list[int] = []
 
     def visit(self, node: Any) -> None:
         if isinstance(node, list):
@@ -123,6 +139,10 @@ class _Walk:
                 self._call(value)
             elif kind == "with_mods" and value:
                 self.withs.extend(item["span"]["line"] for item in value)
+                self.visit(value)
+            elif kind == "NotExpr":
+                if not {"Set", "Object", "SetCompr", "ObjectCompr"}.isdisjoint(value["expr"]):
+                    self.nots_of_braces.append(value["span"]["line"])
                 self.visit(value)
             elif kind == "AssignExpr":
                 for side in (value["lhs"], value["rhs"]):
@@ -208,6 +228,18 @@ def _ref(node: Any) -> tuple[Any, Path, list[Any], int]:
     if "Var" in node:
         return node["Var"]["value"], tuple(path), indexes, line or node["Var"]["span"]["line"]
     return node, tuple(path), indexes, line
+
+
+def _goes_on(node: Any) -> bool:
+    """Whether a head has more after a part that is not a literal."""
+    more = False
+    while "RefDot" in node or "RefBrack" in node:
+        inner = node.get("RefDot") or node["RefBrack"]
+        if "index" in inner and literal(inner["index"]) is None and more:
+            return True
+        more = True
+        node = inner["refr"]
+    return False
 
 
 def _flat(node: Any) -> tuple[Any, Path]:

@@ -57,6 +57,8 @@ POLICY_FAULTS: Final = (
     "policy_undefined",
     "policy_bad_shape",
     "policy_unavailable",
+    "policy_timeout",
+    "policy_stale",
     "undeclared_code",
     "obligation_conflict",
 )

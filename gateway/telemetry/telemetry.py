@@ -158,6 +158,9 @@ class Telemetry:
         metrics.policy_seconds[(engine,)].observe(decision.elapsed_ns / 1e9, trace)
         if decision.code in _POLICY_FAULTS:
             metrics.policy_errors[(engine, decision.code)].value += 1
+        for finding in decision.notes:
+            if finding.code in _POLICY_FAULTS:  # allowed from memory, while the engine cannot be reached
+                metrics.policy_errors[(engine, finding.code)].value += 1
         for observed in decision.observed:
             if observed.verdict == "error":
                 metrics.policy_errors[(engine, "observed")].value += 1

@@ -196,3 +196,12 @@ def test_signing_keys_others_can_read_are_a_problem(guarded: Path) -> None:
     guarded.with_name("signing.json").chmod(0o644)
     code, found = examined(config)
     assert code == 2 and any("0644" in finding["what"] for finding in found)
+
+
+def test_an_opa_that_does_not_answer_is_a_problem_with_its_address(guarded: Path) -> None:
+    where = f"http://127.0.0.1:{free_port()}"
+    asked = changed(guarded, "\npolicy:", f"\npolicy:\n  engine: opa\n  opa: {{url: {where}}}")
+    code, found = examined(asked)
+    [problem] = [finding for finding in found if finding["area"] == "opa"]
+    assert (code, problem["level"]) == (2, "problem")
+    assert where in problem["what"] and "opa run" in problem["todo"]

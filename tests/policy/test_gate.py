@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,25 @@ def test_the_revision_is_the_content_and_not_the_place(tmp_path: Path) -> None:
     two = policy_of(tmp_path / "two", {"a": rule("a", GOOD), "data.yaml": "n: 1\n"})
     three = policy_of(tmp_path / "three", {"a": rule("a", GOOD), "data.yaml": "n: 2\n"})
     assert one.revision == two.revision != three.revision
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('deny contains {"code": "stop"} if not {input.call.args.a}', "not {…}"),
+        ('deny contains {"code": "stop"} if sprintf(input.call.args.a, [1]) == "x"', "literal string"),
+        ('deny contains {"code": "stop"} if sprintf("%05d", [1]) == "x"', "'%0' is not supported"),
+        ('deny contains {"code": "stop"} if p.a.q\np[x].q contains 1 if some x in ["a"]', "after a variable"),
+        ('deny contains {"code": "stop"} if uuid.parse(input.call.args.a)', "differs from OPA"),
+        ('deny contains {"code": "stop"} if yaml.is_valid(input.call.args.a)', "differs from OPA"),
+    ],
+)
+def test_what_opa_reads_otherwise_is_refused(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        policy_of(tmp_path, {"a": rule("a", body)})
+
+
+def test_an_import_that_changes_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="changes 'not'"):
+        body = 'deny contains {"code": "stop"} if not input.call.args.a'
+        policy_of(tmp_path, {"a": rule("a", body, imports="import future.keywords.not")})
