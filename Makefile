@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench conformance docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy conformance docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -44,6 +44,9 @@ check: $(VENV)/.dev ## Lint, format, types and the one way of imports
 
 bench: $(VENV)/.dev ## Measure against a bare relay; writes build/bench.json
 	$(PY) -m tests.bench $(ARGS)
+
+bench-policy: $(VENV)/.dev ## Measure decisions of the shipped packs and what they catch; writes build/policy-bench.json
+	$(PY) -m tests.policy.bench_policy
 
 conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (needs npm); writes build/conformance.json
 	$(PY) -m tests.conformance $(ARGS)

@@ -6,7 +6,6 @@ import getpass
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,14 +128,14 @@ def _write_key(path: Path) -> None:
 
 
 def _copy_policies(target: Path) -> None:
-    from gateway.policy.library import library_path
+    from gateway.policy.library import copy_pack
 
     if target.exists():
         number = 1
         while (kept := target.with_name(f"{target.name}.old-{number}")).exists():
             number += 1
         target.rename(kept)  # with --force, and still somebody's work
-    shutil.copytree(library_path() / "packs" / "starter", target)
+    copy_pack("starter", target)
 
 
 def _summary(

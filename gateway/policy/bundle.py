@@ -14,14 +14,13 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-import yaml
 from msgspec.structs import replace
 
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
 from gateway.policy import gate, metadata, modes, syntax
 from gateway.policy.engine import NAME, explain, new_engine
-from gateway.policy.library import library_path, packs
+from gateway.policy.library import choose, in_mode, library_path
 from gateway.policy.module import RULES, Bundle, Module, Role
 from gateway.policy.problem import InvalidPolicy, Problem
 
@@ -46,12 +45,15 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
     """Read, parse and gate; ``ConfigError`` lists every problem as ``file:line: what and what to do``."""
     sources = Sources(files=tuple(_read_tree(library_path() / "lib", "shipped/lib", {})), data={})
     if pack is not None:
-        for name in _pack_chain(pack):
-            sources = _over(sources, _read_folder(library_path() / "packs" / name, f"shipped/packs/{name}"))
+        sources = _over(sources, _read_pack(pack))
     if path is not None:
         if not path.is_dir():
             raise ConfigError(f"{path}: no such policy folder. Run 'wardgate init', or set 'policy.pack'.")
         sources = _over(sources, _read_folder(path, str(path)))
+    try:
+        sources = replace(sources, data=policy_data.with_unions(sources.data))
+    except policy_data.DataError as error:
+        raise ConfigError(f"the policy cannot be loaded:\n  {error}") from error
     modules, problems = _parse(sources)
     if not problems:
         modules, problems = gate.check(modules, sources.data)
@@ -78,51 +80,71 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
 
 
 def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
-    """Put the names that ``scope.arguments`` refers to in the data in place of the reference."""
+    """Put the names in the data that ``scope.arguments`` and ``scope.tools`` refer to in their place."""
     done: list[Module] = []
     problems: list[Problem] = []
     for module in modules:
-        if module.meta is None or not module.scope.arguments:
+        if module.meta is None or not (module.scope.arguments or module.scope.tools):
             done.append(module)
             continue
-        names: list[str] = []
-        for item in module.scope.arguments:
-            found = _list_at(item, data) if item.startswith("data.") else [item]
-            if not found:
-                # An empty list would put the module out of every scope without a word.
-                said = f"scope.arguments: {item} is no list of names in the data"
-                problems.append(Problem(module.file, 1, "scope", said))
-            names += found
-        scope = replace(module.scope, arguments=tuple(name.lower() for name in names))
+        arguments = [name.lower() for name in _resolved(module, "arguments", data, problems)]
+        tools = _resolved(module, "tools", data, problems)
+        problems += [
+            Problem(module.file, 1, "scope", f"scope.tools: '{glob}' must be 'upstream/name', as in 'git/*'")
+            for glob in tools if "/" not in glob and glob != "*"
+        ]  # fmt: skip
+        scope = replace(module.scope, arguments=tuple(arguments), tools=tuple(tools))
         custom = replace(module.custom, scope=scope)
         done.append(replace(module, meta=replace(module.meta, custom=custom)))
     return done, problems
 
 
+def _resolved(module: Module, key: str, data: Mapping[str, Any], problems: list[Problem]) -> list[str]:
+    names: list[str] = []
+    for item in getattr(module.scope, key):
+        found = _list_at(item, data) if item.startswith("data.") else [item]
+        if not found:
+            # An empty list would put the module out of every scope without a word.
+            said = f"scope.{key}: {item} is no list of names in the data"
+            problems.append(Problem(module.file, 1, "scope", said))
+        names += found
+    return names
+
+
 def _list_at(path: str, data: Mapping[str, Any]) -> list[str]:
-    """The strings of a list in the data; nothing when there is no such list."""
+    """The strings of a list in the data, or the keys of an object; nothing when there is neither."""
     value: Any = data
     for part in path.split(".")[1:]:
         value = value.get(part) if isinstance(value, Mapping) else None
-    strings = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return value if strings else []
+    names = list(value) if isinstance(value, list | Mapping) else []
+    return names if all(isinstance(name, str) for name in names) else []
 
 
-def _pack_chain(pack: str) -> list[str]:
-    """A pack and what it extends, the base first."""
-    chain: list[str] = []
-    name: str | None = pack
-    while name is not None:
-        if name not in packs() or name in chain:
-            raise ConfigError(f"policy.pack: there is no pack '{name}'; there are {', '.join(packs())}")
-        chain.insert(0, name)
-        about = library_path() / "packs" / name / "pack.yaml"
-        name = (
-            (yaml.safe_load(about.read_text(encoding="utf-8")) or {}).get("extends")
-            if about.is_file()
-            else None
-        )
-    return chain
+def _read_pack(pack: str) -> Sources:
+    """The modules a pack chooses with their tests, over the data of the library and of each pack in line."""
+    root = library_path()
+    chosen = choose(pack)
+    data = _data_of(root, "shipped")
+    for name in chosen.packs:
+        over = _data_of(root / "packs" / name, f"shipped/packs/{name}")
+        data = policy_data.merge(data, over, override=True)
+    files = []
+    for path, observe in chosen.modules.items():
+        name = path.relative_to(root).as_posix()
+        text = in_mode(path.read_text(encoding="utf-8"), observe)
+        files.append(Source(f"shipped/{name}", name, text))
+        test = path.with_name(f"{path.stem}_test.rego")
+        name = test.relative_to(root).as_posix()
+        files.append(Source(f"shipped/{name}", name, test.read_text(encoding="utf-8")))
+    return Sources(files=tuple(files), data=data)
+
+
+def _data_of(folder: Path, label: str) -> dict[str, Any]:
+    path = folder / "data.yaml"
+    try:
+        return policy_data.parse(path.name, path.read_bytes()) if path.is_file() else {}
+    except policy_data.DataError as error:
+        raise ConfigError(f"{label}/data.yaml: {error}") from error
 
 
 def _read_folder(root: Path, label: str) -> Sources:

@@ -64,6 +64,11 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "args"): Field(
         "The arguments, exactly as they will be sent.", _DECIDED, open=True, schema=_OBJECT
     ),
+    ("call", "text"): Field(
+        "All strings of the arguments, names of fields included, joined by line breaks.",
+        _DECIDED,
+        schema=_TEXT,
+    ),
     ("call", "digest"): Field(
         "SHA-256 of who, what and the arguments.",
         _DECIDED,

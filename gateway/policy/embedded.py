@@ -32,7 +32,7 @@ Encode = Callable[[Sections], bytes]
 
 _ENTRY: Final = "data.wardgate.entry"
 _KEPT_ENGINES: Final = 256
-_KEPT_ANSWERS: Final = 4096
+_KEPT_ANSWERS: Final = 16_384
 _LOGGED: Final = 1000
 
 

@@ -42,7 +42,7 @@ _PATTERN_AT: Final = {
     "regex.replace": 1,
 }  # fmt: skip
 _FIXTURE: Final = (
-    '{"version":1,"call":{"kind":"tool","target":"a/b","args":{"text":"x","list":["y",{"z":1}]},"digest":"d","session":"s",'
+    '{"version":1,"call":{"kind":"tool","target":"a/b","args":{"text":"x","list":["y",{"z":1}]},"text":"x","digest":"d","session":"s",'
     '"surface":"mcp","modified":false},"tool":{"kind":"tool","upstream":"a","name":"b","target":"a/b","risk":"irreversible",'
     '"effects":["write"],"domain":"general","idempotent":false,"cost_micro_usd":0,"integrity":"untrusted","confidentiality":1,'
     '"polling":false,"source":"default","extra":{}},"agent":{"id":"a","owner":"o","tenant":"t","labels":["l"]},"chain":[],'

@@ -30,6 +30,6 @@ class Memo(Generic[V]):
         return value
 
     def put(self, key: bytes, value: V) -> None:
-        self._kept[key] = value
+        self._kept[bytes(memoryview(key))] = value  # a copy: orjson's hold 4 KB for 300 B
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)

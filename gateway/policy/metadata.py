@@ -33,7 +33,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ``tools`` are globs over ``upstream/name`` in which ``*`` stands for any run of characters; ``effects``
     matches a tool that has any of them. ``arguments`` matches a call with an argument of one of these names,
-    at any depth and in any case; ``data.hazards.sql.arguments`` stands for that list in the data.
+    at any depth and in any case. In both ``data.hazards.sql.arguments`` stands for that list in the data, or
+    for the keys of that object. ``confidentiality`` matches a tool whose results have at least that.
     """
 
     tools: tuple[_Glob, ...] = ()
@@ -41,6 +42,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     effects: tuple[str, ...] = ()
     risks: tuple[Literal["read", "reversible", "compensable", "irreversible"], ...] = ()
     arguments: tuple[_Glob, ...] = ()
+    confidentiality: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
 
 
 class ModeFor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +100,7 @@ def parse(text: str) -> Metadata:
             raise MetadataError(line, f"METADATA: the code '{code}' belongs to the gateway; choose another")
     scopes = (found.custom.scope, *(entry.scope for entry in found.custom.modes))
     for glob in (glob for scope in scopes for glob in scope.tools):
-        if "/" not in glob and glob != "*":
+        if "/" not in glob and glob != "*" and not glob.startswith("data."):
             raise MetadataError(
                 line, f"METADATA: scope.tools '{glob}' must be 'upstream/name', as in 'git/*'"
             )

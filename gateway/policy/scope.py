@@ -33,6 +33,8 @@ def matches(scope: Scope, tool: Tool) -> bool:
         return False
     if scope.effects and not any(effect in scope.effects for effect in tool.manifest.effects):
         return False
+    if tool.manifest.confidentiality < scope.confidentiality:
+        return False
     return not scope.tools or any(glob_matches(glob, tool.target) for glob in scope.tools)
 
 
@@ -80,7 +82,8 @@ class ScopeIndex(Generic[M]):
 
     def numbers(self, tool: Tool) -> tuple[int, ...]:
         """Positions of the modules in scope."""
-        key = (tool.kind, tool.target, tool.manifest.risk, tool.manifest.effects)
+        manifest = tool.manifest
+        key = (tool.kind, tool.target, manifest.risk, manifest.effects, manifest.confidentiality)
         found = self._kept.get(key)
         if found is None:
             near = sorted({*self._anywhere, *self._by_upstream.get(tool.target.split("/", 1)[0], ())})

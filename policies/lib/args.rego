@@ -1,5 +1,6 @@
-# Helpers over the arguments of a call. Import the rule, not the package: 'import data.wardgate.lib.args.joined'.
-# The engine evaluates everything that an imported name stands for.
+# Helpers over the arguments of a call. Import the rule, not the package: 'import data.wardgate.lib.args.named'.
+# The engine evaluates everything that an imported name stands for. All text of the arguments as one string,
+# for patterns that may be anywhere, is input.call.text.
 package wardgate.lib.args
 
 import rego.v1
@@ -10,29 +11,23 @@ composites contains value if {
 	type_name(value) in ["object", "array"]
 }
 
-# Every string in the arguments, however deep, names of fields included.
-strings contains name if some name, _ in input.call.args
-
-strings contains value if {
-	some value in input.call.args
-	is_string(value)
+# Texts of the arguments with one of these names (lower case), at any depth.
+named(names) := {flat(value) |
+	walk(input.call.args, [path, value])
+	name := path[count(path) - 1]
+	is_string(name)
+	lower(name) in names
 }
 
-strings contains text if {
-	some value in composites
+# Every single text in the arguments with one of these names: 'named' joins the texts of a list, this does not.
+each_named(names) := {text |
+	walk(input.call.args, [path, value])
+	name := path[count(path) - 1]
+	is_string(name)
+	lower(name) in names
 	walk(value, [_, text])
 	is_string(text)
 }
-
-strings contains name if {
-	some value in composites
-	walk(value, [path, _])
-	some name in path
-	is_string(name)
-}
-
-# All of them as one text, for patterns that may be anywhere.
-joined := concat("\n", strings)
 
 # A value as one text: a list of words counts as the words in a row.
 flat(value) := value if is_string(value)

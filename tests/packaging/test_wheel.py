@@ -62,7 +62,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_the_wheel_carries_policies_migrations_and_the_demo_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "gateway/_policies/packs/starter/data.yaml" in names
+    assert "gateway/_policies/data.yaml" in names
     assert "gateway/_policies/packs/strict/data.yaml" in names
     assert any(name.startswith("gateway/_policies/lib/") for name in names)
     assert any(name.startswith("gateway/storage/migrations/versions/") for name in names)

@@ -185,7 +185,7 @@ def test_an_empty_or_missing_folder_does_not_start(tmp_path: Path) -> None:
     assert "no rule module found" in refused(tmp_path, {"data.yaml": "a: 1\n"})
     with pytest.raises(ConfigError, match="no such policy folder"):
         load(tmp_path / "missing")
-    with pytest.raises(ConfigError, match="there are starter, strict"):
+    with pytest.raises(ConfigError, match="there are data-protection, devops, payments, starter, strict"):
         load(None, "lenient")
 
 

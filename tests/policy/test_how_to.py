@@ -46,5 +46,14 @@ def test_the_reference_names_every_path_every_refused_builtin_and_every_module()
         assert f"| `input.{'.'.join(path)}` | {', '.join(field.phases)} | {field.about} |" in page
     for name, why in FORBIDDEN.items():
         assert f"| `{name}` | {why} |" in page
-    for module in load(None, "strict").catalogue():
-        assert f"`{module.id}`" in page
+
+
+def test_the_data_of_choosing_a_pack_lies_over_every_pack(tmp_path: Path) -> None:
+    page = (DOCS / "how-to" / "choose-a-pack.md").read_text(encoding="utf-8")
+    blocks = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "policy:" not in text]
+    for number, data in enumerate(blocks):
+        policy = load(write(tmp_path / str(number), {"data.yaml": data}), "strict")
+        shell = policy.bundle.data["hazards"]["shell"]
+        wiped = call({"command": "redis-cli flushall"}, on=tool("t/run", risk="read"))
+        assert ("wipe_cache" in shell["patterns"]) == ("wipe_cache" in data)
+        assert (decide(policy, wiped).code == "hazardous_command") == ("wipe_cache" in data)

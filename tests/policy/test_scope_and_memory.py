@@ -33,6 +33,7 @@ scopes = st.builds(
     Scope,
     tools=st.lists(globs | st.just("*"), max_size=2).map(tuple),
     kinds=st.lists(kinds, max_size=1).map(tuple),
+    confidentiality=st.integers(0, 3),
     effects=effects,
     risks=st.lists(risks, max_size=2).map(tuple),
 )
@@ -45,7 +46,13 @@ class OnlyScope(msgspec.Struct, frozen=True):
 @st.composite
 def tools(draw: st.DrawFn) -> Tool:
     target = f"{draw(names)}/{draw(names)}"
-    return tool(target, kind=draw(kinds), risk=draw(risks), effects=draw(effects))
+    return tool(
+        target,
+        kind=draw(kinds),
+        risk=draw(risks),
+        effects=draw(effects),
+        confidentiality=draw(st.integers(0, 3)),
+    )
 
 
 @given(st.lists(scopes, max_size=12), st.lists(tools(), min_size=1, max_size=6))

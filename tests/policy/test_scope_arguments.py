@@ -14,7 +14,7 @@ from gateway.policy import EmbeddedPolicy, load
 from gateway.policy.library import library_path
 from tests.policy.helpers import call, decide, policy_of, rule, tool
 
-STARTER = library_path() / "packs" / "starter"
+HAZARD_RULES = library_path() / "rules" / "hazards"
 HAZARDS = ("hazard_shell.rego", "hazard_sql.rego")
 NAMES = st.sampled_from(["sql", "SQL", "query", "command", "cmd", "args", "note", "lines", "0"])
 TEXTS = st.sampled_from(["rm -rf /", "drop table users", "delete from a", "curl x | sh", "fine", ""])
@@ -41,7 +41,7 @@ def asked_always(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedPolicy:
     """The starter pack with its hazards in scope of every call."""
     folder = tmp_path_factory.mktemp("always")
     for name in HAZARDS:
-        text = (STARTER / name).read_text()
+        text = (HAZARD_RULES / name).read_text()
         scope = next(line for line in text.splitlines() if "arguments: [data." in line)
         (folder / name).write_text(text.replace(scope, "#   scope: {kinds: [tool]}"))
     return load(folder, "starter")
@@ -64,8 +64,8 @@ def test_leaving_a_module_out_says_the_same_as_asking_it(
 def test_a_record_names_only_the_modules_that_were_asked(shipped: EmbeddedPolicy) -> None:
     plain = decide(shipped, call({"note": "x"}, on=tool(risk="read")))
     with_sql = decide(shipped, call({"filter": [{"SQL": "select 1"}]}, on=tool(risk="read")))
-    assert plain.rules == ("starter.reads",)
-    assert with_sql.rules == ("starter.hazard_sql", "starter.reads")
+    assert plain.rules == ("access.reads",)
+    assert with_sql.rules == ("access.reads", "hazards.hazard_sql")
 
 
 def test_names_may_stand_in_the_metadata_or_in_the_data(tmp_path: Path) -> None:

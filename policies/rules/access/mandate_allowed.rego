@@ -1,0 +1,54 @@
+# METADATA
+# title: A mandate bounds what is done under it
+# description: >-
+#   Under a mandate only the tools and risks that it names may be used; a mandate that does not say is
+#   refused. Without a mandate the module does nothing, except for the risks in data.mandates.required_for.
+# custom:
+#   id: access.mandate_allowed
+#   owner: wardgate
+#   severity: high
+#   mode: enforce
+#   codes: [outside_mandate, mandate_unclear, mandate_missing]
+#   scope: {kinds: [tool]}
+package wardgate.rules.mandate_allowed
+
+import rego.v1
+
+deny contains {
+	"code": "outside_mandate",
+	"message": sprintf("the mandate does not cover %s", [input.tool.target]),
+	"remedy": "use a tool of the mandate, or ask whoever gave it",
+} if {
+	readable
+	not covered
+}
+
+deny contains {
+	"code": "mandate_unclear",
+	"message": "the mandate does not say which tools and risks it covers",
+	"remedy": "ask for a mandate with 'tools' and 'risks'",
+} if {
+	input.mandate
+	not readable
+}
+
+deny contains {
+	"code": "mandate_missing",
+	"message": sprintf("tools that are %s are used only under a mandate", [input.tool.risk]),
+	"remedy": "ask a person for a mandate",
+} if {
+	not input.mandate
+	input.tool.risk in data.mandates.required_for
+}
+
+readable if {
+	is_array(input.mandate.tools)
+	is_array(input.mandate.risks)
+}
+
+covered if {
+	readable
+	input.tool.risk in input.mandate.risks
+	some pattern in input.mandate.tools
+	glob.match(pattern, ["/"], input.tool.target)
+}

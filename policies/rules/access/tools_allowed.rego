@@ -1,0 +1,27 @@
+# METADATA
+# title: Only the tools named for an agent's labels
+# description: A tool that no label of the agent lists in data.tools.allowed is refused, whatever its risk.
+# custom:
+#   id: access.tools_allowed
+#   owner: wardgate
+#   severity: high
+#   mode: enforce
+#   codes: [tool_not_listed]
+#   scope: {kinds: [tool, prompt, resource, completion, subscription]}
+package wardgate.rules.tools_allowed
+
+import rego.v1
+
+deny contains {
+	"code": "tool_not_listed",
+	"message": sprintf("%s is not among the tools this agent was given", [input.tool.target]),
+	"remedy": "use a listed tool, or ask the owner of the policy to list this one for a label of yours",
+} if {
+	not listed
+}
+
+listed if {
+	some label in input.agent.labels
+	some pattern in data.tools.allowed[label]
+	glob.match(pattern, ["/"], input.tool.target)
+}
