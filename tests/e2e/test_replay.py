@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from gateway.policy import load
 from gateway.policy.replay import flip
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
-from tests.e2e.gateway import ALLOW_ALL, Wardgate, eventually, rule, talking
+from tests.e2e.gateway import ALLOW_ALL, TOOLS, Wardgate, counting, eventually, rule, talking
 
 BAD = rule("bad", 'deny contains {"code": "bad"} if input.call.args.text == "bad"', codes=["bad"])
 CARD = rule(
@@ -35,24 +38,45 @@ CALLS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-async def running(gateway: Any) -> Wardgate:
-    house: Wardgate = gateway({"tools": {"pay": {"risk": "irreversible", "sensitive": ["/text"]}}})
-    for file, text in RULES.items():
-        house.policy(file, text)
-    house.start()
+@contextmanager
+def lived(folder: Path) -> Iterator[Wardgate]:
+    """A running gateway that has decided each of the calls, all of them on record."""
+    with counting(folder) as server:
+        manifests = {**TOOLS, "pay": {**TOOLS["pay"], "sensitive": ["/text"]}}
+        house = Wardgate(folder / "gateway", {"counting": {"url": server.url, "tools": manifests}})
+        try:
+            for file, text in RULES.items():
+                house.policy(file, text)
+            house.start()
+            asyncio.run(_work(house))
+            yield house
+        finally:
+            house.close()
+
+
+async def _work(house: Wardgate) -> None:
     async with talking(house, house.key()) as alice:
         for tool, arguments in CALLS:
             await alice.call(tool, **arguments)
-        for name, method, params in (
-            ("greet", "prompts/get", {"name": "greet", "arguments": {}}),
-            ("note://today", "resources/read", {"uri": "note://today"}),
-        ):
-            await alice.ask(method, params, name=name)
+        await alice.ask("prompts/get", {"name": "greet", "arguments": {}}, name="greet")
+        await alice.ask("resources/read", {"uri": "note://today"}, name="note://today")
     wanted = len(CALLS) + 2
     await eventually(lambda: sum("verdict" in each for each in house.records()) == wanted)
     await eventually(lambda: all(each.missing is None for each in recorded(house)))
-    return house
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wardgate]:
+    """One for all tests that only read."""
+    with lived(tmp_path_factory.mktemp("running")) as house:
+        yield house
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Wardgate]:
+    """One for a test that changes what is on record."""
+    with lived(tmp_path) as house:
+        yield house
 
 
 def recorded(house: Wardgate) -> list[Any]:
@@ -119,13 +143,13 @@ async def test_a_draft_that_fails_is_an_error_and_not_a_tightening(running: Ward
     assert {group["why"] for group in report["groups"] if group["change"] == "error"} == {"policy_error"}
 
 
-async def test_erased_calls_are_not_replayable_and_say_so(running: Wardgate) -> None:
-    done = await running.cli("records", "erase", "--agent", "alice", "--yes", "--json")
+async def test_erased_calls_are_not_replayable_and_say_so(alone: Wardgate) -> None:
+    done = await alone.cli("records", "erase", "--agent", "alice", "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    report = await replayed(running, running.policies)
+    report = await replayed(alone, alone.policies)
     assert report["missing"] == {"no_payload": len(CALLS) + 2}
-    [first] = [each for each in recorded(running) if each.said.code == "bad"][:1]
-    done = await running.cli("policy", "explain", first.call_id)
+    [first] = [each for each in recorded(alone) if each.said.code == "bad"][:1]
+    done = await alone.cli("policy", "explain", first.call_id)
     assert done.returncode == 3 and "not kept" in done.stderr
 
 
@@ -184,9 +208,9 @@ async def test_operators_read_the_schema_of_the_input(running: Wardgate) -> None
     assert (await running.admin("/v1/policy/schema", running.key()))[0] == 401
 
 
-async def test_a_replay_reads_beside_a_gateway_that_goes_on_working(running: Wardgate) -> None:
-    async with talking(running, running.key()) as alice:
+async def test_a_replay_reads_beside_a_gateway_that_goes_on_working(alone: Wardgate) -> None:
+    async with talking(alone, alone.key()) as alice:
         before = time.monotonic()
-        await replayed(running, running.policies)
+        await replayed(alone, alone.policies)
         assert (await alice.call("note", text="meanwhile")).reason is None
         assert time.monotonic() - before < 30
