@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.policy import load, run_tests
 from gateway.policy.contract import CONTRACT
 from gateway.policy.gate import FORBIDDEN
+from gateway.policy.problem import KINDS
 from tests.policy.helpers import call, decide, tool, write
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,3 +49,9 @@ def test_the_reference_names_every_path_every_refused_builtin_and_every_module()
         assert f"| `{name}` | {why} |" in page
     for module in load(None, "strict").catalogue():
         assert f"`{module.id}`" in page
+
+
+def test_the_reference_names_every_kind_of_problem() -> None:
+    page = (DOCS / "reference" / "policy.md").read_text(encoding="utf-8")
+    for kind, said in KINDS.items():
+        assert f"| `{kind}` | {said.title}" in page and said.remedy in page
