@@ -225,7 +225,6 @@ class AssertionConfig(Section):
     issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
 
-
 class PinsConfig(Section):
     """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
 

@@ -16,8 +16,8 @@ from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
-from gateway.cli.tokens import app as tokens_app
 from gateway.cli.tools import app as tools_app
+from gateway.cli.tokens import app as tokens_app
 
 app = typer.Typer(
     name="wardgate",

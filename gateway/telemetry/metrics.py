@@ -231,7 +231,6 @@ class Metrics(Collector):
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
-
     def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
         self._held = held
@@ -240,7 +239,6 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
-
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
         self._issuers = stats

@@ -39,9 +39,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
-    still: Callable[
-        [Presented, Principal], Awaitable[bool]
-    ]  # whether a credential still makes this principal
+    still: Callable[[Presented, Principal], Awaitable[bool]]  # whether a credential still makes this principal
     ask_timeout_s: float
 
 
