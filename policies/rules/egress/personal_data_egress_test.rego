@@ -41,7 +41,10 @@ test_national_ids_count_where_they_are_listed if {
 test_a_kind_that_is_none_refuses if {
 	got := personal_data_egress.deny with input.call as {"args": {}, "text": ""} with data.personal.ask_above as {"emails": 3}
 	codes(got) == {"personal_kind_unknown"}
-	other := personal_data_egress.deny with input.call as {"args": {}, "text": ""}
+}
+
+test_a_national_id_without_a_pattern_refuses if {
+	got := personal_data_egress.deny with input.call as {"args": {"body": "x"}, "text": "x"}
 		with data.personal.national_ids.enabled as ["uk_snn"]
-	codes(other) == {"personal_kind_unknown"}
+	codes(got) == {"personal_data_refused"}
 }
