@@ -39,9 +39,12 @@ from gateway.storage import control
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
@@ -113,6 +116,14 @@ class Gateway:
         if recovered.in_doubt:
             logger.warning("calls in doubt after a crash", extra={"calls": recovered.in_doubt})
 
+        self.idempotency = IdempotencyKeys(
+            self.database,
+            key,
+            self.clock.now_ns,
+            config.limits,
+            keep_answers=config.storage.payload_days > 0,  # they hold results
+        )
+        stack.callback(self.idempotency.close)
         self.policy = await asyncio.to_thread(_load_policy, config)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
         stack.callback(self.telemetry.shutdown)
@@ -146,7 +157,9 @@ class Gateway:
             key.derived("request state"),
         )
         self._hear(self.outside)
-        self.agents_app = WellKnown(self.mcp, self.authenticator.documents)
+        self.http = HttpSurface(overview.http_deps(self))
+        stack.callback(self.http.close)
+        self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
         self.admin_app = create_admin(overview.admin_deps(self))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
@@ -179,6 +192,7 @@ class Gateway:
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
+        self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
             catalog=outside.catalog,
@@ -205,7 +219,7 @@ class Gateway:
         modules = self.policy.catalogue()
         self.telemetry.declare(
             upstreams=self.outside.catalog.upstreams,
-            tools=self.outside.catalog.tools("tool"),
+            tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
             rules=[module.id for module in modules],
             codes={code for module in modules for code in module.codes},
         )
@@ -237,7 +251,9 @@ class Gateway:
                 stored = await asyncio.to_thread(self._stored)
                 self.authenticator.load(stored, config)
                 self._put_in_force(config, policy, outside)
-            if not keep:
+            if keep:
+                outside.relist()
+            else:
                 self._hear(outside)
                 self._spawn(self.mcp.changes.renew())
                 self._spawn(self._retire(before, config))

@@ -70,6 +70,15 @@ class LimitsConfig(Section):
     policy_input_bytes: int = Field(256 * 1024, ge=1024, description="Arguments policy is asked about.")
     policy_input_nodes: int = Field(20_000, ge=100, description="JSON values in those arguments.")
     result_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Largest result passed on.")
+    open_decisions: int = Field(
+        10_000, ge=1, description="Decisions about tools that run elsewhere whose outcome is to come."
+    )
+    open_decisions_per_agent: int = Field(1_000, ge=1, description="Of these, of one agent.")
+    idempotency_keys: int = Field(100_000, ge=1, description="Idempotency keys remembered at once.")
+    idempotency_keys_per_agent: int = Field(20_000, ge=1, description="Of these, of one agent.")
+    idempotency_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Answers kept for these keys, all together."
+    )
 
 
 class StorageConfig(Section):
@@ -102,7 +111,9 @@ class ToolConfig(Section):
     )
     domain: str = Field("general", description="Field of work that trust is earned in.")
     idempotent: bool = Field(False, description="The same call twice has one effect.")
-    effect_key: str | None = Field(None, description="Template over arguments, such as refund:{payment_id}.")
+    effect_key: str | None = Field(
+        None, description="Template over arguments, such as refund:{payment_id} or pay:{body.reference}."
+    )
     cost_micro_usd: int = Field(0, ge=0, description="What one call costs, in millionths of a US dollar.")
     deadline_s: Seconds | None = Field(None, description="Time for an answer; the upstream's when not set.")
     integrity: Literal["trusted", "untrusted"] = Field(
@@ -111,6 +122,10 @@ class ToolConfig(Section):
     confidentiality: int = Field(0, ge=0, le=3, description="How secret its results are.")
     sensitive: tuple[str, ...] = Field((), description="JSON pointers into arguments that are redacted.")
     polling: bool = Field(False, description="Repeating it is normal.")
+    interruptible: bool | None = Field(
+        None,
+        description="A call may be cut off when its client gives up, outcome unknown; when not set, reads.",
+    )
     extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
 
     @field_validator("sensitive")
@@ -225,6 +240,7 @@ class AssertionConfig(Section):
     issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
 
+
 class PinsConfig(Section):
     """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
 
@@ -254,14 +270,63 @@ class PinsConfig(Section):
     )
 
 
+class RouteConfig(Section):
+    """Which requests of an Envoy in front of an API are which tool; the first route that fits is taken."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
+        description="Method of the request."
+    )
+    path: str = Field(
+        max_length=1024,
+        pattern=r"^/[^?#\s]*$",
+        description="Path of the request; {name} stands for one segment and becomes an argument.",
+    )
+    tool: str = Field(min_length=1, max_length=256, description="Name of the tool.")
+    body: Literal["none", "json"] = Field(
+        "none", description="json: members of the body are arguments. none: a body is refused."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        names = re.findall(r"\{([^{}/]*)\}", value)
+        for segment in value.split("/")[1:]:
+            if not re.fullmatch(r"\{[A-Za-z_][A-Za-z0-9_]*\}|[^{}]*", segment):
+                raise ValueError(f"'{segment}' is neither a plain segment nor one whole {{name}}")
+            if segment in (".", "..") or "%" in segment or "\\" in segment:
+                raise ValueError(f"'{segment}' would never be matched: write segments decoded, without dots")
+        if len(names) != len(set(names)):
+            raise ValueError("the same {name} stands twice in the path")
+        return value
+
+
 class UpstreamConfig(Section):
-    url: str | None = Field(None, description="Streamable HTTP endpoint of an MCP server.")
+    url: str | None = Field(
+        None,
+        description="Streamable HTTP endpoint of an MCP server, or with `openapi` the base of the API.",
+    )
     command: tuple[str, ...] | None = Field(None, description="Command of an MCP server on stdio.")
+    elsewhere: bool = Field(
+        False, description="Its tools run elsewhere: the gateway decides and records, and sends nothing."
+    )
+    routes: tuple[RouteConfig, ...] = Field((), description="With elsewhere: requests Envoy asks about.")
+    openapi: Path | None = Field(
+        None, description="OpenAPI 3.0 or 3.1 document (JSON or YAML) of the HTTP API at `url`; a local file."
+    )
+    python: str | None = Field(
+        None,
+        description="Python callables as tools: `module:attribute`, or the name of an entry point of the "
+        "group `wardgate.tools`.",
+    )
     env: dict[str, str] = Field(
         default_factory=dict, description="Environment of the command; ${NAME} expands."
     )
     cwd: Path | None = Field(None, description="Folder the command runs in.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent upstream; ${NAME} expands.")
+    allow_private: bool = Field(
+        False,
+        description="With `openapi`: the name in `url` may resolve to an internal address.",
+    )
     credentials: CredentialsConfig = CredentialsConfig()
     assertion: bool = Field(False, description="Send a signed assertion about each call.")
     audience: str | None = Field(
@@ -278,8 +343,15 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> UpstreamConfig:
-        if (self.url is None) == (self.command is None):
-            raise ValueError("give exactly one of 'url' and 'command'")
+        ways = (self.url is not None, self.command is not None, self.python is not None, self.elsewhere)
+        if ways.count(True) != 1:
+            raise ValueError("give exactly one of 'url', 'command', 'python' and 'elsewhere: true'")
+        if self.routes and not self.elsewhere:
+            raise ValueError("'routes' belong to an upstream with 'elsewhere: true'")
+        if self.openapi is not None and self.url is None:
+            raise ValueError("'openapi' needs 'url', the base of the API: the document does not choose it")
+        if self.allow_private and self.openapi is None:
+            raise ValueError("'allow_private' is for 'openapi'; an MCP server may always be internal")
         if self.url is not None and not re.match(r"^https?://", self.url):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
@@ -289,6 +361,10 @@ class UpstreamConfig(Section):
     @model_validator(mode="after")
     def _fitting_credentials(self) -> UpstreamConfig:
         mine = self.credentials
+        if self.python is not None and (mine.given or self.assertion):
+            raise ValueError(
+                "'credentials' and 'assertion' are for servers; a callable runs inside the gateway"
+            )
         if self.assertion and not (self.audience or self.url):
             raise ValueError("'assertion' of a command needs an 'audience'")
         if not mine.given:
@@ -390,17 +466,17 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}:\n" + "\n".join(lines)) from error
     for name, upstream in config.upstreams.items():
         for kind, values in (("env", upstream.env), ("headers", upstream.headers)):
-            for key, value in values.items():
-                expand(value, f"{path}: upstreams.{name}.{kind}.{key}")
+            for key, text in values.items():
+                expand(text, f"{path}: upstreams.{name}.{kind}.{key}")
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
-    secrets = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
-    for where, secret in {**secrets, "proxy": config.identity.proxy.secret}.items():
-        if secret is not None:
+    shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
+    for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
+        if value is not None:
             where = f"{path}: identity.{where}.secret"
             # A short one can be found by trying, offline for a token.
-            if len(expand(secret, where).encode()) < LEAST_SECRET:
+            if len(expand(value, where).encode()) < LEAST_SECRET:
                 raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     return config
 
@@ -434,9 +510,12 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     upstreams = raw.get("upstreams")
     if isinstance(upstreams, dict):
         for upstream in upstreams.values():
-            if isinstance(upstream, dict) and isinstance(upstream.get("cwd"), str):
-                upstream["cwd"] = str(base / upstream["cwd"])
-            if isinstance(upstream, dict) and isinstance(upstream.get("credentials"), dict):
+            if not isinstance(upstream, dict):
+                continue
+            for key in ("cwd", "openapi"):
+                if isinstance(upstream.get(key), str):
+                    upstream[key] = str(base / upstream[key])
+            if isinstance(upstream.get("credentials"), dict):
                 _absolute_secrets(upstream["credentials"], base)
     identity = raw.get("identity")
     issuers = identity.get("issuers") if isinstance(identity, dict) else None

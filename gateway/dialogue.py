@@ -15,8 +15,8 @@ import orjson
 
 from gateway import strictjson
 from gateway.errors import Refused
-from gateway.model import QUESTIONS, Answer, Ask, Call, Facts, Outcome
-from gateway.ports import Caller, Parts, Unanswered
+from gateway.model import QUESTIONS, Answer, Ask, Call, Facts, Outcome, Principal
+from gateway.ports import Caller, Limits, Parts, Unanswered
 from gateway.ports import Dialogue as AnyDialogue
 
 MAX_JUDGED: Final = 1000
@@ -30,6 +30,7 @@ class Dialogue:
 
     __slots__ = (
         "_ask", "_call", "_caller", "_facts", "_govern", "_judged", "_left", "_parts", "cancelled", "hook",
+        "severable",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class Dialogue:
         self._govern = govern
         self._left = MAX_JUDGED
         self.cancelled = False
+        self.severable = call.tool.manifest.interruptible
         self.hook: Callable[[], None] | None = None
 
     @property
@@ -77,7 +79,9 @@ class Dialogue:
             # What two readers could read differently would be decided as one thing and shown as another.
             raise Unanswered(odd.code) from None
         answer = await self._govern(
-            msgspec.structs.replace(self._parts, upstreams=_Client(self._caller)),
+            msgspec.structs.replace(
+                self._parts, upstreams=_Client(self._caller), limits=_Counted(self._parts.limits)
+            ),
             reverse(self._ask, method, params),
         )
         if answer.refusal is not None:
@@ -92,22 +96,41 @@ class Dialogue:
             note = strictjson.parse(message)
         except Refused:
             return None
-        params = note.get("params")
-        if note["method"] == "notifications/progress" and "message" not in params:
+        params = note.get("params") if isinstance(note, dict) else None
+        if not isinstance(params, dict):
+            return None  # what has another shape than the rules look at cannot be judged by them
+        if note.get("method") == "notifications/progress" and "message" not in params:
             return message  # numbers alone tell nothing
         if not self._left:
             return None
         self._left -= 1
+        raw = orjson.dumps(params)
         shown = await self._parts.policy.result(
-            self._call, self._facts, Outcome(status="ok", result_json=orjson.dumps(params))
+            self._call, self._facts, Outcome(status="ok", result_json=raw)
         )
         if self._call.mode != "enforce":
-            if shown.decision.verdict != "allow":
+            if shown.decision.verdict != "allow" or shown.result_json != raw:
                 self._parts.telemetry.unenforced("result", self._call.mode)
             return message
         if shown.decision.verdict != "allow":
             return None
         return orjson.dumps({**note, "params": orjson.Fragment(shown.result_json)})
+
+
+class _Counted:
+    """The ``Limits`` port of a question: the call it belongs to is in flight, and counted, already.
+
+    Else an agent at its bound could not finish what it began, nor a gateway that waits for the last calls.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.decidable = limits.decidable
+
+    def enter(self, principal: Principal) -> None:
+        pass
+
+    def leave(self, principal: Principal) -> None:
+        pass
 
 
 class _Client:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from string import Formatter
 from typing import Any
 
 import orjson
@@ -46,15 +48,34 @@ def new_id() -> str:
 
 
 def effect_key(template: str | None, call_id: str, args: Any) -> str | None:
-    """Fill a manifest's template from top-level arguments; ``None`` when one is missing or not a scalar."""
+    """Fill a manifest's template from arguments; ``None`` when one is missing or not a scalar.
+
+    ``{body.reference}`` stands for the member of an object.
+    """
     if template is None:
         return call_id
-    values = {
-        key: str(value)
-        for key, value in args.items()
-        if isinstance(value, str | int) and not isinstance(value, bool)
-    }
     try:
-        return template.format_map(values)
-    except (KeyError, ValueError, IndexError, AttributeError):
+        return _Template().vformat(template, (), args)
+    except (LookupError, ValueError, AttributeError):
         return None
+
+
+class _Template(Formatter):
+    """Dots descend into objects of JSON only; there is no way from a value into Python."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        value = _member(kwargs, field_name)
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            raise KeyError(field_name)
+        return str(value), field_name
+
+
+def _member(args: Mapping[str, Any], name: str) -> Any:
+    """The argument of that name, or the member that it is the path of."""
+    path: Any = args
+    for key in name.split("."):
+        path = path.get(key) if isinstance(path, Mapping) else None
+    if "." in name and name in args:
+        # Two arguments could mean it, and which one counts would be the caller's choice.
+        return args[name] if path is None else None
+    return path

@@ -10,6 +10,7 @@
      ├─ StateError                the facts could not be read: a deny
      └─ UpstreamError
          ├─ NotSent               proven: no byte of the call was handed to the transport
+         │   └─ BadArguments      and why: they do not fit what the tool's description asks for
          └─ InDoubt               anything else: the effect may have happened
 
 ``detail`` is for operators (logs and records); what agents are told comes from the reason alone, so that
@@ -79,6 +80,17 @@ class UpstreamError(WardgateError):
 
 class NotSent(UpstreamError):
     """No byte of the call was handed to the transport, so it cannot have had an effect."""
+
+
+class BadArguments(NotSent):
+    """The arguments do not fit the tool.
+
+    ``remedy`` is told to the agent. It is made of the tool's description, without values of arguments.
+    """
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__("invalid_arguments", "the arguments do not fit the description of the tool")
+        self.remedy = remedy
 
 
 class InDoubt(UpstreamError):

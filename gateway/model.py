@@ -32,8 +32,10 @@ Mode = Literal["observe", "warn", "enforce"]
 Verdict = Literal["allow", "deny", "escalate"]
 Action = Literal["allow", "block", "hold", "modify"]
 Status = Literal[
-    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld"
-]
+    "ok", "tool_error", "rpc_error", "input_required", "failed", "in_doubt", "not_sent", "withheld",
+    "unobserved",
+]  # fmt: skip
+"""``unobserved``: let through to somebody who was never going to say what became of it."""
 
 
 # ---------------------------------------------------------------------------------------------- who
@@ -90,6 +92,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     confidentiality: int = 0  # 0–3, of its results
     sensitive: tuple[str, ...] = ()  # JSON pointers into the arguments, redacted wherever they are shown
     polling: bool = False  # repeating it is normal
+    interruptible: bool = True  # a call under way may be cut off when its client gives up
     extra: Mapping[str, Json] = {}  # undo, reconcile, verify: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
@@ -121,6 +124,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     definition_json: bytes = b""  # as the upstream lists it
     mode: Mode = "enforce"  # the gateway's own mode for this upstream
     pin: Pin = Pin()
+    elsewhere: bool = False  # somebody else runs it; the gateway only decides and records
 
     @property
     def writes(self) -> bool:
@@ -145,6 +149,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = ""
     traceparent: str = ""
     http_traceparent: str = ""
+    call_id: str = ""  # chosen beforehand where a request must be found again after a crash
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +163,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", later "http", "extauthz"
+    surface: str  # "mcp", "http", "extauthz" or "hook"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
@@ -272,6 +277,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""  # reason code when ``status`` is not ``ok``
     detail: str = ""  # for operators
     answered: str = ""  # of a result that is withheld: the status policy was asked about
+    remedy: str = ""  # for the agent: what of its arguments would be accepted
     result_json: bytes = b""  # the ``result`` of the answer exactly as the upstream sent it
     error_json: bytes = b""  # the ``error`` of the answer, when it was one
     started_ns: int = 0

@@ -25,13 +25,14 @@ class Outside(NamedTuple):
     @classmethod
     async def open(cls, config: Config, clock: Clock, pins: Stored, told: Told) -> Self:
         """Reach out to all upstreams; one that is down is absent from the catalog and tried again."""
+        reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
         registry = UpstreamRegistry(
-            config.upstreams,
+            reached,
             clock=clock,
             result_bytes=config.limits.result_bytes,
             assertion=config.assertion,
         )
-        pinning = Pinning({name: each.pins for name, each in config.upstreams.items()}, pins, clock, told)
+        pinning = Pinning({name: each.pins for name, each in reached.items()}, pins, clock, told)
         await pinning.load()
         catalog = ToolCatalog(config.upstreams, mode=config.mode, pins=pinning)
         refresher = Refresher(catalog, registry.definitions)
@@ -39,6 +40,11 @@ class Outside(NamedTuple):
         await registry.start()
         await refresher.start()
         return cls(registry, catalog, refresher)
+
+    def relist(self) -> None:
+        """Ask for all lists again, soon: the document of an HTTP API may have changed."""
+        for name in self.catalog.upstreams:
+            self.refresher.changed(name)
 
     async def close(self, drain_s: float) -> None:
         await self.refresher.close()

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import structs
-from sqlalchemy.exc import DatabaseError
 
 from gateway import __version__
 from gateway.catalog.names import shown
-from gateway.config import Config
-from gateway.errors import JournalError, Refused
+from gateway.config import Config, RouteConfig
+from gateway.errors import Refused
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
+from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
 from gateway.model import Revisions, Tool
 from gateway.outside import Outside
@@ -27,6 +26,7 @@ from gateway.policy import schema
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.storage.database import Database
+from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
 from gateway.surfaces.admin.deps import (
@@ -40,9 +40,10 @@ from gateway.surfaces.admin.deps import (
     PartState,
     UpstreamState,
 )
+from gateway.surfaces.http import HttpDeps
 from gateway.telemetry.metrics import CredentialStats, RecordStats
 from gateway.telemetry.telemetry import Telemetry
-from gateway.upstreams.credentials import CredentialState
+from gateway.upstreams.secrets.credentials import CredentialState
 
 
 class Running(Protocol):
@@ -52,6 +53,7 @@ class Running(Protocol):
     authenticator: Authenticator
     directory: Directory
     database: Database
+    idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
     outside: Outside
@@ -95,6 +97,31 @@ def admin_deps(gateway: Running) -> AdminDeps:
     )
 
 
+def http_deps(gateway: Running) -> HttpDeps:
+    """Everything the HTTP front for agents calls."""
+    return HttpDeps(
+        version=__version__,
+        server=gateway.config.server,
+        parts=lambda: gateway.parts,
+        authenticate=gateway.authenticator.agent,
+        limits=lambda: gateway.config.limits,
+        routes=lambda upstream: _routes(gateway.config, upstream),
+        elsewhere=lambda: gateway.outside.catalog.elsewhere,
+        keys=gateway.idempotency,
+        ledger=RecordedCalls(gateway.database),
+        open_decisions=lambda count: _opened(gateway, count),
+    )
+
+
+def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
+    found = config.upstreams.get(upstream)
+    return found.routes if found is not None and found.routes else None
+
+
+def _opened(gateway: Running, count: int) -> None:
+    gateway.telemetry.metrics.open_decisions[()] = count
+
+
 class RecordedDecisions:
     """The journal's read side as the admin API asks for it: one tenant, and cursors that are text."""
 
@@ -105,12 +132,12 @@ class RecordedDecisions:
         after = int(cursor) if cursor is not None else None
         if after is not None and not 0 < after < 1 << 63:
             raise ValueError("no cursor of ours")
-        with _readable():
+        with readable():
             page = self._query.list_decisions(Filter(**structs.asdict(which)), limit=limit, cursor=after)
         return DecisionPage(items=page.decisions, cursor=str(page.cursor) if page.cursor else None)
 
     def show(self, tenant: str, call_id: str) -> Mapping[str, Any] | None:
-        with _readable():
+        with readable():
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
@@ -118,14 +145,6 @@ class RecordedDecisions:
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
         return {**first, **became, "end_phase": last["phase"], "history": steps}
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        raise JournalError("journal_unavailable", str(error.orig)) from error
 
 
 def ready(gateway: Running) -> Mapping[str, PartState]:
@@ -254,7 +273,7 @@ def _shown(found: CredentialState | None) -> CredentialsState | None:
 def _tools(gateway: Running) -> Sequence[Tool]:
     catalog = gateway.outside.catalog
     offered = (*catalog.tools("tool"), *catalog.tools("prompt"), *catalog.tools("resource"))
-    return [*offered, *catalog.held()]
+    return [*offered, *catalog.elsewhere, *catalog.held()]
 
 
 def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
@@ -273,7 +292,7 @@ def _issuers(gateway: Running, tenant: str) -> Sequence[IssuerState]:
 
 
 def _revocations(gateway: Running, tenant: str) -> Sequence[Mapping[str, Any]]:
-    with _readable():
+    with readable():
         return [structs.asdict(each) for each in gateway.revocations.list(tenant=tenant)]
 
 
@@ -281,6 +300,17 @@ def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
     catalog, registry = gateway.outside.catalog, gateway.outside.registry
     stale = set(catalog.stale)
     credentials = {found.upstream: found for found in registry.credentials()}
+    elsewhere = [
+        UpstreamState(
+            name=name,
+            transport="elsewhere",
+            state="ok",  # nothing is sent there, so nothing of it can be down
+            mode=config.mode,
+            tools=len(catalog.tools("tool", name)),
+        )
+        for name, config in gateway.config.upstreams.items()
+        if config.elsewhere
+    ]
     return [
         UpstreamState(
             name=status.upstream,
@@ -294,4 +324,4 @@ def _upstreams(gateway: Running) -> Sequence[UpstreamState]:
             credentials=_shown(credentials.get(status.upstream)),
         )
         for status in registry.status()
-    ]
+    ] + elsewhere

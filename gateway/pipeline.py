@@ -2,9 +2,10 @@
 
     resolve → bound → facts → decide → hold? → journal intent → execute → inspect → settle → answer
 
-``call`` is that list, read top to bottom. It opens no socket and reads no clock itself: everything it
-needs comes in as ``Parts``. Each early return says which attack or fault it stops, and every one of them
-leaves a record. There is one rule for faults: whatever is not a clear *allow* is a refusal with a code.
+``call`` is that list, read top to bottom; ``decide`` and ``settle`` are its two halves, for a tool that
+somebody else runs. It opens no socket and reads no clock itself: everything it needs comes in as ``Parts``.
+Each early return says which attack or fault it stops, and every one of them leaves a record. There is one
+rule for faults: whatever is not a clear *allow* is a refusal with a code.
 
 A surface authenticates first, so a ``Principal`` is the proof that it did.
 """
@@ -42,13 +43,21 @@ from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.pipeline")
 
+_LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
 ANSWERED: Final = ("ok", "tool_error", "rpc_error", "input_required")
 """Statuses of an outcome with something of the upstream's in it to show."""
 
 MAX_INPUTS: Final = 256 * 1024
 """Bytes of answers to an upstream's questions that one call may carry."""
 
-_LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
+
+class Cleared(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that may happen: decided, and its intent on record. What follows is its one outcome."""
+
+    call: Call
+    facts: Facts
+    decision: Decision
+    action: Action
 
 
 async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
@@ -63,32 +72,18 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     except Overloaded as full:
         return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
     try:
-        # A token without the scopes its issuer's tokens need may look around, and calls nothing.
-        if principal.missing_scopes:
-            return _refused_early(parts, ask, "insufficient_scope", " ".join(principal.missing_scopes))
-        # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
         try:
-            tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
-        except Refused as unknown:
-            return _refused_early(parts, ask, unknown.code, unknown.detail)
-        if not parts.policy.sees(principal, tool, parts.state.slow(principal)):
-            mode = _mode(principal.mode, tool.mode)
-            # A tool hidden from this agent must not be callable by guessing its name.
-            if mode == "enforce":
-                return _refused_early(parts, ask, "not_visible", tool.target)
-            parts.telemetry.unenforced("list", mode)
-        # A definition nobody accepted (new, or swapped behind an accepted name) is not called in any mode.
-        if tool.pin.quarantined:
-            return _refused_early(parts, ask, "tool_quarantined", tool.target)
-        # Arguments that are no object, or too large to decide in bounded time, are not asked about.
-        try:
-            made = _make(parts, ask, tool)
+            made = _admitted(parts, ask)
+            # The gateway does not run this tool, so to forward it would be to send it nowhere.
+            if made.tool.elsewhere:
+                raise Refused("runs_elsewhere", made.tool.target)
         except Refused as bad:
             return _refused_early(parts, ask, bad.code, bad.detail)
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
-            answer = await _govern(parts, ask, made, caller)
+            cleared = await _clear(parts, made)
+            answer = cleared if isinstance(cleared, Answer) else await _carry_out(parts, ask, cleared, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
             raise
@@ -101,8 +96,80 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         parts.limits.leave(principal)
 
 
-async def _govern(parts: Parts, ask: Ask, call: Call, caller: Caller | None) -> Answer:
-    """Facts, decision and what follows from it."""
+async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
+    """The first half of a call: up to and including the intent on record. Never raises but for cancellation.
+
+    Whoever gets a ``Cleared`` owes it one ``settle``, whatever happens; an ``Answer`` is a refusal.
+    """
+    principal = ask.principal
+    try:
+        # Deciding costs what it costs in ``call``, so the same flood is stopped at the same gate.
+        parts.limits.enter(principal)
+    except Overloaded as full:
+        return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
+    try:
+        try:
+            made = _admitted(parts, ask)
+        except Refused as bad:
+            return _refused_early(parts, ask, bad.code, bad.detail)
+        token = parts.telemetry.call_started(made)
+        made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
+        try:
+            cleared = await _clear(parts, made)
+        except CancelledError:
+            parts.telemetry.call_ended(token, made, None)
+            raise
+        except Exception:  # a fault of our own, wherever it is, must read as a refusal and never as an allow
+            logger.exception("call %s failed inside the gateway", made.id)
+            cleared = _refused_early(parts, ask, "gateway_error", made.id)
+        parts.telemetry.call_ended(token, made, cleared if isinstance(cleared, Answer) else _let_go(cleared))
+        return cleared
+    finally:
+        parts.limits.leave(principal)
+
+
+async def settle(parts: Parts, cleared: Cleared, outcome: Outcome) -> Answer:
+    """The second half of a call that somebody else carried out: judge its result and record its outcome.
+
+    Once for each ``Cleared``: the caller sees to that.
+    """
+    try:
+        answer = await _finish(parts, cleared, outcome, judged=parts.policy.wants_result(cleared.call))
+    except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
+        logger.exception("call %s could not be settled", cleared.call.id)
+        answer = _answer(cleared.call, cleared.action, cleared.decision, _refusal("outcome_unrecorded"))
+    parts.telemetry.settled(cleared.call, outcome)
+    return answer
+
+
+def _let_go(cleared: Cleared) -> Answer:
+    """What telemetry is told of a decision whose outcome is still to come."""
+    return Answer(call_id=cleared.call.id, action=cleared.action, decision=cleared.decision)
+
+
+def _admitted(parts: Parts, ask: Ask) -> Call:
+    """The call that is asked for, if it can be decided at all; raises ``Refused``."""
+    principal = ask.principal
+    # A token without the scopes its issuer's tokens need may look around, and calls nothing.
+    if principal.missing_scopes:
+        raise Refused("insufficient_scope", " ".join(principal.missing_scopes))
+    # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
+    tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
+    if not parts.policy.sees(principal, tool, parts.state.slow(principal)):
+        mode = _mode(principal.mode, tool.mode)
+        # A tool hidden from this agent must not be callable by guessing its name.
+        if mode == "enforce":
+            raise Refused("not_visible", tool.target)
+        parts.telemetry.unenforced("list", mode)
+    # A definition nobody accepted (new, or swapped behind an accepted name) is not called in any mode.
+    if tool.pin.quarantined:
+        raise Refused("tool_quarantined", tool.target)
+    # Arguments that are no object, or too large to decide in bounded time, are not asked about.
+    return _make(parts, ask, tool)
+
+
+async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
+    """Facts, decision and the intent on record; an ``Answer`` is a refusal and nothing has happened."""
     try:
         facts = await parts.state.begin(call)
     except StateError as fault:
@@ -140,40 +207,38 @@ async def _govern(parts: Parts, ask: Ask, call: Call, caller: Caller | None) -> 
     except JournalError as fault:
         await parts.state.settle(call, "block", None)
         return _answer(call, "block", decision, _refusal(fault.code, decision))
+    return Cleared(call=call, facts=facts, decision=decision, action=action)
+
+
+async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | None) -> Answer:
+    """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is.
+
+    A client that gives up is passed on to the upstream as a wish; the outcome is still waited for.
+    """
+    call, decision, action = cleared.call, cleared.decision, cleared.action
     try:
-        return await _carry_out(parts, ask, call, facts, decision, action, caller)
+        judged = parts.policy.wants_result(call)
+        dialogue = None
+        if caller is not None:
+            dialogue = Dialogue(parts, ask, call, cleared.facts, caller, judged, _reverse)
+            caller.attach(dialogue.cancel)
+        try:
+            outcome = await parts.upstreams.execute(call, dialogue)
+        except CancelledError:
+            # The process is stopping while the call is out: say that its outcome is unknown.
+            unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
+            await parts.state.settle(call, action, unknown)
+            await parts.journal.settle(call, decision, action, unknown, None)
+            raise
+        return await _finish(parts, cleared, outcome, judged=judged)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
         return _answer(call, action, decision, _refusal("outcome_unrecorded"))
 
 
-async def _carry_out(
-    parts: Parts,
-    ask: Ask,
-    call: Call,
-    facts: Facts,
-    decision: Decision,
-    action: Action,
-    caller: Caller | None,
-) -> Answer:
-    """From the intent on: nothing may change the arguments, and the outcome is recorded whatever it is.
-
-    A client that gives up is passed on to the upstream as a wish; the outcome is still waited for.
-    """
-    judged = parts.policy.wants_result(call)
-    dialogue = None
-    if caller is not None:
-        dialogue = Dialogue(parts, ask, call, facts, caller, judged, _reverse)
-        caller.attach(dialogue.cancel)
-    try:
-        outcome = await parts.upstreams.execute(call, dialogue)
-    except CancelledError:
-        # The process is stopping while the call is out: say that its outcome is unknown.
-        unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
-        await parts.state.settle(call, action, unknown)
-        await parts.journal.settle(call, decision, action, unknown, None)
-        raise
-
+async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: bool) -> Answer:
+    """Inspect, settle and answer: what became of a call, and what of it may be shown."""
+    call, facts, decision, action = cleared.call, cleared.facts, cleared.decision, cleared.action
     inspected: Decision | None = None
     result_json, error_json = outcome.result_json, outcome.error_json
     refusal = None
@@ -194,9 +259,11 @@ async def _carry_out(
             outcome = msgspec.structs.replace(
                 outcome, status="withheld", code="result_withheld", answered=outcome.status
             )
-    elif not answered:
+    elif not answered and outcome.status != "unobserved":
         result_json = error_json = b""
         refusal = _refusal(outcome.code)
+        if outcome.remedy:
+            refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
     await parts.state.settle(call, action, outcome)
     try:
@@ -223,13 +290,17 @@ def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None 
 
     Where policy is only observed, nothing is hidden.
     """
-    tools = parts.catalog.tools(kind, upstream)
+    return shown(parts, principal, parts.catalog.tools(kind, upstream))
+
+
+def shown(parts: Parts, principal: Principal, tools: Sequence[Tool]) -> Sequence[Tool]:
+    """Which of these tools this principal may see."""
     if principal.mode != "enforce":
         return tools
-    shown = parts.policy.visible(principal, tools, parts.state.slow(principal))
-    if len(shown) == len(tools) or all(tool.mode == "enforce" for tool in tools):
-        return shown
-    visible = {tool.target for tool in shown}
+    seen = parts.policy.visible(principal, tools, parts.state.slow(principal))
+    if len(seen) == len(tools) or all(tool.mode == "enforce" for tool in tools):
+        return seen
+    visible = {tool.target for tool in seen}
     return tuple(tool for tool in tools if tool.mode != "enforce" or tool.target in visible)
 
 
@@ -244,7 +315,7 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
     args_json = strictjson.canonical(ask.args)
     if not parts.limits.decidable(ask.args, args_json) or len(ask.inputs_json) > MAX_INPUTS:
         raise Refused("args_too_large")
-    call_id = new_id()
+    call_id = ask.call_id or new_id()
     key = effect_key(tool.manifest.effect_key, call_id, ask.args)
     if key is None:
         raise Refused("invalid_arguments", f"the effect key {tool.manifest.effect_key!r} needs its arguments")

@@ -47,7 +47,10 @@ class Catalog(Protocol):
         """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
-        """All that are offered, in the upstream's order; of one upstream or of all."""
+        """All that are offered, in the upstream's order; of one upstream or of all.
+
+        Of all means: of all that calls can be sent to. Tools that run elsewhere are listed by their upstream.
+        """
 
     def held(self) -> Sequence[Tool]:
         """What is in quarantine: resolved like everything else, offered to nobody, and never called."""
@@ -162,6 +165,7 @@ class Dialogue(Protocol):
     """What an upstream may do with the client while it works on a call. Every message is decided first."""
 
     cancelled: bool  # the client has given the call up
+    severable: bool  # and the call may then be cut off, though nobody learns what becomes of it
     hook: Callable[[], None] | None  # set by the upstream's side: what to do at that moment
 
     @property
@@ -217,6 +221,9 @@ class Telemetry(Protocol):
 
     def inspected(self, call: Call, decision: Decision) -> None:
         """What the ``result`` entry point said of the call's result."""
+
+    def settled(self, call: Call, outcome: Outcome) -> None:
+        """What somebody else says became of a call that was only decided here."""
 
     def refused(self, code: str, surface: str) -> None: ...
 

@@ -34,7 +34,11 @@ def parse(raw: bytes, max_depth: int = 64) -> Any:
         if "infinity" in str(error):
             raise Refused("number_out_of_range") from None
         raise Refused("malformed_json", str(error)) from None
-    if orjson.dumps(value) != raw:
+    try:
+        same = orjson.dumps(value) == raw
+    except orjson.JSONEncodeError:  # it parses 1024 levels and encodes 254
+        raise Refused("too_deep") from None
+    if not same:
         _reread(raw)
     # Every level needs a bracket, so few brackets prove shallow nesting without a walk.
     if raw.count(b"[") + raw.count(b"{") > max_depth and depth(value) > max_depth:

@@ -88,7 +88,13 @@ class Stage:
         return asyncio.run(self.ask(args, principal))
 
     async def ask(self, args: Any = None, principal: Principal = AGENT) -> Answer:
-        asked = Ask(
+        return await pipeline.call(self.parts(), self.asked(args, principal))
+
+    async def decide(self, args: Any = None, principal: Principal = AGENT) -> pipeline.Cleared | Answer:
+        return await pipeline.decide(self.parts(), self.asked(args, principal))
+
+    def asked(self, args: Any = None, principal: Principal = AGENT) -> Ask:
+        return Ask(
             principal=principal,
             surface="test",
             kind="tool",
@@ -97,7 +103,6 @@ class Stage:
             args={"x": 1} if args is None else args,
             session="s",
         )
-        return await pipeline.call(self.parts(), asked)
 
     def step(self, name: str) -> None:
         self.told.append(name)
@@ -209,6 +214,9 @@ class _Telemetry:
 
     def inspected(self, call, decision):
         pass
+
+    def settled(self, call, outcome):
+        self.stage.told.append(f"settled {outcome.status}")
 
     def refused(self, code, surface):
         pass

@@ -10,10 +10,17 @@ from gateway.ports import Unanswered
 class Talk:
     """Implements ``ports.Dialogue``: keeps what it is told, and answers from a script."""
 
-    def __init__(self, answers: dict[str, bytes | str] | None = None, *, rounds: bool = False) -> None:
+    def __init__(
+        self,
+        answers: dict[str, bytes | str] | None = None,
+        *,
+        rounds: bool = False,
+        cancelled: bool = False,
+    ) -> None:
         self.answers = answers or {}  # by method: JSON, or the code of a refusal
         self.rounds = rounds
-        self.cancelled = False
+        self.cancelled = cancelled
+        self.severable = True
         self.hook: Callable[[], None] | None = None
         self.notes: list[bytes] = []
         self.asked: list[tuple[str, bytes]] = []

@@ -36,7 +36,7 @@ def test_an_empty_file_is_the_defaults_and_they_enforce(tmp_path):
         ("mode: permissive", "mode"),
         ("server: {port: 70000}", "server.port"),
         ("server: {max_depth: 1000}", "server.max_depth"),
-        ("upstreams: {git: {}}", "exactly one of 'url' and 'command'"),
+        ("upstreams: {git: {}}", "exactly one of 'url', 'command', 'python' and 'elsewhere: true'"),
         ("upstreams: {git: {url: 'http://x/', command: [x]}}", "exactly one of"),
         ("upstreams: {git: {url: 'file:///etc/passwd'}}", "http:// or https://"),
         ("upstreams: {git: {command: []}}", "empty"),

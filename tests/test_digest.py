@@ -59,6 +59,22 @@ def test_an_effect_key_is_the_call_id_unless_the_manifest_names_one():
     assert effect_key("n:{n}", "id", {"n": 7}) == "n:7"
 
 
+def test_an_effect_key_reaches_into_objects_and_takes_no_second_meaning():
+    assert effect_key("p:{body.ref}", "id", {"body": {"ref": "r1"}}) == "p:r1"
+    assert effect_key("p:{a.b.c}-{d}", "id", {"a": {"b": {"c": 1}}, "d": "x"}) == "p:1-x"
+    assert effect_key("p:{path.id}", "id", {"path.id": "7"}) == "p:7"
+    assert effect_key("p:{body.ref}", "id", {"body": {"ref": "r1"}, "body.ref": "r2"}) is None
+    for args in ({"body": {}}, {"body": "r"}, {"body": {"ref": {}}}, {"body": ["r"]}, {"body": {"ref": 1.5}}):
+        assert effect_key("p:{body.ref}", "id", args) is None, args
+
+
+@pytest.mark.parametrize(
+    "template", ["{a.__class__}", "{a[0]}", "{0}", "{}", "{a!x}", "{a", "{a:{b}}", "{a:q}"]
+)
+def test_a_template_reaches_nothing_but_arguments(template):
+    assert effect_key(template, "id", {"a": "x"}) is None
+
+
 @pytest.mark.parametrize("args", [{}, {"payment_id": None}, {"payment_id": ["p"]}, {"payment_id": True}])
 def test_an_effect_key_that_cannot_be_filled_is_none(args):
     assert effect_key("refund:{payment_id}", "id", args) is None

@@ -306,3 +306,64 @@ def test_who_may_not_see_a_tool_does_not_learn_that_it_is_in_quarantine():
 def test_a_flagged_tool_that_is_not_held_is_called():
     stage = Stage(tool=tool(pin=Pin(state="changed", flags=("suspicious",))))
     assert stage.run().refusal is None
+
+
+# --------------------------------------------------- the two halves, for tools that run elsewhere
+
+
+def decided(stage: Stage, **changes):
+    return asyncio.run(stage.decide(**changes))
+
+
+def test_a_decision_ends_with_the_intent_on_record_and_sends_nothing():
+    stage = Stage(tool=tool("irreversible", elsewhere=True))
+    cleared = decided(stage)
+    assert isinstance(cleared, pipeline.Cleared) and cleared.call.args_json == b'{"x":1}'
+    assert stage.told == ["resolve", "begin", "decide", "intent", "ended"] and not stage.sent
+    assert stage.limits.total == 0
+
+
+def test_settling_goes_the_rest_of_the_way():
+    stage = Stage(tool=tool("irreversible", elsewhere=True), result=(verdict("allow"), b'{"shown":1}'))
+    cleared = decided(stage)
+    answer = asyncio.run(
+        pipeline.settle(stage.parts(), cleared, Outcome(status="ok", result_json=b'{"told":1}'))
+    )
+    assert stage.told[5:] == ["inspect", "settle", "settled", "settled ok"]
+    assert answer.result_json == b'{"shown":1}' and answer.refusal is None
+
+
+@pytest.mark.parametrize("fault", ["resolve", "begin", "decide", "hold", "intent"])
+def test_a_fault_while_deciding_is_a_refusal_and_never_a_decision_to_carry_out(fault):
+    stage = Stage(fail=fault, verdicts=[verdict("escalate" if fault == "hold" else "allow")])
+    answer = decided(stage)
+    assert not isinstance(answer, pipeline.Cleared) and answer.refusal.code in REASONS
+    assert stage.limits.total == 0
+
+
+@pytest.mark.parametrize("fault", ["inspect", "settle", "settled"])
+def test_a_fault_while_settling_shows_no_result(fault):
+    stage = Stage(fail=fault, result=(verdict("allow"), b"{}"))
+    cleared = decided(stage)
+    answer = asyncio.run(pipeline.settle(stage.parts(), cleared, Outcome(status="ok", result_json=b"{}")))
+    assert answer.refusal.code == "outcome_unrecorded" and not answer.result_json
+
+
+def test_a_decision_carries_the_arguments_as_policy_changed_them():
+    stage = Stage(
+        verdicts=[verdict("allow", obligations=(REDACT,)), verdict("allow")], modified=[{"x": "[redacted]"}]
+    )
+    cleared = decided(stage)
+    assert cleared.action == "modify" and cleared.call.args_json == b'{"x":"[redacted]"}'
+
+
+def test_a_tool_that_runs_elsewhere_is_not_called_through_the_gateway():
+    stage = Stage(tool=tool(elsewhere=True))
+    assert stage.run().refusal.code == "runs_elsewhere"
+    assert stage.told == ["resolve"] and stage.noted == ["runs_elsewhere"]
+
+
+def test_the_outcome_nobody_reports_is_recorded_as_unobserved_and_refuses_nothing():
+    stage = Stage(tool=tool("irreversible", elsewhere=True))
+    answer = asyncio.run(pipeline.settle(stage.parts(), decided(stage), Outcome(status="unobserved")))
+    assert answer.refusal is None and answer.outcome.status == "unobserved"

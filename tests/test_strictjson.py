@@ -47,6 +47,7 @@ def test_every_plain_document_is_read_however_it_is_spelled(value, indent, ascii
         (b'{"a":1}{"b":2}', "malformed_json"),
         (b"[" * 65 + b"]" * 65, "too_deep"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "too_deep"),
+        (b"[" * 300 + b"]" * 300, "too_deep"),
         (b"[" * 100_000 + b"]" * 100_000, "too_deep"),
     ],
 )

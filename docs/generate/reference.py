@@ -22,6 +22,8 @@ from gateway.policy import cases
 from gateway.policy import schema as policy_schema
 from gateway.reasons import REASONS
 from gateway.surfaces.admin import AdminDeps, create_admin
+from gateway.surfaces.http.app import create_app, describe
+from gateway.surfaces.http.deps import HttpDeps
 from gateway.telemetry import specs
 
 REFERENCE: Final = Path(__file__).parents[1] / "reference"
@@ -40,7 +42,8 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics(),
         "reason-codes.md": reason_codes(),
         "configuration.md": configuration(),
-        "api.md": api(),
+        "api.md": api(description()),
+        "http.md": api(agents_description()),
         "cli.md": cli(),
     }
     return {
@@ -193,11 +196,10 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
-# -- the admin API --------------------------------------------------------------------------------------
+# -- the HTTP APIs --------------------------------------------------------------------------------------
 
 
-def api() -> Iterator[str]:
-    document = description()
+def api(document: dict[str, Any]) -> Iterator[str]:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             yield from (f"## `{method.upper()} {path}`", "", f"**{operation['summary']}**", "")
@@ -210,6 +212,8 @@ def api() -> Iterator[str]:
                     for each in operation.get("parameters", ())
                 ),
             )
+            if "requestBody" in operation:
+                yield from (f"Body: {_body(operation['requestBody'])}", "")
             yield from _table(
                 "| status | body | |",
                 (
@@ -237,6 +241,13 @@ def description() -> dict[str, Any]:
     names = (name for name in AdminDeps.__struct_fields__ if name not in ("version", "allowed_hosts"))
     deps = AdminDeps(version="", allowed_hosts=(), **dict.fromkeys(names, nothing))
     return create_admin(deps).openapi()
+
+
+def agents_description() -> dict[str, Any]:
+    """The OpenAPI document of the HTTP front for agents; nothing of it is called."""
+    nothing: Any = None
+    deps = HttpDeps(**{**dict.fromkeys(HttpDeps.__struct_fields__, nothing), "version": ""})
+    return describe(create_app(deps, nothing))
 
 
 def _body(answer: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.catalog import names
+from gateway.catalog.elsewhere import Elsewhere
 from gateway.catalog.entries import ListKind, Problem, Template, build, template
 from gateway.catalog.manifests import Manifests
 from gateway.catalog.pinning import Entry, Pinning
@@ -65,6 +66,13 @@ class ToolCatalog:
             for name in upstreams
             for method, kind in QUESTIONS.items()
         }
+        self._elsewhere = {
+            name: Elsewhere(name, config, self._manifests[name], self._modes[name])
+            for name, config in upstreams.items()
+            if config.elsewhere
+        }
+        #: Tools that run elsewhere and have a manifest of their own.
+        self.elsewhere = tuple(tool for each in self._elsewhere.values() for tool in each.tools)
         self._failures: dict[str, str] = {}
         self._snapshot = _Snapshot(by_name={}, lists={}, held=(), listed={})
         self.revision = _revision({})
@@ -84,6 +92,8 @@ class ToolCatalog:
             return found
         if upstream not in self._manifests:
             raise Refused("unknown_upstream", names.shown(upstream))
+        if (elsewhere := self._elsewhere.get(upstream)) is not None:
+            return elsewhere.resolve(kind, name)
         listed = snapshot.listed.get(upstream)
         if listed is not None and kind == "resource" and listed.resources:
             return self._unlisted(listed, upstream, name)
@@ -99,6 +109,8 @@ class ToolCatalog:
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
         """See ``ports.Catalog``; the same object until the revision changes. Templates are resources."""
+        if upstream in self._elsewhere:
+            return self._elsewhere[upstream].tools if kind == "tool" else ()
         return self._snapshot.lists.get((kind, upstream), ())
 
     def held(self) -> Sequence[Tool]:
@@ -110,6 +122,11 @@ class ToolCatalog:
     @property
     def upstreams(self) -> Sequence[str]:
         return tuple(self._manifests)
+
+    @property
+    def listing(self) -> Sequence[str]:
+        """Upstreams that publish lists of what they offer."""
+        return tuple(name for name in self._manifests if name not in self._elsewhere)
 
     @property
     def stale(self) -> Sequence[str]:

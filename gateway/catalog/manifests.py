@@ -67,6 +67,7 @@ class Manifests:
             confidentiality=said.confidentiality,
             sensitive=said.sensitive,
             polling=said.polling,
+            interruptible=risk == "read" if said.interruptible is None else said.interruptible,
             extra=said.extra,
             source=source,  # type: ignore[arg-type]  # one of its three words, see the callers
         )

@@ -25,13 +25,13 @@ class Refresher:
         self._catalog = catalog
         self._fetch = fetch
         self._every_s = every_s
-        self._changed = {name: asyncio.Event() for name in catalog.upstreams}
-        self._asked = {name: asyncio.Event() for name in catalog.upstreams}
+        self._changed = {name: asyncio.Event() for name in catalog.listing}
+        self._asked = {name: asyncio.Event() for name in catalog.listing}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Ask every upstream once, then go on in the background; returns after at most 5 s."""
-        self._tasks = [asyncio.create_task(self._keep(name)) for name in self._catalog.upstreams]
+        self._tasks = [asyncio.create_task(self._keep(name)) for name in self._catalog.listing]
         waiting = [asyncio.create_task(asked.wait()) for asked in self._asked.values()]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=FIRST_ROUND_S)

@@ -9,6 +9,7 @@ from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
 from gateway.cli.output import AsJson, print_json, say
@@ -16,8 +17,8 @@ from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.stdio import stdio
-from gateway.cli.tools import app as tools_app
 from gateway.cli.tokens import app as tokens_app
+from gateway.cli.tools import app as tools_app
 
 app = typer.Typer(
     name="wardgate",
@@ -41,7 +42,7 @@ def version(as_json: AsJson = False) -> None:
         say(f"wardgate {__version__}")
 
 
-for command in (init, serve, stdio, demo, doctor):
+for command in (init, serve, stdio, hook, demo, doctor):
     app.command()(command)
 app.add_typer(keys_app, name="keys")
 app.add_typer(tokens_app, name="tokens")

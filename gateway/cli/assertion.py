@@ -22,7 +22,7 @@ from gateway.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from gateway.upstreams.signing_keys import SigningKey
+    from gateway.upstreams.secrets.signing_keys import SigningKey
 
 app = typer.Typer(
     help="Make, rotate, revoke and publish the keys that sign assertions.", no_args_is_help=True
@@ -34,7 +34,7 @@ _LONGEST_LIFE_S: Final = 60
 @app.command()
 def new(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Make the first signing key, in the file that assertion.key_file names."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     path = _path(config)
     if path.exists():
@@ -52,7 +52,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Add a key and end the others. Upstreams that cached the keys for less than --lead notice nothing."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     path, keys = _loaded(config)
     # What an old key has signed stays valid for a minute; it must be possible to verify it that long.
@@ -71,7 +71,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Take a key back at once. When no other may sign now, a new one does."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     path, keys = _loaded(config)
     left = [key for key in keys if key.kid != kid]
@@ -91,7 +91,7 @@ def revoke(
 @app.command("list")
 def list_keys(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """List the signing keys, without their private halves."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     _, keys = _loaded(config)
     now = time.time()
@@ -109,7 +109,7 @@ def list_keys(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> N
 @app.command()
 def jwks(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the public keys as a JSON Web Key Set, as the admin port publishes it."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     _, keys = _loaded(config)
     print_json(signing_keys.jwks(keys, time.time()))
@@ -129,14 +129,14 @@ def _path(config: Path) -> Path:
 
 
 def _loaded(config: Path) -> tuple[Path, list[SigningKey]]:
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     path = _path(config)
     return path, signing_keys.load(path)
 
 
 def _save(path: Path, keys: list[SigningKey]) -> None:
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     try:
         signing_keys.save(path, keys)

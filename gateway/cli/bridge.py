@@ -1,7 +1,8 @@
 """``wardgate stdio``: JSON-RPC lines on stdin and stdout, streamable HTTP to the gateway.
 
-For clients that can only start a process. The bridge decides nothing and keeps nothing: every message goes
-to the gateway as it came, so a call takes the same way whether its client speaks HTTP or not.
+For clients that can only start a process. The bridge decides nothing: every message goes to the gateway as it
+came, so a call takes the same way whether its client speaks HTTP or not. What it keeps is what HTTP needs and
+stdio does not have: a session id, and which arguments a tool wants repeated in headers.
 
 Both eras of MCP pass through. In the legacy era the bridge carries the session id, opens the stream for
 messages of the server after ``notifications/initialized`` and ends the session on exit. In the modern era
@@ -14,21 +15,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
+from gateway.cli.tool_headers import ToolHeaders
 from gateway.upstreams.headers import encode_value
-from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.mcp.sse import EventReader, EventTooLarge
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
 MAX_LINE: Final = 16 * 1024 * 1024
 IN_FLIGHT: Final = 256
 DRAIN_S: Final = 5.0
+MAX_PAGES: Final = 200  # of a list of tools that the bridge fetches itself
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
+HEADER_MISMATCH: Final = -32020
 GATEWAY_UNREACHABLE: Final = 1503  # application codes lie outside JSON-RPC's own range
 GATEWAY_REFUSED: Final = 1401
 GATEWAY_BAD_ANSWER: Final = 1502
@@ -38,6 +43,12 @@ _NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": 
 Id = str | int
 Message = dict[str, Any]
 WriteLine = Callable[[bytes], Awaitable[None]]
+
+
+class _UnderWay(NamedTuple):
+    task: asyncio.Task[None]
+    modern: bool
+    lasting: bool  # a stream of changes: it has no end of its own
 
 
 class Bridge:
@@ -62,7 +73,9 @@ class Bridge:
         self._initialize: bytes = b""
         self._renewing = asyncio.Lock()
         self._stream: asyncio.Task[None] | None = None
-        self._under_way: dict[Id, tuple[asyncio.Task[None], bool]] = {}
+        self._under_way: dict[Id, _UnderWay] = {}
+        self._tools = ToolHeaders()
+        self._listing = asyncio.Lock()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def run(self, lines: AsyncIterator[bytes]) -> None:
@@ -70,13 +83,13 @@ class Bridge:
         async for line in lines:
             if line.strip():
                 await self._accept(line)
-        tasks = [task for task, _ in self._under_way.values()]
+        tasks = [each.task for each in self._under_way.values() if not each.lasting]
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_S)
 
     async def close(self) -> None:
         """Drop what is under way and end the session."""
-        tasks = [task for task, _ in self._under_way.values()]
+        tasks = [each.task for each in self._under_way.values()]
         if self._stream is not None:
             tasks.append(self._stream)
         for task in tasks:
@@ -108,7 +121,8 @@ class Bridge:
                 return
             await self._slots.acquire()
             task = asyncio.create_task(self._slotted(request_id, message, line))
-            self._under_way[request_id] = (task, _version_of(message) != "")
+            lasting = message["method"] == "subscriptions/listen"
+            self._under_way[request_id] = _UnderWay(task, _version_of(message) != "", lasting)
             return
         if message.get("method") == "notifications/cancelled" and self._cancelled(message):
             return
@@ -121,9 +135,9 @@ class Bridge:
         params = message.get("params")
         request_id = params.get("requestId") if isinstance(params, dict) else None
         found = self._under_way.get(request_id) if isinstance(request_id, str | int) else None
-        if found is None or not found[1]:
+        if found is None or not found.modern:
             return False
-        found[0].cancel()
+        found.task.cancel()
         return True
 
     async def _slotted(self, request_id: Id, message: Message, line: bytes) -> None:
@@ -131,7 +145,7 @@ class Bridge:
             await self._request(request_id, message, line)
         finally:
             self._slots.release()
-            if (found := self._under_way.get(request_id)) and found[0] is asyncio.current_task():
+            if (found := self._under_way.get(request_id)) and found.task is asyncio.current_task():
                 del self._under_way[request_id]
 
     # ------------------------------------------------------------------------ to the gateway
@@ -140,6 +154,10 @@ class Bridge:
         """Send a request and pass on its answer; whatever goes wrong, the client gets exactly one."""
         try:
             session = self._session
+            if message["method"] == "tools/call" and _version_of(message):
+                name = message["params"].get("name")
+                if isinstance(name, str) and not self._tools.knows(name):
+                    await self._list_tools(message, name)
             answered = await self._post(request_id, message, line)
             # A restarted gateway does not know the session. It refused before anything became a call, so
             # asking again under a new session cannot do anything twice.
@@ -157,7 +175,25 @@ class Bridge:
             self._complain(text)
             await self._answer_error(request_id, GATEWAY_BAD_ANSWER, text)
 
-    async def _post(self, request_id: Id, message: Message, line: bytes) -> bool:
+    async def _list_tools(self, message: Message, name: str = "") -> None:
+        """Learn which headers tools want, for a client that has not listed them; ``name`` ends the search."""
+        meta = message["params"]["_meta"]
+        params: dict[str, Any] = {"_meta": {VERSION_KEY: meta[VERSION_KEY], CAPABILITIES_KEY: {}}}
+        async with self._listing:
+            for number in range(MAX_PAGES):
+                if name and self._tools.knows(name):  # also because another call has just found it
+                    return
+                asked = {"jsonrpc": "2.0", "id": number, "method": "tools/list", "params": params}
+                response = await self._http.post(
+                    self._url, content=json.dumps(asked), headers=self._headers(asked)
+                )
+                answer = _parse(_whole(response))
+                cursor = self._tools.learn(answer.get("result")) if answer is not None else None
+                if cursor is None:
+                    return
+                params["cursor"] = cursor
+
+    async def _post(self, request_id: Id, message: Message, line: bytes, again: bool = True) -> bool:
         """Whether the client has been answered; ``False`` only for a session the gateway forgot."""
         request = self._http.build_request("POST", self._url, content=line, headers=self._headers(message))
         response = await self._http.send(request, stream=True)
@@ -171,6 +207,11 @@ class Bridge:
                 error = (answer or {}).get("error")
                 if not isinstance(error, dict) or error.get("code") != METHOD_NOT_FOUND:
                     return False
+            if again and _mismatched(message, response, answer):
+                # A tool wants other headers than when it was listed. It was refused before it became a call.
+                await self._list_tools(message)
+                return await self._post(request_id, message, line, again=False)
+            self._learn(message, answer)
             if answer is None or "method" in answer or not ("result" in answer or "error" in answer):
                 await self._answer_error(request_id, *_explain(response, self._url))
                 return True
@@ -190,6 +231,7 @@ class Bridge:
                 continue
             if message.get("method") == "initialize" and "result" in event:
                 self._negotiated(response, event)
+            self._learn(message, event)
             await self._write(_one_line(data))
             if event.get("id") == request_id and "method" not in event:
                 return
@@ -210,9 +252,12 @@ class Bridge:
         """Pass on what the server sends by itself, for as long as the session lives."""
         while True:
             with suppress(httpx.HTTPError, EventTooLarge):
+                session = self._session
                 request = self._http.build_request("GET", self._url, headers=self._headers({}))
                 response = await self._http.send(request, stream=True)
                 try:
+                    if response.status_code == 404 and await self._renew(session):
+                        continue  # a restarted gateway does not know the session
                     if response.status_code != 200:
                         return  # the gateway offers no such stream, which is its right
                     async for data in _events(response):
@@ -232,15 +277,14 @@ class Bridge:
             response = await self._http.post(
                 self._url, content=self._initialize, headers=self._headers(message)
             )
-            body = response.content
-            if _is_stream(response):
-                body = (EventReader(MAX_LINE).feed(body) or [b""])[-1]
-            answer = _parse(body)
+            answer = _parse(_whole(response))
             if response.status_code != 200 or answer is None or "result" not in answer:
                 return False
             self._negotiated(response, answer)
             note = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
             await self._send({"method": "notifications/initialized"}, note)
+            if self._session and self._stream is not None and self._stream.done():
+                self._stream = asyncio.create_task(self._listen())
             return bool(self._session)
 
     # ------------------------------------------------------------------------ small things
@@ -255,12 +299,18 @@ class Bridge:
             name = message["params"].get(_NAMED.get(message.get("method", ""), ""))
             if isinstance(name, str):
                 headers["mcp-name"] = encode_value(name)
+            if message.get("method") == "tools/call":
+                headers |= self._tools.of(message["params"])
             return headers
         if self._session:
             headers["mcp-session-id"] = self._session
         if self._version and message.get("method") != "initialize":
             headers["mcp-protocol-version"] = self._version
         return headers
+
+    def _learn(self, message: Message, answer: Message | None) -> None:
+        if answer is not None and message.get("method") == "tools/list" and _version_of(message):
+            self._tools.learn(answer.get("result"))
 
     def _negotiated(self, response: httpx.Response, answer: Message) -> None:
         self._session = response.headers.get("mcp-session-id", "")
@@ -280,9 +330,26 @@ def _version_of(message: Message) -> str:
     return version if isinstance(version, str) else ""
 
 
+def _mismatched(message: Message, response: httpx.Response, answer: Message | None) -> bool:
+    """Whether a modern call was refused for the headers that the bridge has written."""
+    if response.status_code != 400 or message.get("method") != "tools/call" or not _version_of(message):
+        return False
+    error = (answer or {}).get("error")
+    return isinstance(error, dict) and error.get("code") == HEADER_MISMATCH
+
+
 def _is_stream(response: httpx.Response) -> bool:
     kind: str = response.headers.get("content-type", "")
     return kind.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def _whole(response: httpx.Response) -> bytes:
+    """The one message of an answer that has been read, in either form."""
+    return (
+        (EventReader(MAX_LINE).feed(response.content) or [b""])[-1]
+        if _is_stream(response)
+        else response.content
+    )
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[bytes]:

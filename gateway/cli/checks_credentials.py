@@ -12,7 +12,7 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.upstreams.credentials import Secret
+    from gateway.upstreams.secrets.credentials import Secret
 
 _OLD_KEY_DAYS: Final = 180
 
@@ -69,7 +69,7 @@ def _in_clear(url: str) -> bool:
 
 def assertions(config: Config) -> Iterator[Finding]:
     """Whether there is a key to sign with, and whether it is an old one."""
-    from gateway.upstreams import signing_keys
+    from gateway.upstreams.secrets import signing_keys
 
     path = config.assertion.key_file
     if path is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.cli.checks_credentials import usable
@@ -68,22 +68,23 @@ def upstreams(config: Config) -> Iterator[Finding]:
             "Calls that policy denies are carried out.",
             "When the records show nothing you would miss, set 'mode: enforce'.",
         )
-    yield from asyncio.run(_contacts(config))
+    try:
+        yield from asyncio.run(_contacts(config))
+    except ConfigError as error:
+        yield problem("upstreams", f"{error}", "The gateway would not start.", "Mend what it names.")
+    for name, upstream in config.upstreams.items():
+        if upstream.elsewhere:
+            yield from _elsewhere(name, upstream)
 
 
 async def _contacts(config: Config) -> list[Finding]:
     from gateway.clock import SystemClock
     from gateway.upstreams.registry import UpstreamRegistry
 
-    registry = UpstreamRegistry(
-        config.upstreams,
-        clock=SystemClock(),
-        result_bytes=config.limits.result_bytes,
-    )
+    reached = {name: each for name, each in config.upstreams.items() if not each.elsewhere}
+    registry = UpstreamRegistry(reached, clock=SystemClock(), result_bytes=config.limits.result_bytes)
     try:
-        found = await asyncio.gather(
-            *(_contact(registry, name, each) for name, each in config.upstreams.items())
-        )
+        found = await asyncio.gather(*(_contact(registry, name, each) for name, each in reached.items()))
         slow = [secret.read() for _, secret in registry.secrets() if secret.waiting]
         await asyncio.gather(*slow)  # each has a time-out of its own
         secrets = [finding for name, secret in registry.secrets() for finding in usable(name, secret)]
@@ -93,21 +94,50 @@ async def _contacts(config: Config) -> list[Finding]:
 
 
 async def _contact(registry: UpstreamRegistry, name: str, config: UpstreamConfig) -> list[Finding]:
+    from gateway.upstreams.peer import Unusable
+
     try:
         async with asyncio.timeout(_PATIENCE_S):
             listed = await registry.definitions(name, "tool")
+            await registry.reach(name)
     except (UpstreamError, Refused, TimeoutError) as error:
         detail = getattr(error, "detail", "") or "no answer in time"
-        where = config.url or f"{(config.command or ('',))[0]} …"  # its arguments may hold a secret
+        if isinstance(error, Unusable):
+            todo = "Mend the document."
+        elif "not a public address" in detail and config.openapi is not None:
+            todo = f"If that is where it should be: upstreams.{name}.allow_private: true"
+        else:
+            # The arguments of a command may hold a secret.
+            where = config.url or f"{(config.command or (config.python or '',))[0]} …"
+            todo = f"Start it and try it by hand: {where}"
         return [
             problem(
                 "upstreams",
                 f"'{name}' cannot be used: {detail}.",
                 "Calls to its tools are refused as unavailable.",
-                f"Start it and try it by hand: {where}",
+                todo,
             )
         ]
-    return _described(name, config, listed or [])
+    left_out = next(status.problems for status in registry.status() if status.upstream == name)
+    return [*_described(name, config, listed or []), *_left_out(name, left_out)]
+
+
+def _left_out(name: str, problems: Sequence[str]) -> Iterator[Finding]:
+    """What of an HTTP API cannot be offered."""
+    for text in problems[:_NAMED]:
+        yield warning(
+            "upstreams",
+            f"'{name}': {text}.",
+            "Agents do not see it: what cannot be carried as the document says is not guessed at.",
+            "Change the document, or do without that operation.",
+        )
+    if len(problems) > _NAMED:
+        yield warning(
+            "upstreams",
+            f"'{name}': {len(problems) - _NAMED} more of the document are left out.",
+            "Agents do not see them.",
+            "The log of a starting gateway names twenty of them.",
+        )
 
 
 def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]]) -> list[Finding]:
@@ -117,7 +147,8 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
 
     manifests = Manifests(config)
     tools, refused = build(name, "tool", listed, manifests, config.mode)
-    findings = [ok("upstreams", f"'{name}' answers and lists {len(tools)} tool(s).")]
+    said = "can be reached and its document has" if config.openapi is not None else "answers and lists"
+    findings = [ok("upstreams", f"'{name}' {said} {len(tools)} tool(s).")]
     findings += [
         warning(
             "upstreams",
@@ -145,6 +176,28 @@ def _described(name: str, config: UpstreamConfig, listed: list[dict[str, object]
                 f"'{name}' lists no tool called {_some(misspelt)}.",
                 "A manifest that matches nothing protects nothing.",
                 "Correct the name, or remove the manifest.",
+            )
+        )
+    return findings
+
+
+def _elsewhere(name: str, config: UpstreamConfig) -> list[Finding]:
+    """Nothing can be asked there; what the operator says must at least fit together."""
+    from gateway.catalog.manifests import Manifests
+
+    said = [tool for tool in config.tools if config.tools[tool].risk is not None]
+    findings = [ok("upstreams", f"'{name}' runs elsewhere; {len(said)} description(s) give a risk.")]
+    manifests = Manifests(config)
+    routed = dict.fromkeys(route.tool for route in config.routes)
+    unknown = [tool for tool in routed if manifests.of("tool", tool).source == "default"]
+    if unknown:
+        findings.append(
+            warning(
+                "upstreams",
+                f"'{name}': {len(unknown)} tool(s) of its routes have no manifest: {_some(unknown)}.",
+                "They count as irreversible, which the strictest rules are for.",
+                f"Say what they do: upstreams.{name}.tools.{unknown[0]}.risk, one of "
+                "read, reversible, compensable and irreversible.",
             )
         )
     return findings

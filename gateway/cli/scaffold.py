@@ -92,6 +92,13 @@ _NO_UPSTREAM = """\
   #
   # files:
   #   command: [npx, "-y", "@modelcontextprotocol/server-filesystem", /srv/data]
+  #
+  # An HTTP API with an OpenAPI document, a file of yours:
+  #
+  # crm:
+  #   openapi: ./crm.yaml
+  #   url: https://crm.example.com/api
+  #   headers: {Authorization: "Bearer ${CRM_TOKEN}"}
   {}"""
 
 _TEMPLATE = """\
@@ -117,6 +124,7 @@ policy:
   path: policies           # Rego modules; yours to change, reloaded when saved
 
 # Where calls go out. ${{NAME}} in 'env' and 'headers' comes from the environment or from wardgate.env.
+# An HTTP API is an upstream too: 'openapi' names its OpenAPI document, a file, and 'url' where it is.
 upstreams:
 {upstreams}
 

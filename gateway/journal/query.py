@@ -39,6 +39,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None = None
     call: str | None = None  # call id
     tenant: str | None = None
+    subject: str | None = None  # the verified user; "" for calls on behalf of nobody
     since_ns: int | None = None
     until_ns: int | None = None
     in_doubt: bool = False  # only calls whose outcome nobody knows
@@ -171,6 +172,8 @@ def conditions(narrow: Filter) -> Iterable[ColumnElement[bool]]:
     ):
         if value is not None:
             yield column == value
+    if narrow.subject is not None:
+        yield records.c.subject == narrow.subject if narrow.subject else records.c.subject.is_(None)
     if narrow.tool is not None:
         if narrow.tool.endswith("/"):
             yield records.c.target.startswith(narrow.tool, autoescape=True)

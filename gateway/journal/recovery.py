@@ -188,7 +188,7 @@ def unresolved() -> Select[Any]:
 
 def _done(connection: Connection, since_ns: int) -> list[LiveEffect]:
     """Only keys made from a template: a call id never comes twice."""
-    done = ((records.c.phase == "result") & records.c.status.in_(("ok", "withheld"))) | (
+    done = ((records.c.phase == "result") & records.c.status.in_(("ok", "withheld", "unobserved"))) | (
         (records.c.phase == "reconciled") & (records.c.status == "executed")
     )
     rows = connection.execute(

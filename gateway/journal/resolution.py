@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 import orjson
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from gateway.storage import control
 from gateway.storage.database import Database
-from gateway.storage.tables import payloads, records
+from gateway.storage.tables import idempotency, payloads, records
 
 Became = Literal["executed", "not_executed"]
 
@@ -116,7 +116,11 @@ def _conditions(whose: Erase) -> list[ColumnElement[bool]]:
 
 def _delete_payloads(connection: Connection, call_id: str) -> int:
     numbers = select(records.c.payload).where(records.c.call_id == call_id, records.c.payload.is_not(None))
-    return connection.execute(delete(payloads).where(payloads.c.id.in_(numbers))).rowcount
+    gone = connection.execute(delete(payloads).where(payloads.c.id.in_(numbers))).rowcount
+    # The answer kept for an idempotency key is the result once more; that it was given stays known.
+    kept = (idempotency.c.call_id == call_id) & idempotency.c.ciphertext.is_not(None)
+    emptied = update(idempotency).where(kept).values(key_id=None, nonce=None, ciphertext=None, size=0)
+    return gone + connection.execute(emptied).rowcount
 
 
 def _append(connection: Connection, call_id: str, tenant: str, *, detail: str, **columns: Any) -> None:

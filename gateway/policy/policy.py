@@ -25,7 +25,7 @@ from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, ModeFor, Phase, Scope
 from gateway.policy.modes import in_mode, mode_for
 from gateway.policy.module import Bundle
-from gateway.policy.redact import CannotRedact, Redaction, redact
+from gateway.policy.redact import CannotRedact, Redaction, redact, redact_texts
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
@@ -299,7 +299,7 @@ def _redacted(call: Call, outcome: Outcome, wanted: Redaction | None) -> tuple[b
     value = strictjson.parse(outcome.result_json)
     schema = _output_schema(call.tool)
     bound = {"properties": {"structuredContent": schema}} if schema is not None else None
-    cleaned = redact(value, wanted, bound, schema)
+    cleaned = redact_texts(redact(value, wanted, bound, schema), wanted)
     return outcome.result_json if cleaned is value else orjson.dumps(cleaned), b""
 
 

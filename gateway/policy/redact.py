@@ -16,7 +16,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+import orjson
 
+from gateway import strictjson
+from gateway.errors import Refused
 from gateway.model import Json
 from gateway.policy.regex import compiled
 
@@ -83,6 +86,37 @@ def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None)
     if (wanted.keys or wanted.patterns) and not _spotless(value, wanted):
         value = _clean(value, wanted, schema, root)
     return value
+
+
+def redact_texts(result: Json, wanted: Redaction) -> Json:
+    """Follow pointers into ``structuredContent`` into text that repeats it as JSON.
+
+    Keys and patterns are searched in any text; a pointer needs the text to be read.
+    """
+    into = "/structuredContent/"
+    pointers = [each[len(into) - 1 :] for each in wanted.pointers if each.startswith(into)]
+    content = result.get("content") if pointers and isinstance(result, Mapping) else None
+    if not isinstance(content, list):
+        return result
+    within = Redaction.of(pointers, (), {})
+    cleaned = [_json_text(block, within) for block in content]
+    if all(new is old for new, old in zip(cleaned, content, strict=True)):
+        return result
+    return {**result, "content": cleaned}
+
+
+def _json_text(block: Json, wanted: Redaction) -> Json:
+    text = block.get("text") if isinstance(block, Mapping) else None
+    if not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
+        return block
+    try:
+        value = strictjson.parse(text.encode())
+    except Refused as error:
+        if error.code == "malformed_json":
+            return block  # text like any other, and searched as such
+        raise  # JSON that two readers read differently: nobody can say what a pointer means in it
+    cleaned = redact(value, wanted)
+    return block if cleaned is value else {**block, "text": orjson.dumps(cleaned).decode()}
 
 
 def _spotless(value: Json, wanted: Redaction) -> bool:

@@ -20,6 +20,7 @@ Effect = Literal["in_flight", "in_doubt", "done"]
 
 MAX_SESSIONS: Final = 20_000
 MAX_DONE: Final = 100_000
+_MAY_HAVE_WORKED: Final = ("ok", "withheld", "unobserved")
 
 
 class LiveEffect(NamedTuple):
@@ -114,7 +115,7 @@ class MemoryState:
             session.calls += 1
             session.writes += call.tool.writes
             session.irreversible += call.tool.manifest.risk == "irreversible"
-            session.errors += outcome.status not in ("ok", "withheld", "input_required")
+            session.errors += outcome.status not in (*_MAY_HAVE_WORKED, "input_required")
         key = self._reserved.pop(call.id, None)
         if key is None:
             return
@@ -127,9 +128,10 @@ class MemoryState:
         else:
             # Only templates name an effect beyond its own call; a call id never comes twice. A tool that
             # answers with an error, or with a question, says that its effect did not happen, so the key is
-            # free again.
+            # free again. A call nobody watches is taken to have happened: its key was given out, and never
+            # is twice.
             self._effects.pop(key, None)
-            if call.tool.manifest.effect_key is not None and outcome.status in ("ok", "withheld"):
+            if call.tool.manifest.effect_key is not None and outcome.status in _MAY_HAVE_WORKED:
                 self._finish(key)
 
     def slow(self, principal: Principal) -> Facts:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0003"
+SCHEMA: Final = "0004"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -168,3 +168,24 @@ control = Table(
     Column("name", Text, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
 )
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    # One row for each idempotency key that was seen, until it expires; see ``idempotency.py``.
+    Column("id", Text, primary_key=True),  # keyed hash of tenant, credential, subject and the key itself
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("request_mac", Text, nullable=False),  # keyed hash of the request: another one is refused
+    Column("call_id", Text, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("status", Integer),  # HTTP status of the answer; NULL until there is one
+    Column("size", Integer, nullable=False, server_default="0"),  # bytes of the answer
+    Column("key_id", Text),  # the answer, sealed; NULL when it was not kept
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+)
+
+Index("idempotency_expires", idempotency.c.expires_ns)
+Index("idempotency_agent", idempotency.c.tenant, idempotency.c.agent)
+Index("idempotency_call", idempotency.c.call_id)

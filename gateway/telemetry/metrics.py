@@ -66,6 +66,8 @@ class Metrics(Collector):
         self.tool_calls = Counters(specs.TOOL_CALLS)
         self.upstream_requests = Counters(specs.UPSTREAM_REQUESTS)
         self.upstream_seconds = Histograms(specs.UPSTREAM_SECONDS)
+        self.settled = Counters(specs.SETTLED)
+        self.open_decisions = Gauges(specs.OPEN, [()])
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -111,6 +113,8 @@ class Metrics(Collector):
             self._credential_age,
             self._credential_reads,
             self._unauthorized,
+            self.settled,
+            self.open_decisions,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -190,7 +194,9 @@ class Metrics(Collector):
         """The configured upstreams; series of those that went are dropped."""
         gone = set(self.server.declare(names))
         if gone:
-            counted = (self.upstream_requests, self.upstream_seconds, self.tool_calls, self.pin_events)
+            counted = (
+                self.upstream_requests, self.upstream_seconds, self.tool_calls, self.settled, self.pin_events,
+            )  # fmt: skip
             for family in (*counted, self._quarantined):
                 family.drop([key for key in family if key[0] in gone])
 
@@ -231,6 +237,7 @@ class Metrics(Collector):
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
+
     def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
         self._held = held
@@ -239,6 +246,7 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
+
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
         self._issuers = stats

@@ -16,8 +16,8 @@ from gateway.telemetry.cardinality import OTHER
 FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3)
 CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
-SURFACES: Final = ("mcp", "http", "extauthz", "admin")
 KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kind != "tool"}
+SURFACES: Final = ("mcp", "http", "extauthz", "hook", "admin")
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
@@ -51,6 +51,7 @@ UPSTREAM_RESULTS: Final = (
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
+SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -179,6 +180,17 @@ UNAUTHORIZED: Final = Spec(
     "counter",
     "Answers 401 to a credential of the gateway. Starts again when upstreams are reloaded.",
     {"upstream": "configured upstreams", "sent_again": "yes (once, with another secret), no"},
+)
+SETTLED: Final = Spec(
+    "wardgate_decisions_settled_total",
+    "counter",
+    "Decisions about tools that run elsewhere, by what became of the call.",
+    {"upstream": "configured upstreams", "status": ", ".join(SETTLED_AS)},
+)
+OPEN: Final = Spec(
+    "wardgate_decisions_open",
+    "gauge",
+    "Decisions about tools that run elsewhere whose outcome is still to come.",
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -317,6 +329,8 @@ SPECS: Final = (
     CREDENTIAL_AGE,
     CREDENTIAL_READS,
     UNAUTHORIZED,
+    SETTLED,
+    OPEN,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,

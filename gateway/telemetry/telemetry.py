@@ -126,6 +126,9 @@ class Telemetry:
             metrics.requests[(surface, "error" if code in specs.FAULTS else answer.action)].count(trace)
         self._tracer.end(token, call, answer, now)
 
+    def settled(self, call: Call, outcome: Outcome) -> None:
+        self.metrics.settled[(self.metrics.server[call.tool.upstream], outcome.status)].value += 1
+
     def refused(self, code: str, surface: str) -> None:
         metrics = self.metrics
         metrics.refusals[(metrics.code[code],)].value += 1
@@ -164,7 +167,7 @@ class Telemetry:
 
 def _result(outcome: Outcome) -> str:
     """What came back, as one of a closed list; a result that was then withheld did come back."""
-    if outcome.status in ("ok", "withheld"):
+    if outcome.status in ("ok", "withheld", "unobserved"):
         return "ok"
     result = outcome.code if outcome.status not in _NAMED else outcome.status
     return result if result in _RESULTS else OTHER

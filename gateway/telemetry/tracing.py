@@ -292,6 +292,6 @@ def _error(answer: Answer | None) -> str:
 
 def _failure(outcome: Outcome) -> str:
     """What failed at the upstream, or ""."""
-    if outcome.status in ("ok", "withheld", "input_required"):
+    if outcome.status in ("ok", "withheld", "input_required", "unobserved"):
         return ""
     return outcome.status if outcome.status in ("tool_error", "rpc_error") else outcome.code or outcome.status

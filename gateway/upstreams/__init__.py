@@ -1,1 +1,1 @@
-"""Where calls go out: MCP servers over HTTP and stdio, behind the ``Upstreams`` port."""
+"""Where calls go out, behind the ``Upstreams`` port: MCP servers, HTTP APIs and Python callables."""

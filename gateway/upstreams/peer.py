@@ -11,8 +11,8 @@ import msgspec
 from gateway.errors import InDoubt, NotSent
 from gateway.model import Call
 from gateway.ports import Dialogue
-from gateway.upstreams.era import Era, Info
 from gateway.upstreams.jsonrpc import Message, Request
+from gateway.upstreams.mcp.era import Era, Info
 
 logger = logging.getLogger("wardgate.upstreams")
 
@@ -94,7 +94,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How an upstream is doing, for readiness and ``doctor``."""
 
     upstream: str
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "openapi", "python"]
     connected: bool  # the last exchange, or the first contact, brought an answer
     info: Info | None = None
     last_error: str = ""
@@ -102,14 +102,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     children: int = 0  # running now
     restarts: int = 0  # of children, since the start
     stderr: tuple[str, ...] = ()  # the last lines of the last child that died
+    problems: tuple[str, ...] = ()  # what of its description is not offered, and why
 
     @property
     def era(self) -> Era | None:
         return self.info.era if self.info is not None else None
 
 
+class Unusable(NotSent):
+    """What describes an upstream cannot be used; at the start this is a fault of configuration."""
+
+
 class Peer(Protocol):
-    """An MCP server. ``at`` is a time of the event loop by which there must be an answer."""
+    """Whatever answers MCP requests. ``at`` is a time of the event loop by which there must be an answer."""
 
     async def call(self, request: Request, owner: Owner, at: float, dialogue: Dialogue | None) -> Message:
         """The answer, a result or a JSON-RPC error.

@@ -1,20 +1,20 @@
 """The connections to one configured HTTP target: bounded, kept, last in first out.
 
 Only the configured URL is ever connected to: no redirects, no proxies from the environment. Names are
-resolved at each connect, and addresses that no configured server has on purpose (link-local, where clouds
-keep their metadata service, multicast, unspecified) are refused unless the URL spells them out.
+resolved at each connect and the address that was judged is the one connected to (``addresses``). An address
+that the URL itself spells out is what the operator wants, and is not judged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections import deque
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError, NotSent
+from gateway.upstreams import addresses
 from gateway.upstreams.wire import Connection, Hold, Response
 
 CONNECT_S: Final = 10.0
@@ -26,10 +26,19 @@ _ADDRESSES: Final = 4  # tried of a name with many
 
 
 class Pool:
-    """At most ``connections`` connections to the host of ``url``."""
+    """At most ``connections`` connections to the host of ``url``.
+
+    ``private`` says whether its name may resolve to an address that is not of the public internet.
+    """
 
     def __init__(
-        self, url: str, *, connections: int, body_bytes: int, tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        connections: int,
+        body_bytes: int,
+        tls: ssl.SSLContext | None = None,
+        private: bool = True,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -41,6 +50,7 @@ class Pool:
         if not _plain(self.authority) or not _plain(self.path):
             raise ConfigError(f"'{url}' has characters that do not belong in a URL")
         self._tls = tls or ssl.create_default_context() if parts.scheme == "https" else None
+        self._private = private or addresses.is_loopback_name(self.host)
         self._limit = connections
         self._body_bytes = body_bytes
         self._idle: list[Connection] = []
@@ -68,6 +78,10 @@ class Pool:
                 raise NotSent(hold.fault.code, "given up before it was sent")
             hold.take(connection)
         return await connection.exchange(request, at)
+
+    async def reach(self, at: float) -> None:
+        """Make or find a connection and send nothing; raises ``NotSent``."""
+        self._release(await self._acquire(at), True)
 
     async def close(self) -> None:
         """Refuse new exchanges, close what is idle and abort what is not."""
@@ -170,18 +184,21 @@ class Pool:
         raise failure or OSError("no usable address")
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[str]:
-        if _address(self.host) is not None:
+        if addresses.parse(self.host) is not None:
             return [self.host]
         found = await loop.getaddrinfo(self.host, self.port, type=1)  # SOCK_STREAM
         usable = []
+        refused = ""
         for *_, where in found:
-            address = _address(str(where[0]))
-            # A name that suddenly points at the metadata service is an attack (DNS rebinding).
-            if address is None or address.is_link_local or address.is_multicast or address.is_unspecified:
-                continue
-            usable.append(str(where[0]))
+            address = addresses.parse(str(where[0]))
+            # A name that suddenly points at the metadata service or into the network is an attack.
+            why = "no address" if address is None else addresses.fault(address, private=self._private)
+            if why:
+                refused = why
+            else:
+                usable.append(str(where[0]))
         if not usable:
-            raise OSError(f"{self.host} has no address that may be connected to")
+            raise OSError(f"{self.host} has no address that may be connected to ({refused or 'none'})")
         return usable[:_ADDRESSES]
 
     def _release(self, connection: Connection, reusable: bool) -> None:
@@ -207,14 +224,6 @@ class Pool:
 def _give_up(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_exception(NotSent("overloaded", "no connection became free in time"))
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _plain(text: str) -> bool:

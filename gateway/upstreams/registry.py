@@ -11,18 +11,22 @@ import msgspec
 import orjson
 
 from gateway.config import AssertionConfig, UpstreamConfig
-from gateway.errors import InDoubt, NotSent, Refused, UpstreamError
+from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Dialogue, Subscriber
-from gateway.upstreams import assertion, peer, rounds, shape
-from gateway.upstreams.assertion import Signer
-from gateway.upstreams.credentials import Credentials, CredentialState, Keeper, Secret
-from gateway.upstreams.era import Info
+from gateway.upstreams import peer
 from gateway.upstreams.headers import ParamHeaders, param_headers
 from gateway.upstreams.jsonrpc import Declined, Message, Request, loads, nonsense, plain, subscribe
-from gateway.upstreams.mcp_http import HttpPeer
-from gateway.upstreams.mcp_stdio import StdioPeer
-from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer
+from gateway.upstreams.mcp import rounds, shape
+from gateway.upstreams.mcp.era import Info
+from gateway.upstreams.mcp.http import HttpPeer
+from gateway.upstreams.mcp.stdio import StdioPeer
+from gateway.upstreams.openapi.peer import OpenApiPeer
+from gateway.upstreams.peer import GATEWAY, UNSUBSCRIBE, Owner, Peer, Unusable
+from gateway.upstreams.python import PythonPeer
+from gateway.upstreams.secrets import assertion
+from gateway.upstreams.secrets.assertion import Signer
+from gateway.upstreams.secrets.credentials import Credentials, CredentialState, Keeper, Secret
 from gateway.upstreams.wire import BodyTooLarge
 
 logger = logging.getLogger("wardgate.upstreams")
@@ -95,6 +99,12 @@ class UpstreamRegistry:
         self._closing = False
 
     def _peer(self, name: str, config: UpstreamConfig) -> Peer:
+        if config.openapi is not None:
+            return OpenApiPeer(
+                name, config, result_bytes=self._result_bytes, credentials=self._credentials[name]
+            )
+        if config.python is not None:
+            return PythonPeer(name, config)
         if config.url is not None:
             return HttpPeer(
                 name,
@@ -118,11 +128,18 @@ class UpstreamRegistry:
     # ------------------------------------------------------------------------------------- life
 
     async def start(self) -> None:
-        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody."""
+        """First contact with all of them at once; one that is down shows in ``status`` and stops nobody.
+
+        Raises ``ConfigError`` for one whose description cannot be used.
+        """
         await self._keeper.start()
         at = asyncio.get_running_loop().time() + FIRST_CONTACT_S
         contacts = (self._contact(name, at) for name in self._peers)
-        for failure in await asyncio.gather(*contacts, return_exceptions=True):
+        failures = await asyncio.gather(*contacts, return_exceptions=True)
+        for name, failure in zip(self._peers, failures, strict=True):
+            if isinstance(failure, Unusable):
+                await self.close()  # no child of a gateway that does not start may be left
+                raise ConfigError(f"upstreams.{name}: {failure.detail}")
             if failure is not None and not isinstance(failure, UpstreamError):
                 raise failure
 
@@ -177,6 +194,7 @@ class UpstreamRegistry:
                 status=_status_of(error, call),
                 code=error.code,
                 detail=error.detail,
+                remedy=error.remedy if isinstance(error, BadArguments) else "",
                 started_ns=started,
                 upstream_ns=self._since(before),
             )
@@ -204,7 +222,7 @@ class UpstreamRegistry:
         if self._signer is None:
             raise NotSent("credential_unavailable", "there is no key to sign an assertion with")
         signed = self._signer.sign(call, audience, self.policy_revision(), number)
-        if isinstance(target, HttpPeer):
+        if isinstance(target, HttpPeer | OpenApiPeer):
             return assertion.in_header(request, signed)
         return assertion.in_meta(request, signed)
 
@@ -304,6 +322,12 @@ class UpstreamRegistry:
 
     # ------------------------------------------------------------------------------- discovery
 
+    async def reach(self, upstream: str) -> None:
+        """Connect to an upstream whose lists do not come from itself; raises ``UpstreamError``."""
+        target = self._get(upstream)
+        if isinstance(target, OpenApiPeer):
+            await target.reach(asyncio.get_running_loop().time() + FIRST_CONTACT_S)
+
     def info(self, upstream: str) -> Info | None:
         """What a server says of itself; ``None`` before first contact, ``Refused`` for an unknown name."""
         return self._get(upstream).status().info or self._known.get(upstream)
@@ -370,10 +394,10 @@ class UpstreamRegistry:
 
 def _status_of(error: UpstreamError, call: Call) -> Status:
     """What a fault says about the effect of the call."""
-    if error.code == "cancelled" and not call.tool.writes:
-        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, NotSent):
         return "not_sent"
+    if error.code == "cancelled" and not call.tool.writes:
+        return "failed"  # nobody wants the answer of a read, and nothing depends on it
     if isinstance(error, BodyTooLarge):
         return "withheld"  # it was answered, so nothing is in doubt but what the answer says
     if isinstance(error, Declined):

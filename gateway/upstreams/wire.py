@@ -51,13 +51,16 @@ class Response(msgspec.Struct, frozen=True):
 class Hold:
     """A hand on one exchange, for whoever must end it early or give it more time while it runs."""
 
-    __slots__ = ("_connection", "fault")
+    __slots__ = ("_connection", "fault", "sent", "severable")
 
-    def __init__(self) -> None:
+    def __init__(self, severable: bool = True) -> None:
+        self.severable = severable
         self._connection: Connection | None = None
         self.fault: UpstreamError | None = None  # why it was ended early
+        self.sent = False  # a request has been handed to a connection
 
     def take(self, connection: Connection) -> None:
+        self.sent = True
         self._connection = connection
         connection.hold = self
 
@@ -74,7 +77,12 @@ class Hold:
             self._connection.abort(error)
 
     def cancel(self) -> None:
-        """The client has given up, and ending the exchange is how the server is told."""
+        """The client has given up, and ending the exchange is how the server is told.
+
+        What is not severable goes on once it was sent: its outcome could not be learnt any other way.
+        """
+        if self.sent and not self.severable:
+            return
         self.abort(InDoubt("cancelled", "given up by the client"))
 
     def rearm(self, at: float) -> None:

@@ -25,9 +25,7 @@ import msgspec
 from gateway import pipeline, strictjson
 from gateway.app import Gateway
 from gateway.digest import call_digest, new_id
-from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome
-from gateway.model import Answer, Call, Decision, Facts, Outcome, Presented
-from gateway.pipeline import Ask
+from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome, Presented
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Policy
 from tests.bench import servers, wardgate

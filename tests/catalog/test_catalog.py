@@ -108,7 +108,7 @@ async def test_everything_the_operator_says_is_in_the_manifest() -> None:
     said = ToolConfig(
         risk="compensable", effects=("write", "money"), domain="bank", idempotent=True, effect_key="pay:{id}",
         cost_micro_usd=7, deadline_s=3, integrity="trusted", confidentiality=2, sensitive=("/iban",),
-        polling=True, extra={"undo": "refund"},
+        polling=True, interruptible=True, extra={"undo": "refund"},
     )  # fmt: skip
     manifest = (
         (await catalog_of(Upstream(tool=[ADD]), tools={"add": said})).resolve("tool", "up", "add").manifest

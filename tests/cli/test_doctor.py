@@ -98,6 +98,18 @@ def test_a_misspelt_manifest_is_pointed_out(guarded: Path) -> None:
     assert any("lists no tool called delete_custmer" in finding["what"] for finding in found)
 
 
+def test_an_upstream_that_runs_elsewhere_is_not_contacted_and_its_routes_are_looked_at(guarded: Path) -> None:
+    shop = (
+        "upstreams:\n  shop:\n    elsewhere: true\n    tools: {pay: {risk: irreversible}}\n    routes:\n"
+        "      - {method: POST, path: /pay, tool: pay}\n      - {method: GET, path: /look, tool: look}\n"
+    )
+    code, found = examined(changed(guarded, "upstreams:\n", shop))
+    assert code == 0, found
+    said = [finding for finding in found if "'shop'" in finding["what"]]
+    assert [finding["level"] for finding in said] == ["ok", "warning"]
+    assert "look" in said[1]["what"] and "pay" not in said[1]["what"]
+
+
 def test_a_configuration_that_is_none_is_one_problem(tmp_path: Path) -> None:
     path = tmp_path / "wardgate.yaml"
     path.write_text("modes: observe\n")

@@ -80,9 +80,12 @@ def _run(
     legs = []
     for upstream in dict.fromkeys(suite.parts(leg)[1] for leg in wanted):
         with ExitStack() as running:
-            section = running.enter_context(processes.upstream(upstream, work / f"fixture-{upstream}.log"))
-            url, key = section.get("url", ""), ""
-            if not options.direct:
+            section, url, key = {}, "", ""
+            if upstream:
+                log = work / f"fixture-{upstream}.log"
+                section = running.enter_context(processes.upstream(upstream, log))
+                url = section.get("url", "")
+            if upstream and not options.direct:
                 scratch = running.enter_context(tempfile.TemporaryDirectory(prefix="wardgate-conformance-"))
                 log = work / f"gateway-{upstream}.log"
                 url, key = running.enter_context(processes.gateway(Path(scratch) / "gateway", section, log))

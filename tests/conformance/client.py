@@ -22,7 +22,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "name": "Ada", "color": "blue", "context": "gardens", "ok": True,
     "username": "ada", "email": "ada@example.com",
 }  # fmt: skip
-"""What the user puts into a form, by field; a field that is not here is left to its default, or out."""
+"""What the user puts into a form, by field, where the field has no default."""
 
 
 class Reached:
@@ -84,10 +84,14 @@ async def talking(
 
 
 def _filled(name: str, said: dict[str, Any]) -> Any:
-    if name in ANSWERS:
-        return ANSWERS[name]
     if "default" in said:
         return said["default"]
-    choices = said.get("enum") or said.get("oneOf") or said["items"].get("enum") or said["items"]["anyOf"]
+    if name in ANSWERS:
+        return ANSWERS[name]
+    choices = said.get("enum") or said.get("oneOf")
+    if said["type"] == "array":
+        choices = said["items"].get("enum") or said["items"]["anyOf"]
+    if choices is None:
+        return {"string": "text", "boolean": True}.get(said["type"], 1)
     first = choices[0]["const"] if isinstance(choices[0], dict) else choices[0]
     return [first] if said["type"] == "array" else first

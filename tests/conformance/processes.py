@@ -15,6 +15,7 @@ from tests.e2e.gateway import ROOT, Wardgate
 
 UPSTREAM: Final = "fixture"
 _GRACE_S: Final = 10
+_BYTECODE: Final = ROOT / "build" / "conformance" / "bytecode"  # kept: compiling is half of a start
 
 
 def command(*, era: Era = "both", stdio: bool = False) -> list[str]:
@@ -68,6 +69,7 @@ def upstream(name: str, log: Path) -> Iterator[dict[str, Any]]:
 def gateway(folder: Path, section: Mapping[str, Any], log: Path) -> Iterator[tuple[str, str]]:
     """A gateway that allows everything in front of one upstream; yields its URL and an agent's key."""
     wardgate = Wardgate(folder, {UPSTREAM: {**section, "tools": {"*": {"risk": "read"}}}})
+    wardgate.env["PYTHONPYCACHEPREFIX"] = str(_BYTECODE)
     try:
         wardgate.start()
         yield f"{wardgate.agents_url}/mcp/{UPSTREAM}", wardgate.key()

@@ -20,6 +20,9 @@ Status = Literal["SUCCESS", "FAILURE", "WARNING", "SKIPPED", "INFO"]
 _FOLDER = re.compile(r"^(?:server-|client-)?(?P<scenario>.+?)-\d{4}-\d\d-\d\dT[\d-]+Z$")
 _MESSAGE = 500  # characters of a failure that are kept
 
+MAY = "may fail: "
+"""How the reason begins of a check that depends on the speed of the machine; it is not asked to fail."""
+
 
 class BadExpectations(Exception):
     """``expected.yaml`` is not what it should be; the message says how."""
@@ -179,7 +182,11 @@ def judge(
     ran = {scenario.name for scenario in scenarios}
     seen = {f"{failure.scenario}:{failure.check}" for failure in failures}
     seen |= {failure.scenario for failure in failures}
-    asked = {entry for entry in expected if not partial or entry.partition(":")[0] in ran}
+    asked = {
+        entry
+        for entry, reason in expected.items()
+        if not reason.startswith(MAY) and (not partial or entry.partition(":")[0] in ran)
+    }
     checks = [check.status for scenario in scenarios if scenario.scored for check in scenario.checks]
     return Leg(
         name=name,

@@ -12,8 +12,10 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,12 +24,30 @@ import msgspec
 
 from tests.conformance import results
 
+ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent / "suite"
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
 HEADERS: Final = ("http-header-validation", "http-custom-header-server-validation")
 DIRECT: Final = (*REVISIONS, "headers")
+CLIENT: Final = {
+    "client-2025-11-25": (
+        "initialize", "tools_call", "elicitation-sep1034-client-defaults", "sse-retry",
+        "json-schema-2020-12-preservation",
+    ),
+    "client-2026-07-28": (
+        "tools_call", "request-metadata", "sep-2322-client-request-state", "http-standard-headers",
+        "http-custom-headers", "http-invalid-tool-headers", "json-schema-ref-no-deref",
+        "json-schema-2020-12-preservation",
+    ),
+}  # fmt: skip
+"""The scenarios that test a client, run on what the gateway sends upstream. Those of ``auth/`` are left out:
+the gateway sends an upstream the credentials of its configuration and fetches none."""
 UPSTREAMS: Final = ("legacy", "modern", "stdio-legacy", "stdio-modern")
-LEGS: Final = (*DIRECT, *(f"{revision}/{upstream}" for upstream in UPSTREAMS for revision in REVISIONS))
+LEGS: Final = (
+    *DIRECT,
+    *(f"{revision}/{upstream}" for upstream in UPSTREAMS for revision in REVISIONS),
+    *CLIENT,
+)
 """What is run, and behind a slash the upstream meanwhile; of both eras and over HTTP where none is named."""
 
 _PRELOAD: Final = "bearer.mjs"
@@ -35,6 +55,7 @@ _LOCKED: Final = ("package.json", "package-lock.json", ".npmrc")
 _INSTALL_S: Final = 300
 _LEG_S: Final = 300
 _SCENARIO_MS: Final = 15_000
+_CLIENT_MS: Final = 60_000  # a gateway is started meanwhile
 _NODE: Final = 22  # the oldest the suite runs on
 
 
@@ -57,11 +78,11 @@ class Suite(msgspec.Struct, frozen=True):
         version: str = msgspec.json.decode((self.package / "package.json").read_bytes())["version"]
         return version
 
-    def requirements(self, leg: str, side: str = "server") -> results.Requirements:
+    def requirements(self, leg: str) -> results.Requirements:
         kind, _ = parts(leg)
-        if kind not in REVISIONS:
-            return results.Requirements(list(HEADERS), [])
-        return results.requirements(self.package / "requirements" / f"{kind}.yaml", side)
+        if kind in REVISIONS:
+            return results.requirements(self.package / "requirements" / f"{kind}.yaml", "server")
+        return results.Requirements(list(CLIENT.get(kind, HEADERS)), [])
 
     def legs_of(self, scenario: str) -> list[str]:
         """The legs that run a scenario."""
@@ -76,9 +97,9 @@ class Suite(msgspec.Struct, frozen=True):
 
 
 def parts(leg: str) -> tuple[str, str]:
-    """The kind of a leg, and its upstream."""
+    """The kind of a leg and its upstream, which is none where the suite is the upstream."""
     kind, _, upstream = leg.partition("/")
-    return kind, upstream or "both"
+    return kind, upstream or ("" if kind in CLIENT else "both")
 
 
 def install(build: Path) -> Suite:
@@ -121,39 +142,48 @@ def _node(folder: Path) -> str:
 def run(
     suite: Suite, leg: str, url: str, work: Path, *, key: str = "", scenario: str | None = None
 ) -> tuple[list[results.Scenario], float]:
-    """Run a leg against a server; returns what was found and the seconds it took."""
+    """Run a leg, as a rule against the server at ``url``; returns what was found and the seconds it took."""
     output = work / leg.replace("/", "-to-")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    env, preload = {}, []
+    env, preload = {"PYTHONPATH": str(ROOT)}, []
     if key:
         place = urlsplit(url)
-        env = {"CONFORMANCE_BEARER": key, "CONFORMANCE_ORIGIN": f"{place.scheme}://{place.netloc}"}
+        env |= {"CONFORMANCE_BEARER": key, "CONFORMANCE_ORIGIN": f"{place.scheme}://{place.netloc}"}
         preload = ["--import", str(suite.folder / _PRELOAD)]
     began = time.monotonic()
-    said = ""
-    for arguments in _arguments(leg, scenario):
-        command = [
-            suite.node, *preload, str(suite.package / "dist" / "index.js"), "server", "--url", url,
-            *arguments, "--timeout", str(_SCENARIO_MS), "--output-dir", str(output),
-        ]  # fmt: skip
-        # The exit code is the suite's own verdict, which knows nothing of what is expected here.
-        _, more = bounded(command, suite.folder, env, _LEG_S)
-        said += more
-    output.with_suffix(".log").write_text(said)
-    found = results.read(output, None if scenario else suite.requirements(leg).scored)
-    if not found:
-        raise CannotRun(f"the suite wrote no results for {leg}:\n{said[-2000:]}")
+    found: list[results.Scenario] = []
+    with output.with_suffix(".log").open("w") as log:
+        for name, arguments in _commands(leg, url, scenario):
+            command = [
+                suite.node, *preload, str(suite.package / "dist" / "index.js"), *arguments,
+                "--output-dir", str(output),
+            ]  # fmt: skip
+            code, said = bounded(command, suite.folder, env, _LEG_S)
+            log.write(said)
+            found = results.read(output, None if name else suite.requirements(leg).scored)
+            ran = [each for each in found if each.scored and name in (None, each.name)]
+            # Its exit code is the suite's own verdict, which knows nothing of what is expected here; but when
+            # it fails without a check that does, it crashed, or the client under test did.
+            if not ran or (code != 0 and not any(each.failed for each in ran)):
+                raise CannotRun(f"{leg} {name or ''} ended with {code} and no result:\n{said[-4000:]}")
     return found, time.monotonic() - began
 
 
-def _arguments(leg: str, scenario: str | None) -> list[list[str]]:
+def _commands(leg: str, url: str, scenario: str | None) -> list[tuple[str | None, list[str]]]:
+    """The runs of a leg: the scenario each is of, if it is one, and the suite's arguments."""
     kind, _ = parts(leg)
+    server = ["server", "--url", url, "--timeout", str(_SCENARIO_MS)]
     if kind == "headers":
-        return [["--scenario", name] for name in ([scenario] if scenario else HEADERS)]
+        return [(name, [*server, "--scenario", name]) for name in HEADERS if scenario in (None, name)]
+    if kind in CLIENT:
+        revision = kind.removeprefix("client-")
+        driver = f"{sys.executable} -m tests.conformance.behind"
+        client = ["client", "--command", driver, "--spec-version", revision, "--timeout", str(_CLIENT_MS)]
+        return [(name, [*client, "--scenario", name]) for name in CLIENT[kind] if scenario in (None, name)]
     if scenario:
-        return [["--scenario", scenario, "--spec-version", kind]]
-    return [["--requirements", kind]]
+        return [(scenario, [*server, "--scenario", scenario, "--spec-version", kind])]
+    return [(None, [*server, "--requirements", kind])]
 
 
 def bounded(
@@ -169,7 +199,8 @@ def bounded(
     except subprocess.TimeoutExpired:
         raise CannotRun(f"{command[0]} did not end within {timeout_s:.0f} s") from None
     finally:
-        if process.poll() is None:
+        # Also when it ended by itself: a client that took too long was left behind by the suite.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.communicate()
     return process.returncode, said

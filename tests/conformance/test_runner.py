@@ -101,6 +101,13 @@ def test_an_expectation_that_does_not_come_true_is_wrong(entry):
     assert leg.stale == [entry] and not leg.right
 
 
+def test_what_may_fail_is_not_asked_to():
+    expected = {"a:c0": "may fail: a slow machine"}
+    assert judge("leg", [scenario("a", "SUCCESS")], expected).right
+    assert judge("leg", [scenario("a", "FAILURE")], expected).right
+    assert not judge("leg", [scenario("a", "SUCCESS", "FAILURE")], expected).right
+
+
 def test_a_scored_scenario_that_is_missing_is_wrong():
     leg = judge("leg", [scenario("a", "SUCCESS")], {}, required=["a", "b"])
     assert leg.not_run == ["b"] and not leg.right
@@ -181,6 +188,18 @@ def _gone(pid):
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.mark.parametrize("leg", suite.LEGS)
+def test_every_leg_runs_its_own_side_of_the_suite_at_its_own_revision(leg):
+    kind, upstream = suite.parts(leg)
+    runs = suite._commands(leg, "http://127.0.0.1:1/mcp", None)
+    assert runs and all((arguments[0] == "client") == (kind in suite.CLIENT) for _, arguments in runs)
+    assert bool(upstream) == (kind not in suite.CLIENT), "the suite is the upstream, or one is started"
+    for name, arguments in runs:
+        only = suite._commands(leg, "http://127.0.0.1:1/mcp", name or "caching")
+        assert len(only) == 1 and (name or "caching") in only[0][1]
+        assert kind == "headers" or kind.removeprefix("client-") in arguments
 
 
 def test_without_npm_it_says_what_to_install(tmp_path, monkeypatch):

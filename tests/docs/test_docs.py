@@ -74,9 +74,10 @@ def test_every_reason_code_is_described():
         assert f"`{code}`" in text
 
 
-def test_every_address_of_the_admin_api_is_described(generator):
-    text = page("api.md")
-    for path, item in generator.description()["paths"].items():
+@pytest.mark.parametrize(("name", "document"), [("api.md", "description"), ("http.md", "agents_description")])
+def test_every_address_of_an_api_is_described(generator, name, document):
+    text = page(name)
+    for path, item in getattr(generator, document)()["paths"].items():
         for method, operation in item.items():
             assert f"`{method.upper()} {path}`" in text
             assert operation["summary"] and operation["tags"]

@@ -64,15 +64,27 @@ async def test_a_call_cut_off_by_the_end_of_the_drain_is_in_doubt_and_not_repeat
     assert len(server.effects("slow")) == 1
 
 
-async def test_a_client_that_leaves_does_not_undo_its_call(gateway, server):
-    running = gateway().start()
+async def leave(running, server) -> dict:
+    """A client calls a tool that pays slowly, and leaves when the payment has happened; the end on record."""
     async with talking(running, running.key()) as alice:
         leaving = asyncio.create_task(alice.call("pay", text="left", then="slow", seconds=1))
         await eventually(lambda: server.effects("left"))
         leaving.cancel()
     end = await running.recorded(lambda record: record["phase"] in ("result", "in_doubt"))
-    assert (end["phase"], end["status"]) == ("result", "ok")
-    assert len(server.effects("left")) == 1 and running.in_doubt() == []
+    assert len(server.effects("left")) == 1
+    return end
+
+
+async def test_a_client_that_leaves_does_not_undo_its_call_and_the_outcome_is_learnt(gateway, server):
+    running = gateway().start()
+    end = await leave(running, server)
+    assert (end["phase"], end["status"]) == ("result", "ok") and running.in_doubt() == []
+
+
+async def test_a_call_that_may_be_cut_off_is_and_its_outcome_is_in_doubt(gateway, server):
+    running = gateway({"tools": {"pay": {"risk": "irreversible", "interruptible": True}}}).start()
+    end = await leave(running, server)
+    assert (end["phase"], end["outcome_code"]) == ("in_doubt", "cancelled") and len(running.in_doubt()) == 1
 
 
 def test_a_second_gateway_on_the_same_database_is_refused(gateway, server):

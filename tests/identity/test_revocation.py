@@ -141,12 +141,3 @@ def test_each_change_is_noticed_by_a_running_gateway(store):
     store.lift(made.id)
     store.lift(made.id)
     assert epoch() == 2
-
-
-def test_a_database_of_an_earlier_schema_gets_its_place_for_revocations(tmp_path):
-    path = tmp_path / "old.db"
-    with Database(path).open() as database, database.writing() as connection:
-        connection.execute(text("DROP TABLE token_revocations"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
-    with Database(path).open() as database:
-        assert TokenRevocations(database).list() == []

@@ -47,7 +47,6 @@ def test_the_reference_names_every_path_every_refused_builtin_and_every_module()
         assert f"| `input.{'.'.join(path)}` | {', '.join(field.phases)} | {field.about} |" in page
     for name, why in FORBIDDEN.items():
         assert f"| `{name}` | {why} |" in page
-<<<<<<< HEAD
 
 
 def test_the_data_of_choosing_a_pack_lies_over_every_pack(tmp_path: Path) -> None:
@@ -59,13 +58,9 @@ def test_the_data_of_choosing_a_pack_lies_over_every_pack(tmp_path: Path) -> Non
         wiped = call({"command": "redis-cli flushall"}, on=tool("t/run", risk="read"))
         assert ("wipe_cache" in shell["patterns"]) == ("wipe_cache" in data)
         assert (decide(policy, wiped).code == "hazardous_command") == ("wipe_cache" in data)
-=======
-    for module in load(None, "strict").catalogue():
-        assert f"`{module.id}`" in page
 
 
 def test_the_reference_names_every_kind_of_problem() -> None:
     page = (DOCS / "reference" / "policy.md").read_text(encoding="utf-8")
     for kind, said in KINDS.items():
         assert f"| `{kind}` | {said.title}" in page and said.remedy in page
->>>>>>> wip-polcmd

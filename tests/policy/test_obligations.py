@@ -136,6 +136,15 @@ def test_a_free_string_is_redacted_in_text_and_structure_and_types_stay(tmp_path
     assert shown["content"] == [{"type": "text", "text": "a [redacted:s] b"}]
 
 
+def test_a_pointer_into_the_structure_is_followed_into_its_text(tmp_path: Path) -> None:
+    duty = '{"kind": "redact", "value": {"pointers": ["/structuredContent/a/*/b"]}}'
+    policy = obliging(tmp_path, duty, phase="result")
+    said = {"a": [{"b": "hidden", "c": "shown"}]}
+    body = {"content": [{"type": "text", "text": json.dumps(said)}], "structuredContent": said}
+    shown = inspect(policy, call(), Outcome(status="ok", result_json=json.dumps(body).encode()))
+    assert b"hidden" not in shown.result_json and shown.result_json.count(b"shown") == 2
+
+
 def test_a_secret_hidden_by_escapes_is_found(tmp_path: Path) -> None:
     shown = result_of(tmp_path, None, raw=b'{"content":[{"type":"text","text":"\\u0053ECRET7"}]}')
     assert b"SECRET" not in shown.result_json and b"\\u0053" not in shown.result_json

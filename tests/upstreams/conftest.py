@@ -245,7 +245,7 @@ def call(
         upstream=upstream,
         name=name,
         target=f"{upstream}/{name}",
-        manifest=Manifest(deadline_s=deadline_s),
+        manifest=Manifest(deadline_s=deadline_s, risk=more.pop("risk", "irreversible")),
         schema_hash=str(hash(definition)),
         definition_json=definition,
     )
@@ -257,7 +257,7 @@ def call(
         args_json=strictjson.canonical(args),
         digest="",
         session="",
-        thread="",
+        thread=more.pop("thread", ""),
         surface="mcp",
         effect_key="",
         received_ns=0,

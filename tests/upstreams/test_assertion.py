@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from gateway import strictjson
 from gateway.config import AssertionConfig, UpstreamConfig
 from gateway.errors import ConfigError
-from gateway.upstreams import credentials, signing_keys
-from gateway.upstreams.assertion import Signer
+from gateway.upstreams.mcp.shape import shape
 from gateway.upstreams.registry import UpstreamRegistry
-from gateway.upstreams.shape import shape
+from gateway.upstreams.secrets import credentials, signing_keys
+from gateway.upstreams.secrets.assertion import Signer
 from tests.upstreams.conftest import SystemClock
 
 DONE = b'{"content":[{"type":"text","text":"done"}]}'

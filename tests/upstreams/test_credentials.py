@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from gateway.config import CredentialsConfig, SecretConfig, UpstreamConfig
 from gateway.errors import ConfigError, UpstreamError
-from gateway.upstreams import credentials, secret
-from gateway.upstreams.credentials import Credentials
-from gateway.upstreams.secret import FromCommand, FromFile, Unusable, header_value
+from gateway.upstreams.secrets import credentials, secret
+from gateway.upstreams.secrets.credentials import Credentials
+from gateway.upstreams.secrets.secret import FromCommand, FromFile, Unusable, header_value
 
 DONE = b'{"content":[{"type":"text","text":"done"}]}'
 

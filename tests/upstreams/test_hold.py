@@ -13,7 +13,7 @@ from gateway.upstreams.wire import Hold
 async def test_a_cancellation_that_comes_with_the_answer_does_not_end_somebody_elses_exchange(
     serve: Any,
 ) -> None:
-    """The connection is given back before the caller that waited wakes up; the next one may have it by then."""
+    """The connection is given back before its caller wakes up; the next one may have it by then."""
 
     async def answer(exchange: Any) -> None:
         await asyncio.sleep(0.01)

@@ -146,6 +146,72 @@ async def test_what_a_legacy_server_asks_of_the_client_is_refused(
     assert (refused["id"], refused["error"]["code"]) == ("q", -32601)
 
 
+async def test_the_first_call_waits_until_a_question_outside_of_it_can_be_heard(
+    registry: Any, serve: Any, call: Any, at_url: Any
+) -> None:
+    """The SDKs' servers drop what they ask outside of a call while nobody listens."""
+    listening = asyncio.Event()
+
+    class Dropping(Legacy):
+        async def __call__(self, exchange: Any) -> None:
+            if not exchange.head.startswith(b"GET"):
+                await super().__call__(exchange)
+                return
+            await asyncio.sleep(0.1)
+            await exchange.stream(b'{"jsonrpc":"2.0","method":"notifications/message"}', end=False)
+            listening.set()
+
+    async def told(exchange: Any) -> None:
+        await exchange.result(b'{"content":[],"heard":%b}' % (b"true" if listening.is_set() else b"false"))
+
+    server = await serve(Dropping(told))
+    up = registry(up=at_url(server))
+    asked = call(capabilities_json=b'{"elicitation":{}}')
+    assert json.loads((await up.execute(asked, None)).result_json)["heard"]
+
+
+async def test_a_stream_that_never_begins_holds_up_one_call_only(
+    registry: Any, serve: Any, call: Any, at_url: Any
+) -> None:
+    class Silent(Legacy):
+        async def __call__(self, exchange: Any) -> None:
+            if not exchange.head.startswith(b"GET"):
+                await super().__call__(exchange)
+
+    server = await serve(Silent())
+    up = registry(up=at_url(server))
+    asked = call(capabilities_json=b'{"elicitation":{}}')
+    now = asyncio.get_running_loop().time
+    began = now()
+    assert (await up.execute(asked, None)).status == "ok"
+    assert now() - began >= 1
+    began = now()
+    assert (await up.execute(asked, None)).status == "ok"
+    assert now() - began < 0.5
+
+
+async def test_a_server_that_refuses_the_version_and_names_it_is_asked_once_more(
+    registry: Any, serve: Any, call: Any, at_url: Any
+) -> None:
+    refused = []
+
+    async def rolling(exchange: Any) -> None:
+        if exchange.method == "server/discover" and not refused:
+            refused.append(exchange.id)
+            data = b'{"supported":["2026-07-28"],"requested":"2026-07-28"}'
+            error = b'{"code":-32022,"message":"Unsupported protocol version","data":%b}' % data
+            answer = b'{"jsonrpc":"2.0","id":%d,"error":%b}' % (exchange.id, error)
+            await exchange.json(answer, status="400 Bad Request")
+        elif not await exchange.discover():
+            await exchange.result(DONE)
+
+    server = await serve(rolling)
+    up = registry(up=at_url(server))
+    assert (await up.execute(call(), None)).status == "ok"
+    assert up.info("up").era == "modern"
+    assert "initialize" not in server.methods()
+
+
 async def test_a_server_that_changes_its_era_is_asked_again(
     registry: Any, serve: Any, call: Any, at_url: Any
 ) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway.config import UpstreamConfig
-from gateway.upstreams import child as children
-from gateway.upstreams import mcp_stdio
+from gateway.upstreams.mcp import child as children
+from gateway.upstreams.mcp import stdio as mcp_stdio
 from tests.talk import Talk
 
 

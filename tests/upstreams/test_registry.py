@@ -73,7 +73,7 @@ def test_no_call_leaves_by_another_way() -> None:
         r"create_connection|open_connection|subprocess_exec|httpx|aiohttp|urlopen|socket\.socket"
     )
     folder = Path(package.__file__).parent
-    found = {path.name for path in folder.glob("*.py") if opening.search(path.read_text())}
+    found = {path.name for path in folder.rglob("*.py") if opening.search(path.read_text())}
     assert found == {"pool.py", "child.py", "secret.py"}
 
 

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config import SecretConfig
-from gateway.upstreams import credentials, secret
-from gateway.upstreams.credentials import Secret
-from gateway.upstreams.secret import Reading, Unusable
+from gateway.upstreams.secrets import credentials, secret
+from gateway.upstreams.secrets.credentials import Secret
+from gateway.upstreams.secrets.secret import Reading, Unusable
 
 _SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 _MOMENT = _SCALAR | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstreams.sse import EventReader, EventTooLarge
+from gateway.upstreams.mcp.sse import EventReader, EventTooLarge
 
 _texts = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=20)
 _events = st.lists(st.lists(_texts, min_size=1, max_size=3), max_size=5)

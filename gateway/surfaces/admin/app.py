@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from gateway.surfaces.admin import health, page, problems, v1
+from gateway.surfaces import problems
+from gateway.surfaces.admin import health, page, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 

@@ -42,7 +42,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True):
     """One configured upstream."""
 
     name: str
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "openapi", "python", "elsewhere"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str
     tools: int

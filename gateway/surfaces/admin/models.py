@@ -27,17 +27,6 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")  # a column of the journal is shown when it is declared here
 
 
-class Problem(_Model):
-    """An error (RFC 9457)."""
-
-    type: str = Field(examples=["/v1/reasons#bad_credential"])
-    title: str = Field(examples=["Malformed or unknown credential"])
-    status: int = Field(examples=[401])
-    detail: str = Field(examples=["The credential is malformed or unknown."])
-    code: str = Field(description="Reason code.", examples=["bad_credential"])
-    remedy: str = Field(description="What would be accepted instead.")
-
-
 class Alive(_Model):
     status: Literal["ok"] = "ok"
 
@@ -198,7 +187,7 @@ class CredentialsView(_Model):
 
 class UpstreamView(_Model):
     name: str = Field(examples=["git"])
-    transport: Literal["http", "stdio"]
+    transport: Literal["http", "stdio", "openapi", "python", "elsewhere"]
     state: Literal["ok", "degraded", "down", "unknown"]
     mode: str = Field(examples=["enforce"])
     tools: int = Field(description="Tools listed.", examples=[12])

@@ -16,6 +16,7 @@ from gateway.model import Operator, Tool
 from gateway.reasons import REASONS
 from gateway.surfaces.admin import models
 from gateway.surfaces.admin.deps import Accepted, DecisionFilter, Deps
+from gateway.surfaces.problems import Problem
 
 logger = logging.getLogger("wardgate.admin")
 
@@ -24,9 +25,9 @@ Cursor = Annotated[str | None, Query(max_length=500, description="From the page 
 Name = Annotated[str | None, Query(max_length=500)]
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"model": models.Problem, "description": "No operator."},
-    421: {"model": models.Problem, "description": "The Host header names somebody else."},
-    422: {"model": models.Problem, "description": "A parameter is not valid."},
+    401: {"model": Problem, "description": "No operator."},
+    421: {"model": Problem, "description": "The Host header names somebody else."},
+    422: {"model": Problem, "description": "A parameter is not valid."},
 }
 
 
@@ -111,7 +112,7 @@ async def decisions(
     "/decisions/{call_id}",
     tags=["decisions"],
     summary="One call with everything its record says",
-    responses={404: {"model": models.Problem, "description": "No such call of this tenant."}},
+    responses={404: {"model": Problem, "description": "No such call of this tenant."}},
 )
 async def decision(operator: Viewer, deps: Deps, call_id: str) -> models.DecisionDetail:
     found = await run_in_threadpool(deps.decisions.show, operator.tenant, call_id)
@@ -142,10 +143,10 @@ async def tools(
     tags=["catalog"],
     summary="Accept one definition that is in quarantine",
     responses={
-        403: {"model": models.Problem, "description": "The role is neither operator nor policy-admin."},
-        404: {"model": models.Problem, "description": "Nothing of that name is listed."},
-        409: {"model": models.Problem, "description": "Another definition is listed by now."},
-        503: {"model": models.Problem, "description": "It cannot be stored."},
+        403: {"model": Problem, "description": "The role is neither operator nor policy-admin."},
+        404: {"model": Problem, "description": "Nothing of that name is listed."},
+        409: {"model": Problem, "description": "Another definition is listed by now."},
+        503: {"model": Problem, "description": "It cannot be stored."},
     },
 )
 async def accept(operator: Viewer, deps: Deps, wanted: models.AcceptTool) -> models.AcceptedTool:
@@ -203,8 +204,8 @@ async def reasons(operator: Viewer) -> models.ReasonList:
     tags=["status"],
     summary="Read configuration, policy and keys again",
     responses={
-        403: {"model": models.Problem, "description": "The role is not operator."},
-        409: {"model": models.Problem, "description": "Not valid; what was in force stays."},
+        403: {"model": Problem, "description": "The role is not operator."},
+        409: {"model": Problem, "description": "Not valid; what was in force stays."},
     },
 )
 async def reload(operator: Viewer, deps: Deps) -> models.Reloaded:

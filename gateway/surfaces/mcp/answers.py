@@ -16,8 +16,9 @@ import orjson
 
 from gateway.model import Answer, Refusal
 from gateway.reasons import REASONS, sentence
+from gateway.surfaces.doors import Headers
 from gateway.surfaces.mcp import envelope, protocol
-from gateway.surfaces.mcp.envelope import Headers, Reply
+from gateway.surfaces.mcp.envelope import Reply
 
 Said = Literal["deny", "pending", "unavailable", "in_doubt", "withheld", "failed"]
 

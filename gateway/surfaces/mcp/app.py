@@ -20,26 +20,30 @@ from gateway.config import ServerConfig
 from gateway.errors import Refused
 from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import (
+    ClientGone,
+    Doors,
+    Heads,
+    Receive,
+    Scope,
+    Send,
+    check_content,
+    gather,
+    read_body,
+)
 from gateway.surfaces.mcp import envelope, legacy, modern, protocol
+from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Authenticate, Receive, Scope, Send, UpstreamInfo
+from gateway.surfaces.mcp.ports import Authenticate, UpstreamInfo
 from gateway.surfaces.mcp.request import Front, Request
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions, owner_of
 from gateway.surfaces.mcp.stream import Exchange, send_reply
-from gateway.surfaces.mcp.transport import (
-    ClientGone,
-    Doors,
-    Heads,
-    accepts,
-    check_content,
-    gather,
-    read_body,
-)
+from gateway.surfaces.mcp.transport import READ, accepts
 from gateway.surfaces.mcp.view import Views
 
 logger = logging.getLogger("wardgate.mcp")
@@ -94,6 +98,7 @@ class McpSurface:
             parked=Parked(seal, lambda: parts().clock.now_ns(), config.ask_timeout_s),
             changes=self.changes,
             listeners=Listeners(self.sessions, self.changes, config.session_idle_s),
+            watch=Watch(),
             still=self._still,
             ask_timeout_s=config.ask_timeout_s,
         )
@@ -101,16 +106,18 @@ class McpSurface:
     def close(self) -> None:
         """End the streams that would keep the process from stopping; calls in flight go on."""
         self._front.listeners.stop()
+        self._front.parked.close()
 
     def _session_ended(self, session: Session) -> None:
         self.changes.remove(session.outbox)
         self._parts().upstreams.ended(session.thread)
 
-    async def _still(self, presented: Presented, principal: Principal) -> bool:
+    async def _still(self, presented: Presented, principal: Principal) -> Principal | None:
         try:
-            return (await self._authenticate(presented)).credential == principal.credential
+            now = await self._authenticate(presented)
         except Refused:
-            return False
+            return None
+        return now if now.credential == principal.credential else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,7 +125,7 @@ class McpSurface:
         parts = self._parts()
         principal: Principal | None = None
         try:
-            heads = gather(scope["headers"])
+            heads = gather(scope["headers"], READ)
             self._doors.check(heads)
             upstream = _endpoint(scope["path"])
             presented = Presented(
@@ -226,7 +233,7 @@ class McpSurface:
     async def _listen(self, visit: Visit) -> None:
         session = self._session(visit)
 
-        async def holds() -> bool:
+        async def holds() -> Principal | None:
             return await self._still(visit.presented, visit.principal)
 
         exchange = Exchange(visit.send, accepts_json=False, accepts_stream=True)

@@ -15,6 +15,7 @@ from gateway.errors import Refused
 from gateway.model import QUESTIONS
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.changes import LISTS
+from gateway.surfaces.mcp.envelope import Rejected
 from gateway.surfaces.mcp.request import Request
 
 OFFERED: Final = ("tools", "prompts", "resources", "completions", "logging")
@@ -22,6 +23,10 @@ OFFERED: Final = ("tools", "prompts", "resources", "completions", "logging")
 
 EXTENSIONS: Final = frozenset({"io.modelcontextprotocol/ui"})
 """Extensions of clients that need nothing from this front but to be known upstream."""
+
+
+MAX_DECLARED: Final = 16 * 1024
+"""Bytes of capabilities that a client may declare: they are kept with what is opened upstream for it."""
 
 
 def of_client(request: Request, upstream: str) -> bytes:
@@ -41,7 +46,12 @@ def of_client(request: Request, upstream: str) -> bytes:
         kept := {key: extensions[key] for key in EXTENSIONS & extensions.keys()}
     ):
         known["extensions"] = kept
-    return orjson.dumps(known, option=orjson.OPT_SORT_KEYS) if known else b""
+    if not known:
+        return b""
+    told = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+    if len(told) > MAX_DECLARED:
+        raise Rejected("too_large", "The capabilities are too large.")
+    return told
 
 
 def _visible(request: Request, upstream: str, method: str) -> bool:

@@ -32,6 +32,17 @@ class _Subscribed(NamedTuple):
     uri: str
 
 
+class _Shared:
+    """One subscription at an upstream, and who hears of it."""
+
+    __slots__ = ("ending", "outboxes", "taken")
+
+    def __init__(self) -> None:
+        self.outboxes: set[Outbox] = set()
+        self.taken = False  # the upstream knows of it
+        self.ending: asyncio.Task[None] | None = None  # nobody wants it, and the upstream is being told
+
+
 class Outbox:
     """What one client has yet to be told, in order, each thing once."""
 
@@ -44,6 +55,7 @@ class Outbox:
         self.upstream = upstream  # of the endpoint; None for all of them
         self.lists: frozenset[str] = frozenset()
         self.uris: dict[str, _Subscribed] = {}
+        self.closed = False  # its client hears no more
         self._subscription = subscription  # id of a modern ``subscriptions/listen``
         self._waiting: dict[bytes, None] = {}
         self._filled = asyncio.Event()
@@ -99,8 +111,7 @@ class Changes:
     def __init__(self, parts: Callable[[], Parts]) -> None:
         self._parts = parts
         self._open: set[Outbox] = set()
-        self._subscribed: dict[_Subscribed, set[Outbox]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscribed: dict[_Subscribed, _Shared] = {}
 
     def add(self, outbox: Outbox, lists: Iterable[str]) -> None:
         """Tell this client of changes of these lists from now on."""
@@ -110,6 +121,7 @@ class Changes:
 
     def remove(self, outbox: Outbox) -> None:
         """Its client hears no more; what only it subscribed to is ended."""
+        outbox.closed = True
         self._open.discard(outbox)
         for uri in tuple(outbox.uris):
             self.unsubscribe(outbox, uri)
@@ -118,6 +130,12 @@ class Changes:
         return len(self._open)
 
     # ------------------------------------------------------------------------------------- lists
+
+    def became(self, outbox: Outbox, principal: Principal) -> None:
+        """The client's agent was changed by an operator, so it may be shown other lists from now on."""
+        outbox.principal = principal
+        for name in self._look(outbox, {}):
+            outbox.list_changed(name)
 
     def catalog_changed(self) -> None:
         """Lists or policy may have changed: tell those whose lists look different to them now."""
@@ -161,38 +179,68 @@ class Changes:
             thread=outbox.thread,
             capabilities_json=outbox.capabilities.get(upstream, b""),
         )
-        answer = await pipeline.call(self._parts(), ask)
-        if taken(answer):
-            key = outbox.uris[uri] = _Subscribed(outbox.subscriber(upstream), upstream, uri)
-            self._subscribed.setdefault(key, set()).add(outbox)
+        key = _Subscribed(outbox.subscriber(upstream), upstream, uri)
+        while (shared := self._subscribed.setdefault(key, _Shared())).ending is not None:
+            # On the wire the end could otherwise come after the beginning.
+            await asyncio.wait((shared.ending,))
+        # Before the call, so that another client's unsubscribing does not end it under this one.
+        shared.outboxes.add(outbox)
+        accepted = False
+        try:
+            answer = await pipeline.call(self._parts(), ask)
+            accepted = taken(answer)
+        finally:
+            if accepted:
+                shared.taken = True
+                before, outbox.uris[uri] = outbox.uris.get(uri), key
+                if before is not None and before != key:  # its client looks different to the upstream now
+                    self._leave(before, outbox)
+                if outbox.closed:  # while it was asked
+                    self.unsubscribe(outbox, uri)
+            elif outbox.uris.get(uri) != key:
+                self._leave(key, outbox)
         return answer
 
     def unsubscribe(self, outbox: Outbox, uri: str) -> None:
         key = outbox.uris.pop(uri, None)
-        if key is None:
+        if key is not None:
+            self._leave(key, outbox)
+
+    def _leave(self, key: _Subscribed, outbox: Outbox) -> None:
+        shared = self._subscribed[key]
+        shared.outboxes.discard(outbox)
+        if shared.outboxes or shared.ending is not None:
             return
-        left = self._subscribed[key]
-        left.discard(outbox)
-        if not left:
+        if not shared.taken:
             del self._subscribed[key]
-            task = asyncio.ensure_future(self._parts().upstreams.unsubscribe(*key))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            return
+        shared.taken = False
+        shared.ending = asyncio.ensure_future(self._parts().upstreams.unsubscribe(*key))
+        shared.ending.add_done_callback(lambda _: self._ended(key, shared))
+
+    def _ended(self, key: _Subscribed, shared: _Shared) -> None:
+        shared.ending = None
+        if not shared.outboxes and self._subscribed.get(key) is shared:
+            del self._subscribed[key]
 
     def updated(self, upstream: str, who: Subscriber, uri: str) -> None:
         """An upstream says that a resource changed which this subscriber wanted to know of."""
-        for outbox in self._subscribed.get(_Subscribed(who, upstream, uri), ()):
+        shared = self._subscribed.get(_Subscribed(who, upstream, uri))
+        for outbox in shared.outboxes if shared is not None else ():
             outbox.updated(uri)
 
     async def renew(self) -> None:
         """Subscribe again at upstreams that were replaced; what policy no longer allows is dropped."""
-        for key, outboxes in tuple(self._subscribed.items()):
-            for outbox in tuple(outboxes):
+        for key, shared in tuple(self._subscribed.items()):
+            for outbox in tuple(shared.outboxes):
+                if outbox.uris.get(key.uri) != key:
+                    continue  # ended, or only being asked for
                 if taken(await self.subscribe(outbox, key.upstream, key.uri)):
                     outbox.updated(key.uri)  # what happened in between was not heard
                 else:
-                    outbox.uris.pop(key.uri, None)
-                    outboxes.discard(outbox)
+                    # The upstream that knew of it is gone, so it need not be told by the last one.
+                    shared.taken = shared.taken and len(shared.outboxes) > 1
+                    self.unsubscribe(outbox, key.uri)
 
 
 def taken(answer: Answer) -> bool:

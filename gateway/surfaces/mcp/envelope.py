@@ -11,9 +11,8 @@ import orjson
 
 from gateway.errors import Refused, Unauthenticated
 from gateway.reasons import REASONS
+from gateway.surfaces.doors import Headers, NotAdmitted
 from gateway.surfaces.mcp import protocol
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _STATUS: Final[dict[str, tuple[int, int]]] = {
     # code: (HTTP status, JSON-RPC code)
@@ -78,6 +77,8 @@ def from_refused(refused: Refused) -> Rejected:
     """The transport's words for a refusal of another part; its detail stays with the operators."""
     if isinstance(refused, Rejected):
         return refused
+    if isinstance(refused, NotAdmitted):
+        return Rejected(refused.code, refused.message, status=refused.status, headers=refused.headers)
     challenge = refused.challenge if isinstance(refused, Unauthenticated) else ""
     if not challenge and refused.code not in _STATUS:
         challenge = "Bearer" if refused.code == "no_credential" else 'Bearer error="invalid_token"'

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from gateway.surfaces.doors import Heads
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.envelope import Rejected
-from gateway.surfaces.mcp.transport import Heads
 
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """Methods whose ``Mcp-Name`` repeats a parameter, and which one."""

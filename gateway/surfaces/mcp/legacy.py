@@ -17,9 +17,6 @@ from gateway.surfaces.mcp.modern import instructions, server_info
 from gateway.surfaces.mcp.request import Request
 from gateway.surfaces.mcp.sessions import Session, owner_of
 
-MAX_CAPABILITIES: Final = 16 * 1024
-"""Bytes of declared capabilities that a session keeps."""
-
 _EMPTY: Final = b"{}"
 
 
@@ -70,7 +67,7 @@ def initialize(request: Request) -> Reply:
         result["instructions"] = text
     declared = request.params.get("capabilities")
     declared = declared if isinstance(declared, dict) else {}
-    if len(orjson.dumps(declared)) > MAX_CAPABILITIES:
+    if len(orjson.dumps(declared)) > capabilities.MAX_DECLARED:
         raise Rejected("too_large", "The capabilities are too large.")
     now = request.parts.clock.monotonic()
     key = request.front.sessions.open(request.principal, request.upstream, declared, now)

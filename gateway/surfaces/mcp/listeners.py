@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.model import Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Receive
 from gateway.surfaces.mcp import envelope, protocol
 from gateway.surfaces.mcp.changes import LISTS, MAX_URIS, Changes, Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
-from gateway.surfaces.mcp.ports import Receive
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
 
@@ -26,11 +27,14 @@ KEEP_ALIVE_S: Final = 15.0
 CHECK_S: Final = 1.0
 """How often it is asked whether the client may still listen, in seconds."""
 
+AGREE_S: Final = 20.0
+"""After which no more resources are subscribed before a client gets its acknowledgement, in seconds."""
+
 MAX_STREAMS: Final = 64
 """``subscriptions/listen`` streams of one principal."""
 
-Holds = Callable[[], Awaitable[bool]]
-"""Whether the credential a stream was opened with still is what it was."""
+Holds = Callable[[], Awaitable[Principal | None]]
+"""The principal that the credential of a stream makes now; ``None`` when it does not hold any more."""
 
 
 class Listeners:
@@ -56,9 +60,9 @@ class Listeners:
         session.listening = True
         self._changes.add(session.outbox, LISTS)
 
-        async def alive() -> bool:
+        async def alive() -> Principal | None:
             self._sessions.touch(key, session, parts.clock.monotonic())
-            return session.live and await holds()
+            return await holds() if session.live else None
 
         try:
             await exchange.comment(b"listening")
@@ -90,13 +94,16 @@ class Listeners:
         uris = wanted.get("resourceSubscriptions", ())
         if not isinstance(uris, list | tuple) or len(uris) > MAX_URIS:
             raise _invalid(f"'resourceSubscriptions' must be a list of at most {MAX_URIS} URIs.")
+        if not all(isinstance(uri, str) for uri in uris):
+            raise _invalid("'resourceSubscriptions' must hold URIs.")
         self._counts[who] = self._counts.get(who, 0) + 1
         try:
             lists = [name for name in LISTS if wanted.get(f"{name}ListChanged") is True]
             self._changes.add(outbox, lists)
+            end = asyncio.get_running_loop().time() + AGREE_S
             for uri in uris:
-                if not isinstance(uri, str):
-                    raise _invalid("'resourceSubscriptions' must hold URIs.")
+                if asyncio.get_running_loop().time() >= end:
+                    break  # an upstream that answers slowly must not keep the client waiting for ever
                 upstream = resolve(uri)
                 if upstream is not None:
                     await self._changes.subscribe(outbox, upstream, uri)
@@ -134,8 +141,11 @@ class Listeners:
                 if loop.time() - checked >= CHECK_S:
                     checked = loop.time()
                     # A revoked key must not go on hearing what its successor may.
-                    if not await holds():
+                    principal = await holds()
+                    if principal is None:
                         return
+                    if principal != outbox.principal:
+                        self._changes.became(outbox, principal)
                 if filled in done:
                     for message in outbox.take():
                         if not await exchange.push(message):

@@ -19,7 +19,7 @@ from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.rounds import binding
+from gateway.surfaces.mcp.rounds import binding, responses_in
 
 _NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
 _SHOWN: Final = 128  # characters of an unknown name that are repeated to the client
@@ -122,6 +122,7 @@ async def resources_subscribe(request: Request) -> Reply:
     upstream = request.upstream if request.upstream is not None else _reader(request, uri)
     if upstream is None:
         return _nobodys(request, "resource", uri)
+    session.outbox.principal = request.principal
     session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
     answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
@@ -146,7 +147,10 @@ async def subscriptions_listen(request: Request) -> Reply:
     )
 
     def resolve(uri: str) -> str | None:
-        upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        try:
+            upstream = request.upstream if request.upstream is not None else _reader(request, uri)
+        except Rejected:
+            return None  # several offer it; one such URI must not cost the client the others
         if upstream is not None:
             outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
         return upstream
@@ -227,15 +231,17 @@ async def _legacy(request: Request, ask: Ask) -> Answer:
 async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
     """A call, or the next round of one; the members of the result when the client is asked something."""
     front, parts, params = request.front, request.parts, request.params
-    caller = ModernCaller(request.exchange, request.receive)
+    caller = ModernCaller(request.exchange, request.receive, front.watch)
     try:
         if not params.keys().isdisjoint(_OF_ROUNDS):
             if ask.kind not in _ROUNDED:
                 raise _invalid("This method has no input rounds.")
-            kept = front.seal.open(params.get("requestState"), binding(ask), parts.clock.now_ns())
+            responses = responses_in(params)
+            owner = request.principal.credential
+            kept = front.seal.open(params.get("requestState"), binding(ask), owner, parts.clock.now_ns())
             if "parked" in kept:
-                return await front.parked.resume(ask, params, kept["parked"], caller)
-            following = await front.rounds.answered(parts, ask, kept, params)
+                return await front.parked.resume(ask, responses, kept["parked"], caller)
+            following = await front.rounds.answered(parts, ask, kept, responses)
             if isinstance(following, Answer):
                 return following
             ask = following

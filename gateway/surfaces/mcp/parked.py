@@ -27,7 +27,7 @@ LINGER_S: Final = 60.0
 """How long the answer of a call is kept for a client that has not come back for it yet, in seconds."""
 
 _NO_ANSWER: Final = Outcome(status="failed", code="client_declined", detail="no answer in time")
-_FULL: Final = Outcome(status="not_sent", code="client_declined", detail="too many calls are waiting")
+_STOPPING: Final = Outcome(status="not_sent", code="shutting_down", detail="nobody can come back for it")
 
 
 class _Question:
@@ -51,6 +51,7 @@ class ParkedCaller:
         self.here: ModernCaller | None = None  # the request that waits for this call right now
         self.questions: dict[str, _Question] = {}
         self.asked = asyncio.Event()
+        self.closing = False
 
     def wants(self, message: bytes) -> bool:
         return self.here is not None and self.here.wants(message)
@@ -60,6 +61,8 @@ class ParkedCaller:
             await self.here.notify(message)
 
     async def ask(self, method: str, params_json: bytes) -> Outcome:
+        if self.closing:
+            return _STOPPING
         self._number += 1
         key = f"q{self._number}"
         question = self.questions[key] = _Question(method, params_json)
@@ -71,6 +74,21 @@ class ParkedCaller:
             return _NO_ANSWER
         finally:
             del self.questions[key]
+
+    def open(self) -> dict[str, Any]:
+        """The questions that wait for an answer, as a client gets them."""
+        return {
+            key: {"method": question.method, "params": orjson.Fragment(question.params_json)}
+            for key, question in self.questions.items()
+            if not question.answer.done()
+        }
+
+    def close(self) -> None:
+        """Nobody will answer any more."""
+        self.closing = True
+        for question in self.questions.values():
+            if not question.answer.done():
+                question.answer.set_result(_STOPPING)
 
     def attach(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
@@ -115,7 +133,7 @@ class Parked:
     ) -> Answer | dict[str, Any]:
         """Start a call; its ``Answer``, or the members of an ``input_required`` result."""
         if len(self._calls) >= MAX_PARKED:
-            raise Rejected("overloaded")
+            raise Rejected("overloaded", status=200)
         caller = ParkedCaller(self._timeout_s)
         caller.arrive(here)
         task = asyncio.ensure_future(carry(caller))
@@ -125,7 +143,7 @@ class Parked:
         return await self._turn(name, ask, caller, task)
 
     async def resume(
-        self, ask: Ask, params: dict[str, Any], name: str, here: ModernCaller
+        self, ask: Ask, responses: dict[str, Any], name: str, here: ModernCaller
     ) -> Answer | dict[str, Any]:
         """Go on with the call that a claim names. Raises ``Rejected`` when it is gone."""
         found = self._calls.get(name)
@@ -137,40 +155,46 @@ class Parked:
         caller, task = found
         if caller.here is not None:
             raise Rejected("bad_request_state", "Another request waits for this call.")
-        responses = params.get("inputResponses")
         caller.arrive(here)
-        caller.answered(responses if isinstance(responses, dict) else {})
+        caller.answered(responses)
         return await self._turn(name, ask, caller, task)
 
     async def _turn(
         self, name: str, ask: Ask, caller: ParkedCaller, task: asyncio.Task[Answer]
     ) -> Answer | dict[str, Any]:
         """Until the call is over or asks something."""
-        asked = asyncio.ensure_future(caller.asked.wait())
+        questions: dict[str, Any] = {}
         try:
-            await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
+            while not task.done() and not questions:
+                asked = asyncio.ensure_future(caller.asked.wait())
+                try:
+                    await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    asked.cancel()
+                caller.asked.clear()
+                questions = caller.open()  # empty when what was asked is no longer waited for
         except asyncio.CancelledError:
             self._calls.pop(name, None)
             task.cancel()  # the process stops; the pipeline records what it must
             raise
         finally:
-            asked.cancel()
             caller.leave()
         if task.done():
             self._calls.pop(name, None)
             return task.result()
-        caller.asked.clear()
-        questions = {
-            key: {"method": question.method, "params": orjson.Fragment(question.params_json)}
-            for key, question in caller.questions.items()
-            if not question.answer.done()
-        }
         return {
             "resultType": "input_required",
             "inputRequests": questions,
             "requestState": self._seal.close({"parked": name}, binding(ask), self._now_ns()),
         }
 
+    def close(self) -> None:
+        """The process stops and the claims end with it: let calls end rather than be cut off in doubt."""
+        for caller, _ in self._calls.values():
+            caller.close()
+
     def _forget_later(self, name: str) -> None:
         """A client that never comes back must not keep its answer in memory."""
-        asyncio.get_running_loop().call_later(LINGER_S, self._calls.pop, name, None)
+        found = self._calls.get(name)
+        if found is not None and found[0].here is None:  # else its request is about to take the answer
+            asyncio.get_running_loop().call_later(LINGER_S, self._calls.pop, name, None)

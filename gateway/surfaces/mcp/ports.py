@@ -1,16 +1,11 @@
-"""What this front needs from the outside, and the ASGI types it speaks."""
+"""What this front needs from the outside."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from gateway.model import Presented, Principal
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 Authenticate = Callable[[Presented], Awaitable[Principal]]
 """Turns what a caller presents into a principal, or raises ``Unauthenticated``."""

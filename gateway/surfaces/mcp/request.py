@@ -11,16 +11,17 @@ import orjson
 
 from gateway.model import Presented, Principal
 from gateway.ports import Parts
+from gateway.surfaces.doors import Heads, Receive
 from gateway.surfaces.mcp import protocol
+from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
-from gateway.surfaces.mcp.ports import Receive, UpstreamInfo
+from gateway.surfaces.mcp.ports import UpstreamInfo
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
-from gateway.surfaces.mcp.transport import Heads
 from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -39,7 +40,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
-    still: Callable[[Presented, Principal], Awaitable[bool]]  # whether a credential still makes this principal
+    watch: Watch
+    still: Callable[[Presented, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
     ask_timeout_s: float
 
 
@@ -64,8 +66,8 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
     session: Session | None = None  # of a legacy request
     thread: str = ""
 
-    async def holds(self) -> bool:
-        """Whether the credential this request came with still is what it was."""
+    async def holds(self) -> Principal | None:
+        """What the credential this request came with makes of its principal now; ``None`` when nothing."""
         return await self.front.still(self.presented, self.principal)
 
     def traceparents(self) -> tuple[str, str]:

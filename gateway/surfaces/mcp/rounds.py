@@ -75,18 +75,12 @@ class Rounds:
         return told
 
     async def answered(
-        self, parts: Parts, ask: Ask, kept: dict[str, Any], params: dict[str, Any]
+        self, parts: Parts, ask: Ask, kept: dict[str, Any], responses: dict[str, Any]
     ) -> Ask | Answer:
         """``ask`` with the answers that may be sent on; an ``Answer`` that refuses where one may not.
 
         ``kept`` is what was sealed with the questions; answers to others are dropped.
         """
-        responses = params.get("inputResponses", {})
-        if not isinstance(responses, dict):
-            raise Rejected(
-                "invalid_request", "'inputResponses' must be an object.",
-                status=200, rpc=protocol.INVALID_PARAMS,
-            )  # fmt: skip
         inputs: dict[str, Any] = {}
         passed: dict[str, Any] = {}
         for key, (method, question) in kept["asked"].items():
@@ -97,13 +91,28 @@ class Rounds:
                 reverse(ask, method, question),
             )
             if answer.refusal is not None:
-                return answer
+                # Without its outcome, which is the client's answer: the call itself was not made.
+                return msgspec.structs.replace(answer, outcome=None)
             passed[key] = orjson.loads(answer.result_json)
         if passed:
             inputs["inputResponses"] = passed
         if "state" in kept:
             inputs["requestState"] = kept["state"]
         return msgspec.structs.replace(ask, inputs_json=strictjson.canonical(inputs) if inputs else b"")
+
+
+def responses_in(params: dict[str, Any]) -> dict[str, Any]:
+    """The client's answers by the names of the questions; to be looked at before the state is taken.
+
+    Each is the result of a request, so an object. Anything else is no answer, and is asked for again.
+    """
+    responses = params.get("inputResponses", {})
+    if not isinstance(responses, dict):
+        raise Rejected(
+            "invalid_request", "'inputResponses' must be an object.",
+            status=200, rpc=protocol.INVALID_PARAMS,
+        )  # fmt: skip
+    return {key: answer for key, answer in responses.items() if isinstance(answer, dict)}
 
 
 def binding(ask: Ask) -> bytes:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Any, Final
 
 import orjson
@@ -24,7 +25,7 @@ LIFE_S: Final = 900.0
 """How long the answers of one round may take, in seconds."""
 
 MAX_BYTES: Final = 256 * 1024
-MAX_TAKEN: Final = 200_000  # states taken within ``LIFE_S``; beyond it none is taken
+MAX_TAKEN: Final = 10_000  # states of one principal taken within ``LIFE_S``; beyond it none is taken
 _NONCE: Final = 12
 
 
@@ -33,7 +34,8 @@ class Seal:
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
-        self._taken: OrderedDict[bytes, int] = OrderedDict()  # nonce → when it expires
+        # Of each owner apart, so that one who takes many takes no place of the others: nonce → its end.
+        self._taken: dict[Hashable, OrderedDict[bytes, int]] = {}
 
     def close(self, what: Any, bound_to: bytes, now_ns: int) -> str:
         """``what`` (JSON) as an opaque string that opens only for ``bound_to``."""
@@ -42,29 +44,32 @@ class Seal:
         sealed = self._cipher.encrypt(nonce, orjson.dumps([until, what]), bound_to)
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
-    def open(self, state: object, bound_to: bytes, now_ns: int) -> Any:
+    def open(self, state: object, bound_to: bytes, owner: Hashable, now_ns: int) -> Any:
         """What was sealed; raises ``Rejected`` for everything that is not exactly a state of ours, unused."""
         if not isinstance(state, str) or len(state) > MAX_BYTES:
             raise _refused("it is no state of this gateway")
         try:
             raw = base64.b64decode(state, altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw).decode() != state:
+                raise ValueError  # another spelling of the same bytes: what was altered is not ours
             until, what = orjson.loads(self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], bound_to))
         except (binascii.Error, ValueError, InvalidTag):
             # Altered, made up, of another principal, or of a request with other arguments: all the same.
             raise _refused("it does not belong to this request") from None
         if now_ns > until:
             raise _refused("its time is over")
-        self._take(raw[:_NONCE], until, now_ns)
+        self._take(self._taken.setdefault(owner, OrderedDict()), raw[:_NONCE], until, now_ns)
         return what
 
-    def _take(self, nonce: bytes, until: int, now_ns: int) -> None:
-        while self._taken and next(iter(self._taken.values())) < now_ns:
-            self._taken.popitem(last=False)
-        if nonce in self._taken:
+    @staticmethod
+    def _take(taken: OrderedDict[bytes, int], nonce: bytes, until: int, now_ns: int) -> None:
+        while taken and next(iter(taken.values())) < now_ns:
+            taken.popitem(last=False)
+        if nonce in taken:
             raise _refused("it has been used")
-        if len(self._taken) >= MAX_TAKEN:
-            raise Rejected("overloaded")  # what cannot be remembered could be used twice
-        self._taken[nonce] = until
+        if len(taken) >= MAX_TAKEN:
+            raise Rejected("overloaded", status=200)  # what cannot be remembered could be used twice
+        taken[nonce] = until
 
 
 def _refused(why: str) -> Rejected:

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
+from gateway.surfaces.doors import Send
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.envelope import Reply
-from gateway.surfaces.mcp.ports import Send
 
 STALL_S: Final = 20.0
 """How long a client may leave an event unread before the rest is dropped, in seconds."""

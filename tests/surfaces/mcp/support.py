@@ -25,8 +25,18 @@ from gateway.config import LimitsConfig, ServerConfig
 from gateway.digest import call_digest  # noqa: F401  # the digest is the real one
 from gateway.errors import Refused, Unauthenticated
 from gateway.limits import InFlight
-from gateway.model import QUESTIONS, Call, Decision, Facts, Finding, Manifest, Outcome, Principal, Tool
-from gateway.model import Call, Decision, Facts, Finding, Manifest, Outcome, Presented, Principal, Tool
+from gateway.model import (
+    QUESTIONS,
+    Call,
+    Decision,
+    Facts,
+    Finding,
+    Manifest,
+    Outcome,
+    Presented,
+    Principal,
+    Tool,
+)
 from gateway.ports import Parts, ResultDecision
 from gateway.state.memory import MemoryState
 from gateway.surfaces.mcp import McpSurface

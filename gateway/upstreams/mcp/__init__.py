@@ -1,0 +1,1 @@
+"""MCP servers: both eras, over streamable HTTP and stdio."""

@@ -1,0 +1,1 @@
+"""What the gateway shows of itself to upstreams: credentials and signed assertions."""
