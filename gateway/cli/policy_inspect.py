@@ -74,4 +74,7 @@ def _modes(rule: ModuleInfo) -> str:
 
 def _scope(scope: Scope) -> str:
     parts = (scope.tools, scope.kinds, scope.effects, scope.risks, scope.arguments)
-    return " and ".join(", ".join(part) for part in parts if part) or "everything"
+    said = [", ".join(part) for part in parts if part]
+    if scope.confidentiality:
+        said.append(f"confidentiality from {scope.confidentiality}")
+    return " and ".join(said) or "everything"

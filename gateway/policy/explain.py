@@ -143,6 +143,8 @@ def _why_outside(module: Module, call: Call, names: frozenset[str]) -> str:
         given = getattr(module.scope, part)
         if given and not matches(msgspec.structs.replace(_EVERYWHERE, **{part: given}), call.tool):
             return f"{part}: {', '.join(given)}"
+    if call.tool.manifest.confidentiality < module.scope.confidentiality:
+        return f"confidentiality below {module.scope.confidentiality}"
     if not touches(module.scope, names):
         return f"no argument named {', '.join(module.scope.arguments)}"
     return "scope"

@@ -203,7 +203,11 @@ async def test_unused_rules_and_the_difference_of_two_policies_are_shown(
 async def test_operators_read_the_schema_of_the_input(running: Wardgate) -> None:
     from gateway.policy import schema
 
-    status, body = await running.admin("/v1/policy/schema", await running.new_operator("viewer"))
+    key, deadline = await running.new_operator("viewer"), time.monotonic() + 5
+    status, body = await running.admin("/v1/policy/schema", key)
+    while status == 401 and time.monotonic() < deadline:  # until the gateway has read the new key
+        await asyncio.sleep(0.05)
+        status, body = await running.admin("/v1/policy/schema", key)
     assert status == 200 and json.loads(body) == schema.published()
     assert (await running.admin("/v1/policy/schema", running.key()))[0] == 401
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.policy import load, run_tests
 from gateway.policy.contract import CONTRACT
 from gateway.policy.gate import FORBIDDEN
+from gateway.policy.problem import KINDS
 from tests.policy.helpers import call, decide, tool, write
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -57,3 +58,9 @@ def test_the_data_of_choosing_a_pack_lies_over_every_pack(tmp_path: Path) -> Non
         wiped = call({"command": "redis-cli flushall"}, on=tool("t/run", risk="read"))
         assert ("wipe_cache" in shell["patterns"]) == ("wipe_cache" in data)
         assert (decide(policy, wiped).code == "hazardous_command") == ("wipe_cache" in data)
+
+
+def test_the_reference_names_every_kind_of_problem() -> None:
+    page = (DOCS / "reference" / "policy.md").read_text(encoding="utf-8")
+    for kind, said in KINDS.items():
+        assert f"| `{kind}` | {said.title}" in page and said.remedy in page

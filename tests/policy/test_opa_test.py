@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from gateway.policy import load, packs, run_tests
+from gateway.policy.library import library_path
 from tests.requires import requires
 
 pytestmark = requires("opa")
@@ -46,3 +47,10 @@ def test_opa_passes_the_tests_of_a_pack_all_that_we_run_ourselves(pack: str, tmp
 def test_opa_compiles_a_pack_strictly(pack: str, tmp_path: Path) -> None:
     done = run("check", "--strict", written(pack, tmp_path))
     assert done.returncode == 0, done.stderr
+
+
+def test_opa_passes_and_formats_the_library_as_it_lies_there() -> None:
+    done = run("test", library_path())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAIL" not in done.stdout
+    assert not run("fmt", "--list", library_path()).stdout
