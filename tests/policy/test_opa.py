@@ -123,7 +123,7 @@ async def test_an_opa_that_lost_one_module_is_no_opa_without_that_rule(
             await client._send("DELETE", _url(client, f"policies/{number}"))
             decision = await policy.call(PAY, Facts())
             assert decision.verdict == "deny"
-            assert [f.rule for f in decision.findings if f.code == "policy_undefined"] == ["strict.payments"]
+            assert [f.rule for f in decision.findings if f.code == "policy_undefined"] == ["payments.payments"]
             await until(lambda: _is(policy, "payment_over_limit"))
 
 
