@@ -19,6 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
+from gateway.config_policy import PolicyConfig
 from gateway.errors import ConfigError
 from gateway.section import Name, Seconds, Section
 
@@ -84,13 +85,6 @@ class StorageConfig(Section):
     )
     read_batch_ms: int = Field(20, ge=1, le=1000, description="How long records of reads wait for company.")
     queue: int = Field(10_000, ge=100, description="Records waiting for the disk before calls are refused.")
-
-
-class PolicyConfig(Section):
-    path: Path = Field(Path("policies"), description="Folder of Rego modules, data and tests.")
-    pack: str | None = Field(None, description="A shipped pack to load instead of, or under, the folder.")
-    engine: Literal["embedded"] = Field("embedded", description="What evaluates Rego.")
-    reload: bool = Field(True, description="Reload when a file of the folder changes.")
 
 
 class ToolConfig(Section):
@@ -224,6 +218,7 @@ class AssertionConfig(Section):
     )
     issuer: str = Field("wardgate", min_length=1, max_length=500, description="The iss claim.")
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
+
 
 class PinsConfig(Section):
     """What happens to a definition nobody has accepted. In quarantine it is not listed and not called."""
@@ -395,6 +390,8 @@ def load(path: Path) -> Config:
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    if (token := config.policy.source.token) is not None:
+        expand(token, f"{path}: policy.source.token")
     secrets = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, secret in {**secrets, "proxy": config.identity.proxy.secret}.items():
         if secret is not None:
@@ -431,6 +428,7 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         value = part.get(key, default)
         if isinstance(value, str):
             raw[section] = {**part, key: str(base / value)}
+    _absolute_source(raw["policy"] if isinstance(raw.get("policy"), dict) else {}, base)
     upstreams = raw.get("upstreams")
     if isinstance(upstreams, dict):
         for upstream in upstreams.values():
@@ -446,6 +444,20 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
     return raw
+
+
+def _absolute_source(policy: dict[str, Any], base: Path) -> None:
+    source = policy.get("source")
+    if not isinstance(source, dict):
+        return
+    for key in ("path", "file", "ca_file"):
+        if isinstance(source.get(key), str):
+            source[key] = str(base / source[key])
+    verify = source.get("verify")
+    keys = verify.get("keys") if isinstance(verify, dict) else None
+    for each in keys.values() if isinstance(keys, dict) else ():
+        if isinstance(each, dict) and isinstance(each.get("file"), str):
+            each["file"] = str(base / each["file"])
 
 
 def _absolute_secrets(credentials: dict[str, Any], base: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli import policy_bundle, policy_rollout
 from gateway.cli.output import (
     DEFAULT_CONFIG,
     FOUND_SOMETHING,
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from gateway.policy.metadata import Scope
     from gateway.policy.module import Bundle
 
-app = typer.Typer(help="Look at the policy and run its tests.", no_args_is_help=True)
+app = typer.Typer(help="Look at the policy, run its tests, ship it and roll it out.", no_args_is_help=True)
+app.command()(policy_bundle.build)
+app.command()(policy_bundle.sign)
+app.command()(policy_bundle.verify)
+app.add_typer(policy_rollout.app, name="rollout")
 
 Folder = Annotated[Path | None, typer.Argument(help="A policy folder, instead of the configured one.")]
 
@@ -82,7 +87,12 @@ def inspect(folder: Folder = None, config: ConfigPath = DEFAULT_CONFIG, as_json:
 
 def folder_of(config: Config) -> Path | None:
     """The policy folder; with a pack it may be absent."""
-    return config.policy.path if config.policy.pack is None or config.policy.path.is_dir() else None
+    folder = config.policy.folder or config.policy.source.file
+    if folder is None:
+        from gateway.cli.output import fail
+
+        fail("The configured policy is behind a url.", "Name a folder or bundle.")
+    return folder if config.policy.pack is None or folder.exists() else None
 
 
 def _bundle(folder: Path | None, config: Path) -> Bundle:

@@ -83,6 +83,10 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self.bundle_checks = Counters(specs.BUNDLE_CHECKS, ((result,) for result in specs.BUNDLE_RESULTS))
+        self._bundle_verified = Gauges(specs.BUNDLE_VERIFIED)
+        self._shadow = Counters(specs.SHADOW, ((result,) for result in specs.SHADOW_RESULTS))
+        self._rollout: Callable[[], tuple[Mapping[str, int], float | None]] = lambda: ({}, None)
         self._quarantined = Gauges(specs.QUARANTINED)
         self.pin_events = Counters(specs.PIN_EVENTS)
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
@@ -123,6 +127,9 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self.bundle_checks,
+            self._bundle_verified,
+            self._shadow,
             self._quarantined,
             self.pin_events,
             self._issuer_keys,
@@ -147,6 +154,12 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        tried, verified_s = self._rollout()
+        for result, calls in tried.items():
+            self._shadow[(result,)].value = calls
+        self._bundle_verified.clear()
+        if verified_s is not None:
+            self._bundle_verified[()] = verified_s
         if self._held is not None:
             held = self._held()
             for key in list(self._quarantined):
@@ -220,6 +233,14 @@ class Metrics(Collector):
         """Policy could not be loaded; the last good revision stays active."""
         self._activations[("failure",)].value += 1
 
+    def bundle_checked(self, result: str) -> None:
+        """The source of the policy was asked, and this came of it."""
+        self.bundle_checks[(result,)].value += 1
+
+    def watch_rollout(self, source: Callable[[], tuple[Mapping[str, int], float | None]]) -> None:
+        """Ask ``source`` at each scrape: calls tried by result, and when the url was last verified."""
+        self._rollout = source
+
     def spans_counted(self, result: str, spans: int) -> None:
         """What became of spans: ``exported``, ``failed`` (by the exporter's thread) or ``dropped``."""
         self.spans[(result,)].value += spans
@@ -231,6 +252,7 @@ class Metrics(Collector):
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
+
     def watch_pins(self, held: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         """Ask ``held`` at each scrape how many entries are in quarantine, by upstream and state."""
         self._held = held
@@ -239,6 +261,7 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
+
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
         self._issuers = stats
