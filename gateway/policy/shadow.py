@@ -119,15 +119,15 @@ class Shadow:
     def _batch(self, trial: Trial) -> None:
         taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         answers = trial.decide([(call, facts) for _, call, facts, _ in taken])
-        found = []
+        compared = []
         for (at_ns, call, _, decision), candidate in zip(taken, answers, strict=True):
             active = said(decision)
             change = compare(active, candidate)
-            self.counts[change] += 1
-            if change != "same":
-                found.append(Compared(at_ns, call, change, active, decision.revision, candidate))
-        if found:
-            self._report(found)
+            compared.append(Compared(at_ns, call, change, active, decision.revision, candidate))
+        if different := [each for each in compared if each.change != "same"]:
+            self._report(different)
+        for each in compared:  # when they are on record, so that what is counted can be looked at
+            self.counts[each.change] += 1
 
 
 class ShadowedPolicy:
