@@ -191,6 +191,7 @@ def _shadow(gateway: Running, tenant: str) -> ShadowState:
         percent=shadow.percent if shadow is not None else 0,
         failure=shadow.failure if shadow is not None else "",
         counts=dict(shadow.counts) if shadow is not None else {},
+        recorded=rollout.replay,
         changes=counted,
         differences=[structs.asdict(each) for each in differences],
     )

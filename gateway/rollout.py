@@ -75,7 +75,7 @@ class Rollout:
         self.shadow: Shadow | None = None
         self.freshness: Freshness | None = None
         self.in_force: Found | None = None
-        self.replay: dict[str, Any] = {}  # how recorded calls would have fared under what was loaded last
+        self.replay: Mapping[str, int] = {}  # how recorded calls would have fared under what was loaded last
         self._clock = clock
         self._metrics = metrics
         self._recorded = recorded
@@ -280,7 +280,6 @@ class Rollout:
     def replayed(self, trial: Trial, revision: str, calls: Iterable[Recalled | None]) -> None:
         """Report how recorded calls would have fared. It informs; only a fault of the trial refuses."""
         counts: dict[str, int] = dict.fromkeys((*RESULTS[:-1], "not_kept"), 0)
-        examples: dict[str, list[dict[str, str]]] = {}
         for lot in _lots(calls, _LOT):
             kept = [each for each in lot if each is not None]
             counts["not_kept"] += len(lot) - len(kept)
@@ -288,19 +287,14 @@ class Rollout:
             for each, candidate in zip(kept, answers, strict=True):
                 change = compare(_recorded_said(each), candidate, duties=False)
                 counts[change] += 1
-                if change != "same" and len(named := examples.setdefault(change, [])) < _EXAMPLES:
-                    named.append(
-                        {
-                            "call_id": each.call.id,
-                            "target": each.call.tool.target,
-                            "was": each.verdict,
-                            "now": candidate.verdict,
-                            "code": candidate.code,
-                            "rule": candidate.rule,
-                        }
-                    )
+                if change != "same" and counts[change] <= _EXAMPLES:
+                    logger.info(
+                        "would be %s: %s to %s, %s then and %s now (%s)",
+                        change, each.call.id, each.call.tool.target, each.verdict, candidate.verdict,
+                        candidate.code,
+                    )  # fmt: skip
+        self.replay = counts
         if sum(counts.values()):
-            self.replay = {"revision": revision, **counts, "examples": examples}
             told = ", ".join(f"{number} {result}" for result, number in counts.items())
             logger.info("tried on recorded calls: %s", told, extra={"revision": revision})
 

@@ -7,6 +7,7 @@ later finds what was left.
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -120,7 +121,7 @@ def start(
         digest=read.digest, raw=read.raw, origin=str(candidate.resolve()), revision=bundle.revision
     )
     with _store(config) as store:
-        store.start(stored, percent, getpass.getuser())
+        store.start(stored, percent, _who())
     if as_json:
         print_json({"candidate": bundle.revision, "digest": read.digest, "percent": percent})
     else:
@@ -132,7 +133,7 @@ def start(
 def promote(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Let the candidate decide from now on, instead of what the configuration says."""
     with _store(config) as store:
-        done = store.promote(getpass.getuser())
+        done = store.promote(_who())
     _said(done, "decides from now on. 'wardgate policy rollout back' takes it back.", as_json)
 
 
@@ -140,7 +141,7 @@ def promote(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> Non
 def back(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Let the policy that decided before decide again. A second time undoes that."""
     with _store(config) as store:
-        done = store.back(getpass.getuser())
+        done = store.back(_who())
     _said(done, "decides again.", as_json)
 
 
@@ -148,7 +149,7 @@ def back(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 def follow(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Let the configured source decide again, after a promotion or a step back."""
     with _store(config) as store:
-        done = store.follow(getpass.getuser())
+        done = store.follow(_who())
     _said(done, "decides no longer; the configured source does.", as_json)
 
 
@@ -166,6 +167,13 @@ _MEANING = {
     "candidate": "candidate",
     "before": "one step back",
 }
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        return f"uid {os.getuid()}"
 
 
 def _said(played: Played, what: str, as_json: bool) -> None:

@@ -78,15 +78,18 @@ class Shadow:
         self._share = percent / 100
         self._waiting: deque[tuple[int, Call, Facts, Decision]] = deque()
         self._stop = threading.Event()
+        self._trial: Trial | None = None
         self._thread = threading.Thread(target=self._run, name="policy shadow", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """End the trial; waits for the thread, at most a batch."""
+        """End the trial and wait for its thread. What was still to be tried is not."""
         self._stop.set()
-        self._thread.join(timeout=60)
+        if self._trial is not None:
+            self._trial.kill()
+        self._thread.join(timeout=10)
 
     def offer(self, call: Call, facts: Facts, decision: Decision) -> None:
         """Maybe try this call. Costs the caller less than a microsecond, and never raises."""
@@ -101,14 +104,16 @@ class Shadow:
     def _run(self) -> None:
         try:
             with Trial() as trial:
+                self._trial = trial
                 examined, _ = trial.load(self._load)
                 self.revision = examined.revision
                 while not self._stop.wait(PAUSE_S):
                     while self._waiting and not self._stop.is_set():
                         self._batch(trial)
         except BadBundle as error:
-            self.failure = str(error)
-            logger.error("the candidate policy is no longer tried: %s", error)
+            if not self._stop.is_set():  # else it was ended on purpose
+                self.failure = str(error)
+                logger.error("the candidate policy is no longer tried: %s", error)
         except Exception as error:  # a trial must end alone, whatever it dies of
             self.failure = f"{type(error).__name__}: {error}"
             logger.exception("the candidate policy is no longer tried")

@@ -51,8 +51,12 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End the process now, from any thread; whoever waits for an answer gets ``BadBundle``."""
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
         for pipe in (self._in, self._out):
             try:
                 pipe.close()

@@ -82,6 +82,7 @@ class ShadowState(msgspec.Struct, frozen=True, kw_only=True):
     percent: int
     failure: str  # why the trial has ended
     counts: Mapping[str, int]  # since this process tries it, of all tenants
+    recorded: Mapping[str, int]  # how calls on record fared when the active policy was loaded
     changes: Sequence[Mapping[str, Any]]  # differences on record of one tenant, by change, rule and tool
     differences: Sequence[Mapping[str, Any]]  # the newest of them
 

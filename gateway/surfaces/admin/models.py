@@ -178,6 +178,11 @@ class ShadowView(_Model):
         description="Calls tried since the process tries this candidate, by result.",
         examples=[{"same": 9189, "tightened": 14, "loosened": 0, "changed": 0, "error": 0, "dropped": 0}],
     )
+    recorded: dict[str, int] = Field(
+        description="How the calls recorded last fared when the active policy was loaded, by result; those "
+        "whose arguments are not kept count as not_kept. Empty when it was loaded at the start.",
+        examples=[{"same": 986, "tightened": 12, "loosened": 2, "changed": 0, "error": 0, "not_kept": 0}],
+    )
     changes: list[ShadowChange]
     differences: list[ShadowDifference] = Field(description="The newest.")
 

@@ -140,7 +140,7 @@ class Office:
         return ShadowState(
             active_revision="r1", active_origin="policies", active_part="configured",
             candidate_revision="r2", candidate_origin="next", percent=10, failure="",
-            counts={"same": 9, "tightened": 1}, changes=[change] if tenant == "default" else [],
+            counts={"same": 9, "tightened": 1}, recorded={}, changes=[change] if tenant == "default" else [],
             differences=[difference] if tenant == "default" else [],
         )  # fmt: skip
 
