@@ -17,6 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gateway.clock import SystemClock
 from gateway.config import Config, expand
 from gateway.config_policy import PolicyConfig, SourceConfig
@@ -196,7 +198,10 @@ class Rollout:
                 raise BadBundle("is not what was stored")
             return Found(read, played.origin, part, vouch(read, source))
         except BadBundle as error:
-            raise BadBundle(f"the stored policy bundle {played.origin}: {error}") from error
+            remedy = "; 'wardgate policy rollout follow' returns to the configured source"
+            raise BadBundle(
+                f"the stored policy bundle {played.origin}: {error}{remedy if part == 'active' else ''}"
+            ) from error
 
     def _here(self, load: Load, archive: Archive | None) -> EmbeddedPolicy:
         bundle = read_bundle(None, load.pack, archive, label=load.label)
@@ -209,7 +214,11 @@ class Rollout:
         with Trial() as trial:
             _, bundle = trial.load(load)
             assert bundle is not None, "it was wanted"
-            self._recorded(trial, bundle.revision)
+            try:
+                self._recorded(trial, bundle.revision)
+            except SQLAlchemyError as error:
+                # A journal that cannot be read takes the report away, and nothing that the policy needs.
+                logger.error("not tried on recorded calls: %s", error)
         return EmbeddedPolicy(bundle)
 
     # ----------------------------------------------------------------------------------------- remote

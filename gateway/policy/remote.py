@@ -43,7 +43,7 @@ class Remote:
             follow_redirects=False,
             trust_env=False,
             headers={**headers, "accept-encoding": "identity"},
-            limits=httpx.Limits(max_connections=2, max_keepalive_connections=1),
+            limits=httpx.Limits(max_connections=2, max_keepalive_connections=0),
         )
 
     async def fetch(self, etag: str = "") -> Fetched | None:

@@ -22,7 +22,10 @@ class BundleServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         seen = request.headers.get("if-none-match")
-        status, answer = await self._answer(request, seen)
+        try:
+            status, answer = await self._answer(request, seen)
+        except ConnectionError:  # the gateway has had enough
+            status, answer = 0, web.Response()
         self.asked.append((status, seen, request.headers.get("authorization")))
         return answer
 

@@ -263,3 +263,46 @@ async def test_a_signed_file_and_a_signed_folder_are_verified_and_reloaded(gatew
             await eventually(lambda: '"reloaded"' in running.log(), 10)  # noqa: B023
             assert (await alice.call("look")).reason == "closed"
         running.close()
+
+
+@pytest.mark.slow
+async def test_a_signature_that_expires_while_it_decides_is_an_alarm_and_ages_the_policy(fetching, bundles):
+    running = await started(fetching(stale_soft_s=2, stale_hard_s=60))
+    async with talking(running, running.key()) as alice:
+        # Clocks may differ by half a minute, so it has expired when it is that much older: in 15 s.
+        bundles.raw = signed({**ALLOW, "data.json": b'{"short": 1}'}, exp=int(time.time()) - 15)
+        await eventually(lambda: "reloaded" in running.log(), 14)
+        assert (await alice.call("pay", text="x")).text == "done"
+        deadline = time.monotonic() + 40
+        while "has expired" not in (part := await ready(running))["detail"]:
+            assert time.monotonic() < deadline, part
+            await asyncio.sleep(0.1)
+        while (await alice.call("pay", text="x")).text == "done":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        bundles.raw = signed(ALLOW)
+        await _until_ok(running)
+        assert (await alice.call("pay", text="x")).text == "done"
+
+
+async def test_where_a_signature_is_needed_a_candidate_needs_one_too(fetching, bundles, tmp_path):
+    running = await started(fetching())
+    unsigned = tmp_path / "unsigned.tar.gz"
+    unsigned.write_bytes(archive.write(DENY))
+    done = await running.cli("policy", "rollout", "start", str(unsigned))
+    assert done.returncode == 2 and "no .signatures.json" in done.stderr
+    unsigned.write_bytes(signed(DENY))
+    assert (await running.cli("policy", "rollout", "start", str(unsigned))).returncode == 0
+    assert (await running.cli("policy", "rollout", "promote")).returncode == 0
+    async with talking(running, running.key()) as alice:
+        await eventually(lambda: "reloaded" in running.log(), 15)
+        assert (await alice.call("look")).reason == "closed"
+        bundles.raw = signed({**ALLOW, "data.json": b'{"new": 1}'})
+        deadline = time.monotonic() + 10
+        while not (await metrics(running))['wardgate_bundle_checks_total{result="waiting"}']:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        assert (await alice.call("look")).reason == "closed", "what the url has waits"
+        assert (await running.cli("policy", "rollout", "follow")).returncode == 0
+        await eventually(lambda: running.log().count('"reloaded"') >= 2, 15)
+        assert (await alice.call("look")).text == "done"
