@@ -208,13 +208,14 @@ STALE = {
 }
 
 
+@pytest.mark.slow
 async def test_the_longer_the_source_is_silent_the_less_may_happen(fetching, bundles):
-    running = await started(fetching(stale_soft_s=1.5, stale_hard_s=5))
+    running = await started(fetching(stale_soft_s=4, stale_hard_s=14))
     async with talking(running, running.key()) as alice:
         assert (await alice.call("pay", text="fresh")).text == "done"
         bundles.fault = "500"
         silent = time.monotonic()
-        for column, (after_s, age) in enumerate(((2.0, "soft"), (5.5, "hard"))):
+        for column, (after_s, age) in enumerate(((5.0, "soft"), (15.0, "hard"))):
             await asyncio.sleep(silent + after_s - time.monotonic())
             for tool, cells in STALE.items():
                 said = await alice.call(tool, text=f"{tool} {age}")

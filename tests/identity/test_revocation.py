@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 
+from gateway import storage
 from gateway.storage import control
 from gateway.storage.database import Database
 from gateway.storage.revocations import LONGEST_LIFE_S, TokenRevocation, TokenRevocations
@@ -145,8 +148,10 @@ def test_each_change_is_noticed_by_a_running_gateway(store):
 
 def test_a_database_of_an_earlier_schema_gets_its_place_for_revocations(tmp_path):
     path = tmp_path / "old.db"
-    with Database(path).open() as database, database.writing() as connection:
-        connection.execute(text("DROP TABLE token_revocations"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    config = Config()
+    config.set_main_option("script_location", str(Path(storage.__file__).parent / "migrations"))
+    with create_engine(f"sqlite:///{path}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
     with Database(path).open() as database:
         assert TokenRevocations(database).list() == []
