@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Final, Self
 
 import msgspec
 
-from gateway import __version__, overview, policy, watch
+from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
 from gateway.clock import SystemClock
 from gateway.config import Config, load
@@ -27,15 +27,17 @@ from gateway.errors import ConfigError
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
+from gateway.journal.recent import recent
 from gateway.journal.recovery import LiveEffect as Recorded
 from gateway.journal.recovery import last_seq, live_effects, recover, resolved_since
 from gateway.limits import InFlight
-from gateway.model import Revisions
+from gateway.model import Kind, Revisions
 from gateway.outside import Outside
 from gateway.policy.opa import OpaPolicy
-from gateway.policy.opa_target import OpaFault, Target
 from gateway.policy.policy import EmbeddedPolicy
+from gateway.policy.trial import Trial
 from gateway.ports import Parts
+from gateway.rollout import Found, Rollout
 from gateway.state.memory import LiveEffect, MemoryState
 from gateway.storage import control
 from gateway.storage.credentials import Credentials
@@ -44,6 +46,7 @@ from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
+from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
 from gateway.surfaces.agents import AgentsPort
 from gateway.surfaces.http import HttpSurface
@@ -66,6 +69,11 @@ CONTROLS: Final = (
     "provenance:absent",
 )
 """What runs and what is not there, in every record, so that nobody reads protection into silence."""
+
+_WARMED: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
+_STEP_S: Final = 0.002
+_RECORDED: Final = 1000
+"""Calls a changed policy is tried on before it is put in force."""
 
 _LASTING: Final = ("server", "storage", "telemetry")
 """Sections of the configuration that a reload cannot change."""
@@ -125,11 +133,17 @@ class Gateway:
             keep_answers=config.storage.payload_days > 0,  # they hold results
         )
         stack.callback(self.idempotency.close)
-        self.policy = await asyncio.to_thread(_load_policy, config)
-        stack.push_async_callback(self._close_policy)
-        await _opened(self.policy, must=False)
         self.telemetry = telemetry.build(config.telemetry, version=__version__, instance=_instance())
         stack.callback(self.telemetry.shutdown)
+        self._key = key
+        self.rollout = Rollout(
+            Rollouts(self.database), self.clock, self.telemetry.metrics, self._try_on_recorded
+        )
+        stack.push_async_callback(self.rollout.close)
+        rollout_epoch = await asyncio.to_thread(self.rollout.store.epoch)
+        self.policy, found = await self.rollout.load(config, first=True)
+        stack.push_async_callback(self._close_policy)
+        await asyncio.to_thread(self.rollout.keep, found, self.policy.revision)
         self.journal = Journal(
             self.database,
             key,
@@ -150,7 +164,10 @@ class Gateway:
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
+        self.rollout.now(config, found, self.policy)
+        await self.rollout.candidate(config)
         self._put_in_force(config, self.policy, self.outside)
+        self.telemetry.metrics.bundle_activated(self.policy.revision, self.clock.now_ns() / 1e9)
 
         self.mcp = McpSurface(
             lambda: self.parts,
@@ -176,8 +193,16 @@ class Gateway:
         )
         self._spawn(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
-        if config.policy.reload and config.policy.path.is_dir():
-            self._spawn(watch.watch_folder(config.policy.path, self._changed_on_disk))
+        self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
+        self._spawn(self.rollout.poll(self._bundle_came))
+        watched = config.policy.watched
+        if config.policy.reload and watched is not None and watched.is_dir():
+            self._spawn(watch.watch_folder(watched, self._changed_on_disk))
+        elif config.policy.reload and watched is not None and watched.is_file():
+            state = watch.file_state(watched)
+            self._spawn(
+                watch.poll("bundle", lambda: watch.file_state(watched), self._changed_on_disk, known=state)
+            )
 
     # ----------------------------------------------------------------------------------- in force
 
@@ -199,8 +224,8 @@ class Gateway:
         self.parts = Parts(
             clock=self.clock,
             catalog=outside.catalog,
-            state=self.state,
-            policy=policy,
+            state=self.rollout.state(self.state),
+            policy=self.rollout.governed(policy),
             approvals=NoApprovals(),
             journal=self.journal,
             upstreams=outside.registry,
@@ -209,7 +234,6 @@ class Gateway:
             controls=_controls(config),
         )
         self._name_metrics()
-        self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
 
     def _hear(self, outside: Outside) -> None:
         """Pass on what these upstreams say of resources that changed."""
@@ -219,18 +243,20 @@ class Gateway:
         return self.outside.registry.info(upstream)
 
     def _name_metrics(self) -> None:
-        modules = self.policy.catalogue()
+        bundle = self.policy.bundle
         self.telemetry.declare(
             upstreams=self.outside.catalog.upstreams,
             tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
-            rules=[module.id for module in modules],
-            codes={code for module in modules for code in module.codes},
+            rules=[module.id for module in bundle.rules],
+            codes=bundle.codes,
         )
 
     # ------------------------------------------------------------------------------------- reload
 
-    async def reload(self) -> Mapping[str, str]:
+    async def reload(self, offered: Found | None = None) -> Mapping[str, str]:
         """Read configuration, keys and policy again and put them in force together.
+
+        ``offered`` is a policy the remote source has just brought.
 
         Raises ``ConfigError`` and keeps what was in force when anything is wrong with the new.
         """
@@ -242,23 +268,32 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
-                policy = await asyncio.to_thread(_load_policy, config)
-                await _opened(policy, must=True)
+                policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
-                self.reload_failure = str(error)
+                if offered is None:  # what is wrong with the source is the roll-out's to say, and to forget
+                    self.reload_failure = str(error)
                 raise
             self.reload_failure = ""
-            before, policy_before = self.outside, self.policy
+            before = self.outside
             keep = Outside.depends_on(config) == Outside.depends_on(self.config)
             outside = before if keep else await self._open_outside(config)
+            if policy.revision == self.policy.revision and not isinstance(policy, OpaPolicy):
+                policy = self.policy  # what it remembers is still true
+            await asyncio.to_thread(self.rollout.keep, found, policy.revision)
+            await self._warmed(policy, outside)
+            replaced = self.policy
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
             async with self._reading_keys:
                 stored = await asyncio.to_thread(self._stored)
                 self.authenticator.load(stored, config)
+                self.rollout.now(config, found, policy)
                 self._put_in_force(config, policy, outside)
-            if isinstance(policy_before, OpaPolicy):
-                self._spawn(self._retire_policy(policy_before, config))
+            self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
+            if replaced is not policy:
+                self._spawn(self._cooled(replaced, config))
+                if isinstance(replaced, OpaPolicy):
+                    self._spawn(self._retire_policy(replaced, config))
             if keep:
                 outside.relist()
             else:
@@ -269,6 +304,32 @@ class Gateway:
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
             logger.info("reloaded", extra=in_force)
             return in_force
+
+    async def _warmed(self, policy: EmbeddedPolicy, outside: Outside) -> None:
+        """Make the engines of a policy before anybody is decided by it, without making anybody wait."""
+        catalog = outside.catalog
+        tools = [tool for kind in _WARMED for tool in catalog.tools(kind)]
+        await _in_steps(policy.warm(tools))
+
+    async def _cooled(self, policy: EmbeddedPolicy, config: Config) -> None:
+        """Let go of a policy that was replaced, when the requests that began before it are done with it."""
+        await asyncio.sleep(config.server.body_timeout_s)
+        await _in_steps(policy.cool())
+
+    async def _bundle_came(self, found: Found) -> None:
+        await self.reload(found)
+
+    async def _rolled_out(self) -> None:
+        """An operator started, promoted, stopped or took back a policy, by the command line."""
+        if await self.rollout.moved():
+            await self._changed_on_disk()
+        async with self._reloading:
+            if await self.rollout.candidate(self.config):
+                self._put_in_force(self.config, self.policy, self.outside)
+
+    def _try_on_recorded(self, trial: Trial, revision: str) -> None:
+        """What the policy that comes would have said of the calls recorded last, into the log. Blocking."""
+        self.rollout.replayed(trial, revision, recent(self.database, self._key, _RECORDED))
 
     async def _retire(self, outside: Outside, config: Config) -> None:
         """Close what a reload replaced, when the requests that began before it are done with it."""
@@ -373,26 +434,17 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _load_policy(config: Config) -> EmbeddedPolicy:
-    folder = config.policy.path
-    # A pack alone needs no folder; without a pack a folder that is missing must not mean an empty policy.
-    path = folder if folder.is_dir() or config.policy.pack is None else None
-    if config.policy.engine == "embedded":
-        return policy.load(path, config.policy.pack)
-    return OpaPolicy(policy.read_bundle(path, config.policy.pack), Target.of(config.policy.opa))
-
-
-async def _opened(policy: EmbeddedPolicy, *, must: bool) -> None:
-    """Hand the policy to OPA where OPA decides; not ``must``: an OPA that is not there yet is waited for."""
-    if isinstance(policy, OpaPolicy):
-        try:
-            await policy.open(must=must)
-        except OpaFault as error:
-            raise ConfigError(f"policy.opa: {error}") from error
-
-
 def _controls(config: Config) -> tuple[str, ...]:
     return (f"policy:{config.policy.engine}", *CONTROLS)
+
+
+async def _in_steps(steps: Iterator[None]) -> None:
+    """Work on the event loop in pieces of a few milliseconds, with everybody else's turn in between."""
+    until = time.perf_counter() + _STEP_S
+    for _ in steps:
+        if time.perf_counter() > until:
+            await asyncio.sleep(0.001)
+            until = time.perf_counter() + _STEP_S
 
 
 def _live(effect: Recorded) -> LiveEffect:

@@ -19,6 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
+from gateway.config_policy import PolicyConfig
 from gateway.errors import ConfigError
 from gateway.section import Name, Seconds, Section
 
@@ -93,64 +94,6 @@ class StorageConfig(Section):
     )
     read_batch_ms: int = Field(20, ge=1, le=1000, description="How long records of reads wait for company.")
     queue: int = Field(10_000, ge=100, description="Records waiting for the disk before calls are refused.")
-
-
-class OpaConfig(Section):
-    """The OPA that decides with ``engine: opa``: one of ``url`` and ``socket``."""
-
-    url: str | None = Field(None, description="Where OPA's API is: https, or http on this machine.")
-    socket: Path | None = Field(None, description="Unix socket of OPA's API, faster than a port.")
-    ca_file: Path | None = Field(
-        None, description="Certificates (PEM) that OPA's is checked against; the system's when not set."
-    )
-    token_file: Path | None = Field(
-        None, description="File with the bearer token for OPA; read again when it changes."
-    )
-    token_env: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Environment variable with the bearer token for OPA.",
-    )
-    deadline_ms: int = Field(
-        200, ge=10, le=2000, description="Time OPA has for one decision; after it the call is refused."
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _secure(cls, value: str | None) -> str | None:
-        if value is not None:
-            secure_url(value)
-        return value
-
-    @model_validator(mode="after")
-    def _fitting(self) -> OpaConfig:
-        if self.url is not None and self.socket is not None:
-            raise ValueError("give only one of 'url' and 'socket'")
-        if self.token_file is not None and self.token_env is not None:
-            raise ValueError("give only one of 'token_file' and 'token_env'")
-        if self.ca_file is not None and not (self.url or "").startswith("https:"):
-            raise ValueError("'ca_file' is for an https 'url'")
-        return self
-
-
-class PolicyConfig(Section):
-    path: Path = Field(Path("policies"), description="Folder of Rego modules, data and tests.")
-    pack: str | None = Field(None, description="A shipped pack to load instead of, or under, the folder.")
-    engine: Literal["embedded", "opa"] = Field(
-        "embedded", description="What evaluates Rego: the engine inside the gateway, or a real OPA."
-    )
-    reload: bool = Field(True, description="Reload when a file of the folder changes.")
-    opa: OpaConfig = OpaConfig()
-
-    @model_validator(mode="after")
-    def _somewhere(self) -> PolicyConfig:
-        given = self.opa.url is not None or self.opa.socket is not None
-        if self.engine == "opa" and not given:
-            raise ValueError("'engine: opa' needs 'opa.url' or 'opa.socket'")
-        # Somebody who gave an address believes that OPA decides.
-        if self.engine != "opa" and given:
-            raise ValueError("'opa' is given, and does nothing without 'engine: opa'")
-        return self
 
 
 class ToolConfig(Section):
@@ -524,6 +467,8 @@ def load(path: Path) -> Config:
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    if (token := config.policy.source.token) is not None:
+        expand(token, f"{path}: policy.source.token")
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:
@@ -560,11 +505,7 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         value = part.get(key, default)
         if isinstance(value, str):
             raw[section] = {**part, key: str(base / value)}
-    policy = raw.get("policy")
-    if isinstance(policy, dict) and isinstance(policy.get("opa"), dict):
-        opa = policy["opa"]
-        files = {name: opa.get(name) for name in ("socket", "ca_file", "token_file")}
-        opa.update({name: str(base / file) for name, file in files.items() if isinstance(file, str)})
+    _absolute_policy(raw["policy"] if isinstance(raw.get("policy"), dict) else {}, base)
     upstreams = raw.get("upstreams")
     if isinstance(upstreams, dict):
         for upstream in upstreams.values():
@@ -583,6 +524,24 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
     return raw
+
+
+def _absolute_policy(policy: dict[str, Any], base: Path) -> None:
+    opa = policy.get("opa")
+    for key in ("socket", "ca_file", "token_file"):
+        if isinstance(opa, dict) and isinstance(opa.get(key), str):
+            opa[key] = str(base / opa[key])
+    source = policy.get("source")
+    if not isinstance(source, dict):
+        return
+    for key in ("path", "file", "ca_file"):
+        if isinstance(source.get(key), str):
+            source[key] = str(base / source[key])
+    verify = source.get("verify")
+    keys = verify.get("keys") if isinstance(verify, dict) else None
+    for each in keys.values() if isinstance(keys, dict) else ():
+        if isinstance(each, dict) and isinstance(each.get("file"), str):
+            each["file"] = str(base / each["file"])
 
 
 def _absolute_secrets(credentials: dict[str, Any], base: Path) -> None:

@@ -26,6 +26,7 @@ from gateway.policy import schema
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
+from gateway.rollout import Rollout
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -39,6 +40,7 @@ from gateway.surfaces.admin.deps import (
     InForce,
     IssuerState,
     PartState,
+    ShadowState,
     UpstreamState,
 )
 from gateway.surfaces.http import HttpDeps
@@ -63,6 +65,7 @@ class Running(Protocol):
     policy: EmbeddedPolicy
     reload_failure: str
     revocations: TokenRevocations
+    rollout: Rollout
     started_ns: int
     telemetry: Telemetry
 
@@ -91,6 +94,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         issuers=lambda tenant: _issuers(gateway, tenant),
         revocations=lambda tenant: _revocations(gateway, tenant),
         policy_schema=schema.published,
+        shadow=lambda tenant: _shadow(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
@@ -151,13 +155,7 @@ class RecordedDecisions:
 def ready(gateway: Running) -> Mapping[str, PartState]:
     """Ready means that calls can be decided and recorded; an upstream that is down only degrades."""
     parts = {
-        "policy": PartState(
-            state="degraded" if gateway.reload_failure else "ok",
-            essential=True,
-            detail=f"last reload refused, the last good one decides: {gateway.reload_failure}"
-            if gateway.reload_failure
-            else f"revision {gateway.policy.revision}",
-        ),
+        "policy": _policy(gateway),
         "journal": PartState(
             state="ok" if gateway.journal.writable else "down",
             essential=True,
@@ -184,6 +182,45 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             state="ok" if ring.state() == "fresh" and ring.usable else "degraded", detail=ring.failure
         )
     return parts
+
+
+def _policy(gateway: Running) -> PartState:
+    """Essential, and never down: whatever is wrong with the next policy, the last good one decides."""
+    rollout = gateway.rollout
+    wrong = gateway.reload_failure or rollout.failure
+    said = [f"the last good one decides: {wrong}"] if wrong else []
+    if rollout.freshness is not None and (age := rollout.freshness.age) != "fresh":
+        said.append(f"its source has not been verified for too long ({age})")
+    if rollout.shadow is not None and rollout.shadow.failure:
+        said.append(f"the candidate is no longer tried: {rollout.shadow.failure}")
+    if said:
+        return PartState(state="degraded", essential=True, detail="; ".join(said))
+    return PartState(state="ok", essential=True, detail=f"revision {gateway.policy.revision}")
+
+
+def _shadow(gateway: Running, tenant: str) -> ShadowState:
+    rollout = gateway.rollout
+    shadow = rollout.shadow
+    with readable():
+        parts = rollout.store.parts()
+        counted = rollout.store.counted(tenant=tenant)
+        differences = rollout.store.differences(tenant=tenant)
+    found = rollout.in_force
+    active = parts.get("active")
+    return ShadowState(
+        active_revision=gateway.policy.revision,
+        active_origin=found.label if found is not None else "",
+        active_part="promoted" if active is not None else "configured",
+        candidate_revision=(shadow.revision if shadow is not None else "")
+        or (parts["candidate"].revision if "candidate" in parts else ""),
+        candidate_origin=parts["candidate"].origin if "candidate" in parts else "",
+        percent=shadow.percent if shadow is not None else 0,
+        failure=shadow.failure if shadow is not None else "",
+        counts=dict(shadow.counts) if shadow is not None else {},
+        recorded=rollout.replay,
+        changes=counted,
+        differences=[structs.asdict(each) for each in differences],
+    )
 
 
 def quarantined(gateway: Running) -> Mapping[tuple[str, str], int]:

@@ -23,8 +23,13 @@ def policy(config: Config) -> Iterator[Finding]:
     """Whether the policy loads and passes its own tests."""
     from gateway.policy.bundle import read_bundle
     from gateway.policy.testing import run_tests
+    from gateway.rollout import read_source
 
+    if config.policy.source.url is not None:
+        yield ok("policy", f"Policy comes from {config.policy.source.url}; /readyz says how that is going.")
+        return
     try:
+        read_source(config.policy)  # with the signature, where one is needed
         bundle = read_bundle(folder_of(config), config.policy.pack)
     except ConfigError as error:
         yield problem(

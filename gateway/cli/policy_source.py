@@ -29,8 +29,13 @@ T = TypeVar("T")
 
 
 def folder_of(config: Config) -> Path | None:
-    """The policy folder; with a pack it may be absent."""
-    return config.policy.path if config.policy.pack is None or config.policy.path.is_dir() else None
+    """The policy folder, or the file of the bundle; with a pack it may be absent."""
+    folder = config.policy.folder or config.policy.source.file
+    if folder is None:
+        from gateway.cli.output import fail
+
+        fail("The configured policy is behind a url.", "Name a folder or bundle.")
+    return folder if config.policy.pack is None or folder.exists() else None
 
 
 def bundle_of(folder: Path | None, config: Path, pack: str | None = None) -> Bundle:

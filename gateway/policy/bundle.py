@@ -1,4 +1,4 @@
-"""Reading a policy folder and a shipped pack into one immutable ``Bundle``, or refusing it as a whole.
+"""Reading a policy folder or archive and a shipped pack into one immutable ``Bundle``, or refusing it whole.
 
 A folder follows OPA's layout: ``*.rego`` anywhere, ``*_test.rego`` beside them, ``data.yaml`` or
 ``data.json`` mounted at the folder they lie in. A folder lies over a pack: a module of the same package
@@ -7,7 +7,7 @@ replaces the pack's, data is merged key by key. Loading changes nothing but what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
 from gateway.policy import gate, metadata, modes, syntax
+from gateway.policy.archive import Archive, outside_roots, read_file
 from gateway.policy.engine import NAME, explain, new_engine
 from gateway.policy.library import choose, in_mode, library_path
 from gateway.policy.module import RULES, Bundle, Module, Role
@@ -41,20 +42,29 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any]
 
 
-def read_bundle(path: Path | None, pack: str | None) -> Bundle:
-    """Read, parse and gate; ``ConfigError`` lists every problem as ``file:line: what and what to do``."""
-    sources = Sources(files=tuple(_read_tree(library_path() / "lib", "shipped/lib", {})), data={})
-    if pack is not None:
-        sources = _over(sources, _read_pack(pack))
-    if path is not None:
-        if not path.is_dir():
-            raise ConfigError(f"{path}: no such policy folder. Run 'wardgate init', or set 'policy.pack'.")
+def read_bundle(
+    path: Path | None, pack: str | None, archive: Archive | None = None, *, label: str = ""
+) -> Bundle:
+    """Read, parse and gate; ``ConfigError`` lists every problem as ``file:line: what and what to do``.
+
+    ``path`` is a folder, or an archive as ``wardgate policy build`` makes it; an ``archive`` that was read
+    before stands in its place, and ``label`` names it in messages. Nobody's signature is checked here.
+    """
+    if path is not None and path.is_file():
+        archive, label = read_file(path), str(path)
+    sources = _shipped(pack)
+    if archive is not None:
+        sources = _over(sources, _sources(sorted(archive.files.items()), label))
+    elif path is not None:
+        _must_be_folder(path)
         sources = _over(sources, _read_folder(path, str(path)))
     try:
         sources = replace(sources, data=policy_data.with_unions(sources.data))
     except policy_data.DataError as error:
         raise ConfigError(f"the policy cannot be loaded:\n  {error}") from error
     modules, problems = _parse(sources)
+    if archive is not None:
+        problems += _outside_roots(archive, label, modules)
     if not problems:
         modules, problems = gate.check(modules, sources.data)
     if not problems:
@@ -77,6 +87,49 @@ def read_bundle(path: Path | None, pack: str | None) -> Bundle:
         data=sources.data,
         codes=frozenset(code for rule in rules for code in rule.custom.codes),
     )
+
+
+def collect(path: Path | None, pack: str | None) -> dict[str, bytes]:
+    """The files of a bundle that needs nothing else: the folder, its pack and the shipped libraries.
+
+    Modules and tests of the folder keep their names, shipped modules lie below ``shipped/``; data is one
+    document.
+    """
+    sources = _shipped(pack)
+    if path is not None:
+        _must_be_folder(path)
+        sources = _over(sources, _read_folder(path, str(path)))
+    own = f"{path}/"
+    # What was tested when it was shipped need not be tested wherever it is used.
+    wanted = [s for s in sources.files if not (s.file.startswith("shipped/") and _is_test(s.name))]
+    files = {source.file.removeprefix(own): source.text.encode() for source in wanted}
+    files["data.json"] = orjson.dumps(sources.data, option=orjson.OPT_SORT_KEYS)
+    return files
+
+
+def _must_be_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such policy folder. Run 'wardgate init', or set 'policy.pack'.")
+
+
+def _is_test(name: str) -> bool:
+    return name.endswith("_test.rego")
+
+
+def _shipped(pack: str | None) -> Sources:
+    """The shipped libraries and, over them, a pack with what it extends."""
+    sources = Sources(files=_read_folder(library_path() / "lib", "shipped/lib").files, data={})
+    return sources if pack is None else _over(sources, _read_pack(pack))
+
+
+def _outside_roots(archive: Archive, label: str, modules: Iterable[Module]) -> Iterator[Problem]:
+    """OPA refuses these: another bundle might own what lies there."""
+    roots = archive.manifest.roots
+    for module in modules:
+        within = module.file.removeprefix(f"{label}/") in archive.files
+        if within and outside_roots(roots, module.package.split(".")):
+            said = f"the package '{module.package}' is outside of the manifest's roots"
+            yield Problem(module.file, 1, "package", said)
 
 
 def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:
@@ -148,38 +201,50 @@ def _data_of(folder: Path, label: str) -> dict[str, Any]:
 
 
 def _read_folder(root: Path, label: str) -> Sources:
-    data: dict[str, Any] = {}
-    return Sources(files=tuple(_read_tree(root, label, data)), data=data)
+    return _sources(_read_tree(root, label), label)
 
 
-def _read_tree(root: Path, label: str, data: dict[str, Any]) -> Iterator[Source]:
-    """Yield the modules below ``root`` and merge its data into ``data``; hidden files are left out."""
+def _read_tree(root: Path, label: str) -> Iterator[tuple[str, bytes]]:
+    """Names and contents below ``root``; hidden files are left out."""
     paths = [path for path in sorted(root.rglob("*")) if not _hidden(path, root) and path.is_file()]
     if len(paths) > _MAX_FILES:
         raise ConfigError(f"{root}: more than {_MAX_FILES} files; is this a policy folder?")
     for path in paths:
-        if path.suffix != ".rego" and path.name not in policy_data.NAMES:
-            continue
         name = path.relative_to(root).as_posix()
+        if _matters(name):
+            try:
+                yield name, path.read_bytes()
+            except OSError as error:
+                raise ConfigError(f"{label}/{name}: cannot be read: {error.strerror}") from error
+
+
+def _matters(name: str) -> bool:
+    return name.endswith(".rego") or name.rpartition("/")[2] in policy_data.NAMES
+
+
+def _sources(files: Iterable[tuple[str, bytes]], label: str) -> Sources:
+    """Modules as text, and all data merged; files of other kinds have no meaning."""
+    found: list[Source] = []
+    data: dict[str, Any] = {}
+    for name, raw in files:
+        if not _matters(name):
+            continue
         file = f"{label}/{name}"
         try:
-            raw = path.read_bytes()
             text = raw.decode("utf-8")
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file}: is not UTF-8. Save it as UTF-8.") from error
-        if len(raw) > _MAX_FILE and path.suffix == ".rego":
-            raise ConfigError(f"{file}: larger than {_MAX_FILE} bytes. Split the module.")
-        if path.suffix == ".rego":
-            yield Source(file, name, text)
+        if not name.endswith(".rego"):
+            try:
+                mounted = policy_data.mount(Path(name).parent, policy_data.parse(name, raw))
+                data = policy_data.merge(data, mounted, override=False)
+            except policy_data.DataError as error:
+                raise ConfigError(f"{file}: {error}") from error
             continue
-        try:
-            found = policy_data.mount(Path(name).parent, policy_data.parse(name, raw))
-            merged = policy_data.merge(data, found, override=False)
-        except policy_data.DataError as error:
-            raise ConfigError(f"{file}: {error}") from error
-        data.update(merged)
+        if len(raw) > _MAX_FILE:
+            raise ConfigError(f"{file}: larger than {_MAX_FILE} bytes. Split the module.")
+        found.append(Source(file, name, text))
+    return Sources(files=tuple(found), data=data)
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -233,7 +298,7 @@ def _parse(sources: Sources) -> tuple[list[Module], list[Problem]]:
 
 
 def _role(source: Source, package: str) -> Role:
-    if source.name.endswith("_test.rego"):
+    if _is_test(source.name):
         return "test"
     return "rule" if f"{package}.".startswith(RULES) else "library"
 

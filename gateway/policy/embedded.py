@@ -13,7 +13,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -87,7 +87,8 @@ class Group:
         lines = ["package wardgate.entry", "import rego.v1"]
         lines += [f"{name} := {sets}" for name, sets in said.items()]
         for part in (*self.parts, *self.apart):
-            lists = ", ".join(said[name] for name, _ in part.modules)
+            # One a line: the engine refuses lines of more than 1,024 columns, which is fifteen modules.
+            lists = ",\n".join(said[name] for name, _ in part.modules)
             lines.append(f"{part.entry.removeprefix(_ENTRY + '.')} := [{lists}]")
         return "\n".join(lines)
 
@@ -141,6 +142,25 @@ class EmbeddedEngine:
     def engines(self) -> Sequence[Engine]:
         """Those that are kept, for what coverage they recorded."""
         return [engine for _, engine in self._engines.values()]
+
+    def warm(self, group: Group) -> Iterator[None]:
+        """Make the engine of a group and have it prepare its entries; pauses between the steps."""
+        if len(self._engines) >= _KEPT_ENGINES or not group.modules or (id(group), False) in self._engines:
+            return
+        try:
+            engine = self._engine(group, False)
+            for part in (*group.parts, *group.apart):
+                yield
+                self._set_input(engine, b"{}")
+                self._run(engine, part.entry)
+        except EvaluationFault as error:
+            logger.debug("not warmed: %s", error)  # the same fault will deny the calls it concerns
+
+    def cool(self) -> Iterator[None]:
+        """Let go of the engines one by one; pauses in between, because each takes a quarter millisecond."""
+        while self._engines:
+            self._engines.popitem(last=False)
+            yield
 
     def _evaluate(self, group: Group, part: Part, payload: bytes | None) -> Contributions:
         if payload is None:

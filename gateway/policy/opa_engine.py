@@ -146,7 +146,7 @@ class OpaEngine:
         try:
             return self._read(rules, await self._post(rules, payload, traceparent))
         except EvaluationFault as error:
-            if error.code == "policy_stale":
+            if error.code == "policy_mismatch":
                 self._link.lost()
             return self._all(rules, error.code, str(error))
         except EvaluationError as error:
@@ -191,9 +191,9 @@ class OpaEngine:
     def _of_this_revision(self, answered: Any) -> Any:
         # An OPA that was started again, or was given something else, must not decide as if it were ours.
         if answered is None:
-            raise EvaluationFault("policy_stale", "OPA does not hold the policy")
+            raise EvaluationFault("policy_mismatch", "OPA does not hold the policy")
         if answered.revision != self._link.pushed.revision:
-            raise EvaluationFault("policy_stale", f"OPA holds revision {answered.revision!r}")
+            raise EvaluationFault("policy_mismatch", f"OPA holds revision {answered.revision!r}")
         return answered
 
     def _undefined(self, rule: Rule) -> Contribution:

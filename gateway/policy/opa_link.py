@@ -126,7 +126,7 @@ class OpaLink:
         if about.get("revision") != self.pushed.revision:
             # OPA said it took everything; something removes it again, or another OPA answers.
             if push:
-                raise OpaFault("policy_stale", "OPA does not hold what it was given")
+                raise OpaFault("policy_mismatch", "OPA does not hold what it was given")
             return False
         self.engine = f"opa {about.get('version')}"
         self.trouble = ""

@@ -7,7 +7,7 @@ A bundle never changes; a reload makes a new ``EmbeddedPolicy`` and the caller s
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -196,6 +196,21 @@ class EmbeddedPolicy:
         groups = self._phases[phase]
         return groups.of(call.tool) if phase == "list" else groups.of_call(call) or NOBODY
 
+    def warm(self, tools: Iterable[Tool]) -> Iterator[None]:
+        """Make what the first questions about these tools would make; pauses between the steps.
+
+        On the thread that will ask, so that a swap costs the callers after it nothing.
+        """
+        for tool in tools:
+            for groups in self._phases.values():
+                for group in groups.usual(tool):
+                    yield from self._engine.warm(group)
+            yield
+
+    def cool(self) -> Iterator[None]:
+        """Let go of the engines of a policy that was replaced; pauses between the steps."""
+        yield from self._engine.cool()
+
     def catalogue(self) -> tuple[ModuleInfo, ...]:
         """What is loaded, for ``policy inspect`` and the docs."""
         return tuple(
@@ -284,6 +299,13 @@ class _Groups:
     def of(self, tool: Tool) -> Group:
         """All that look at the tool."""
         return self._group(self._index.numbers(tool), tool)
+
+    def usual(self, tool: Tool) -> tuple[Group, ...]:
+        """The groups of its calls: with none of the arguments that some modules look at, and with all."""
+        every = self._index.numbers(tool)
+        if self._named.isdisjoint(every):
+            return (self._group(every, tool),)
+        return self._group(tuple(n for n in every if n not in self._named), tool), self._group(every, tool)
 
     def of_call(self, call: Call) -> Group | None:
         """All that look at the call: those about arguments it has not got would find nothing.

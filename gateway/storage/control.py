@@ -18,6 +18,7 @@ CREDENTIALS: Final = "credentials"
 TOKENS: Final = "tokens"
 RESOLUTIONS: Final = "resolutions"
 PINS: Final = "pins"
+ROLLOUT: Final = "rollout"
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 

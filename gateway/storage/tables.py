@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0004"
+SCHEMA: Final = "0005"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -159,6 +159,51 @@ token_revocations = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("lifted_ns", BigInteger),
     Column("note", Text, nullable=False, server_default=""),
+)
+
+policy_bundles = Table(
+    "policy_bundles",
+    metadata,
+    # Bundles as they were received, signatures too, so that they can be verified again. Kept while one of
+    # ``policy_rollout`` names them.
+    Column("digest", Text, primary_key=True),  # SHA-256 of the bytes
+    Column("bytes", LargeBinary, nullable=False),
+    Column("origin", Text, nullable=False),  # where it came from, for people
+    Column("revision", Text, nullable=False),  # of the policy it made when it was stored
+    Column("stored_ns", BigInteger, nullable=False),
+)
+
+policy_rollout = Table(
+    "policy_rollout",
+    metadata,
+    # Which bundle has which part: ``active`` (absent: what the configuration says), ``source`` (the last good
+    # one of the configured source), ``candidate`` (in shadow), and ``before`` (what a step back returns to).
+    Column("part", Text, primary_key=True),
+    Column("digest", Text),  # NULL of ``before``: what the configuration says
+    Column("percent", Integer, nullable=False, server_default="0"),  # of calls, for the candidate
+    Column("by", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("seen_ns", BigInteger),  # of ``source``: when it was last verified
+)
+
+policy_differences = Table(
+    "policy_differences",
+    metadata,
+    # Calls that a candidate would have decided otherwise; bounded, the oldest go first.
+    Column("seq", _Sequence, primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("candidate", Text, nullable=False),  # revision
+    Column("active", Text, nullable=False),  # revision
+    Column("call_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("change", Text, nullable=False),  # tightened | loosened | changed | error
+    Column("verdict", Text, nullable=False),  # of the active policy
+    Column("code", Text, nullable=False),
+    Column("candidate_verdict", Text, nullable=False),
+    Column("candidate_code", Text, nullable=False),
+    Column("rule", Text, nullable=False),  # module the difference is owed to; "" when none is
 )
 
 control = Table(

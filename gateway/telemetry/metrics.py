@@ -85,6 +85,10 @@ class Metrics(Collector):
         self._activations = Counters(specs.ACTIVATIONS, [("success",), ("failure",)])
         self._activated = Gauges(specs.ACTIVATED)
         self._bundle = Gauges(specs.BUNDLE)
+        self.bundle_checks = Counters(specs.BUNDLE_CHECKS, ((result,) for result in specs.BUNDLE_RESULTS))
+        self._bundle_verified = Gauges(specs.BUNDLE_VERIFIED)
+        self._shadow = Counters(specs.SHADOW, ((result,) for result in specs.SHADOW_RESULTS))
+        self._rollout: Callable[[], tuple[Mapping[str, int], float | None]] = lambda: ({}, None)
         self._quarantined = Gauges(specs.QUARANTINED)
         self.pin_events = Counters(specs.PIN_EVENTS)
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
@@ -127,6 +131,9 @@ class Metrics(Collector):
             self._activations,
             self._activated,
             self._bundle,
+            self.bundle_checks,
+            self._bundle_verified,
+            self._shadow,
             self._quarantined,
             self.pin_events,
             self._issuer_keys,
@@ -151,6 +158,12 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        tried, verified_s = self._rollout()
+        for result, calls in tried.items():
+            self._shadow[(result,)].value = calls
+        self._bundle_verified.clear()
+        if verified_s is not None:
+            self._bundle_verified[()] = verified_s
         if self._held is not None:
             held = self._held()
             for key in list(self._quarantined):
@@ -225,6 +238,14 @@ class Metrics(Collector):
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
         self._activations[("failure",)].value += 1
+
+    def bundle_checked(self, result: str) -> None:
+        """The source of the policy was asked, and this came of it."""
+        self.bundle_checks[(result,)].value += 1
+
+    def watch_rollout(self, source: Callable[[], tuple[Mapping[str, int], float | None]]) -> None:
+        """Ask ``source`` at each scrape: calls tried by result, and when the url was last verified."""
+        self._rollout = source
 
     def spans_counted(self, result: str, spans: int) -> None:
         """What became of spans: ``exported``, ``failed`` (by the exporter's thread) or ``dropped``."""

@@ -58,7 +58,7 @@ POLICY_FAULTS: Final = (
     "policy_bad_shape",
     "policy_unavailable",
     "policy_timeout",
-    "policy_stale",
+    "policy_mismatch",
     "undeclared_code",
     "obligation_conflict",
 )
@@ -83,6 +83,9 @@ PIN_EVENT_NAMES: Final = (
     "overflow",
 )
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
+
+BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
+SHADOW_RESULTS: Final = ("same", "tightened", "loosened", "changed", "error", "dropped")
 
 RULE_CAP: Final = 500
 CODE_CAP: Final = 500
@@ -268,6 +271,23 @@ BUNDLE: Final = Spec(
     "The active policy revision, as a label of a constant 1.",
     {"revision": "the active revision only"},
 )
+BUNDLE_CHECKS: Final = Spec(
+    "wardgate_bundle_checks_total",
+    "counter",
+    "Questions to the source of a policy bundle, by what came of them.",
+    {"result": ", ".join(BUNDLE_RESULTS)},
+)
+BUNDLE_VERIFIED: Final = Spec(
+    "wardgate_bundle_source_verified_timestamp_seconds",
+    "gauge",
+    "When the url of the policy bundle was last verified to have what is in force; absent without a url.",
+)
+SHADOW: Final = Spec(
+    "wardgate_policy_shadow_total",
+    "counter",
+    "Calls decided by a candidate policy too, by how they would have fared; dropped ones were not decided.",
+    {"result": ", ".join(SHADOW_RESULTS)},
+)
 AUTH_FAILURES: Final = Spec(
     "wardgate_auth_failures_total",
     "counter",
@@ -345,6 +365,9 @@ SPECS: Final = (
     ACTIVATIONS,
     ACTIVATED,
     BUNDLE,
+    BUNDLE_CHECKS,
+    BUNDLE_VERIFIED,
+    SHADOW,
     QUARANTINED,
     PIN_EVENTS,
     ISSUER_KEYS,

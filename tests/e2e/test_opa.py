@@ -55,7 +55,7 @@ async def test_calls_are_decided_by_opa_through_reload_crash_and_restart(gateway
             real.start()
             async with asyncio.timeout(20):
                 while (reason := (await alice.call("look")).reason) is not None:
-                    assert reason in ("policy_stale", "policy_unavailable", "policy_undefined")
+                    assert reason in ("policy_mismatch", "policy_unavailable", "policy_undefined")
                     await asyncio.sleep(0.1)
 
 
@@ -76,5 +76,5 @@ async def test_a_gateway_may_start_before_its_opa(gateway, server, tmp_path):
             real.start()
             async with asyncio.timeout(20):
                 while (reason := (await alice.call("look")).reason) is not None:
-                    assert reason in ("policy_stale", "policy_unavailable", "policy_undefined")
+                    assert reason in ("policy_mismatch", "policy_unavailable", "policy_undefined")
                     await asyncio.sleep(0.1)

@@ -97,7 +97,7 @@ async def test_an_opa_that_was_started_again_refuses_until_it_has_been_given_the
             await until(lambda: _true(policy.trouble == ""))
 
 
-_NOT_NOW = ("policy_stale", "policy_unavailable", "policy_undefined")
+_NOT_NOW = ("policy_mismatch", "policy_unavailable", "policy_undefined")
 
 
 async def _true(value: bool) -> bool:
@@ -123,7 +123,9 @@ async def test_an_opa_that_lost_one_module_is_no_opa_without_that_rule(
             await client._send("DELETE", _url(client, f"policies/{number}"))
             decision = await policy.call(PAY, Facts())
             assert decision.verdict == "deny"
-            assert [f.rule for f in decision.findings if f.code == "policy_undefined"] == ["payments.payments"]
+            assert [f.rule for f in decision.findings if f.code == "policy_undefined"] == [
+                "payments.payments"
+            ]
             await until(lambda: _is(policy, "payment_over_limit"))
 
 
@@ -314,8 +316,12 @@ async def test_an_odd_answer_opens_nothing(one: Bundle, tmp_path: Path, said: An
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (200, b"{}", "policy_stale"),
-        (200, b'{"result":{"revision":"another","said":{"m0":{"allow":[{"code":"fine"}]}}}}', "policy_stale"),
+        (200, b"{}", "policy_mismatch"),
+        (
+            200,
+            b'{"result":{"revision":"another","said":{"m0":{"allow":[{"code":"fine"}]}}}}',
+            "policy_mismatch",
+        ),
         (200, b"", "policy_bad_shape"),
         (200, b"<html>", "policy_bad_shape"),
         (200, b"[" * 100_000, "policy_bad_shape"),
@@ -388,7 +394,7 @@ async def test_the_same_read_stays_allowed_for_a_while_when_opa_cannot_be_reache
         tainted = Facts(fast={"session": {"labels": ["untrusted"]}})
         assert (await policy.call(call({"a": 1}), tainted)).verdict == "deny", "the labels are others"
         bad.answer = (200, b"{}")
-        assert await code(policy, call({"a": 1})) == "policy_stale", "reachable, and not ours"
+        assert await code(policy, call({"a": 1})) == "policy_mismatch", "reachable, and not ours"
         bad.answer = answer(one, {"m0": {"allow": [{"code": "fine"}]}})
         assert await code(policy, call({"a": 1})) == "fine"
         bad.answer = (503, b"")

@@ -15,6 +15,7 @@ from gateway.surfaces.admin.deps import (
     InForce,
     IssuerState,
     PartState,
+    ShadowState,
     UpstreamState,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "InForce",
     "IssuerState",
     "PartState",
+    "ShadowState",
     "UpstreamState",
     "create_admin",
 ]

@@ -71,6 +71,22 @@ class IssuerState(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""  # why keys could not be fetched, or are not used
 
 
+class ShadowState(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy that decides, the candidate beside it, and where they differ."""
+
+    active_revision: str
+    active_origin: str
+    active_part: Literal["configured", "promoted"]
+    candidate_revision: str  # "" when none is tried
+    candidate_origin: str
+    percent: int
+    failure: str  # why the trial has ended
+    counts: Mapping[str, int]  # since this process tries it, of all tenants
+    recorded: Mapping[str, int]  # how calls on record fared when the active policy was loaded
+    changes: Sequence[Mapping[str, Any]]  # differences on record of one tenant, by change, rule and tool
+    differences: Sequence[Mapping[str, Any]]  # the newest of them
+
+
 class DecisionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which decisions are asked for; ``None`` does not restrict. Times are nanoseconds since the epoch."""
 
@@ -120,6 +136,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Callable[[], Sequence[UpstreamState]]
     issuers: Callable[[str], Sequence[IssuerState]]  # of a tenant
     revocations: Callable[[str], Sequence[Mapping[str, Any]]]  # of a tenant, in force; blocks
+    shadow: Callable[[str], ShadowState]  # differences of a tenant; blocks
     decisions: Decisions
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError

@@ -127,6 +127,55 @@ class DecisionDetail(Decision):
     history: list[Step] = Field(default_factory=list, description="Each record, oldest first.")
 
 
+class ShadowChange(_Model):
+    """Calls that would have fared otherwise, together."""
+
+    change: str = Field(description="tightened, loosened, changed or error.", examples=["tightened"])
+    rule: str = Field(description="The module the difference is owed to.", examples=["payments.limit"])
+    target: str = Field(examples=["bank/pay"])
+    calls: int = Field(examples=[14])
+
+
+class ShadowDifference(_Model):
+    """One call that would have fared otherwise."""
+
+    at: Moment = Field(validation_alias=AliasChoices("at", "at_ns"))
+    call_id: str = Field(examples=[CALL_ID])
+    agent: str = Field(examples=["release-bot"])
+    target: str = Field(examples=["bank/pay"])
+    change: str = Field(examples=["tightened"])
+    verdict: str = Field(description="What was decided.", examples=["allow"])
+    code: str = Field(examples=["within_limit"])
+    candidate_verdict: str = Field(examples=["escalate"])
+    candidate_code: str = Field(examples=["amount_over_limit"])
+    rule: str = Field(examples=["payments.limit"])
+    active: str = Field(description="Revision that decided.")
+    candidate: str = Field(description="Revision that was tried.")
+
+
+class ShadowView(_Model):
+    """The policy that decides, and the candidate that is tried beside it."""
+
+    active_revision: str
+    active_origin: str = Field(examples=["/etc/wardgate/policies"])
+    active_part: Literal["configured", "promoted"]
+    candidate_revision: str = Field(description="Empty when none is tried.")
+    candidate_origin: str
+    percent: int = Field(description="Share of calls that are tried.", examples=[10])
+    failure: str = Field(description="Why it is no longer tried.")
+    counts: dict[str, int] = Field(
+        description="Calls tried since the process tries this candidate, by result.",
+        examples=[{"same": 9189, "tightened": 14, "loosened": 0, "changed": 0, "error": 0, "dropped": 0}],
+    )
+    recorded: dict[str, int] = Field(
+        description="How the calls recorded last fared when the active policy was loaded, by result; those "
+        "whose arguments are not kept count as not_kept. Empty when it was loaded at the start.",
+        examples=[{"same": 986, "tightened": 12, "loosened": 2, "changed": 0, "error": 0, "not_kept": 0}],
+    )
+    changes: list[ShadowChange]
+    differences: list[ShadowDifference] = Field(description="The newest.")
+
+
 class ToolView(_Model):
     """One tool and what the operator says of it."""
 

@@ -165,6 +165,13 @@ async def accept(operator: Viewer, deps: Deps, wanted: models.AcceptTool) -> mod
     )
 
 
+@routes.get("/policy/shadow", tags=["policy"], summary="The candidate policy and where it differs")
+async def shadow(operator: Viewer, deps: Deps) -> models.ShadowView:
+    """Differences are those of the operator's own tenant; counts are of all calls that were tried."""
+    found = await run_in_threadpool(deps.shadow, operator.tenant)
+    return models.ShadowView.model_validate(found, from_attributes=True)
+
+
 @routes.get("/upstreams", tags=["catalog"], summary="Upstreams and how they do")
 async def upstreams(operator: Viewer, deps: Deps) -> models.UpstreamList:
     return models.UpstreamList(

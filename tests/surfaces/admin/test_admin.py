@@ -26,6 +26,7 @@ from gateway.surfaces.admin import (
     InForce,
     IssuerState,
     PartState,
+    ShadowState,
     UpstreamState,
     create_admin,
 )
@@ -121,11 +122,27 @@ class Office:
                 ],
                 issuers=lambda tenant: [self.issuer] if tenant == "default" else [],
                 revocations=lambda tenant: [self.revocation] if tenant == "default" else [],
+                shadow=lambda tenant: self.shadow(tenant),
                 decisions=self.records,
                 accept=self.accept,
                 reload=self.reload,
             )
         )
+
+    def shadow(self, tenant):
+        difference = {
+            "at_ns": 1_700_000_000_000_000_000, "call_id": "c", "agent": "a", "target": "bank/pay",
+            "change": "tightened", "verdict": "allow", "code": "fine", "candidate_verdict": "deny",
+            "candidate_code": "limit", "rule": "payments.limit", "active": "r1", "candidate": "r2",
+            "tenant": tenant,
+        }  # fmt: skip
+        change = {"change": "tightened", "rule": "payments.limit", "target": "bank/pay", "calls": 1}
+        return ShadowState(
+            active_revision="r1", active_origin="policies", active_part="configured",
+            candidate_revision="r2", candidate_origin="next", percent=10, failure="",
+            counts={"same": 9, "tightened": 1}, recorded={}, changes=[change] if tenant == "default" else [],
+            differences=[difference] if tenant == "default" else [],
+        )  # fmt: skip
 
     async def accept(self, accepted):
         if self.accept_error is not None:
@@ -463,3 +480,14 @@ async def test_an_operator_sees_the_issuers_and_revocations_of_its_own_tenant(of
         assert (await office.ask(path, "stranger")).json()["items"] == []
         assert (await office.ask(path, None)).status_code == 401
         assert (await office.ask(path, "agent")).status_code == 401
+
+
+async def test_an_operator_sees_where_a_candidate_policy_differs_for_its_own_tenant(office):
+    found = (await office.ask("/v1/policy/shadow")).json()
+    assert found["counts"] == {"same": 9, "tightened": 1} and found["percent"] == 10
+    assert [each["calls"] for each in found["changes"]] == [1]
+    assert (found["differences"][0]["at"], found["differences"][0]["rule"]) == (
+        "2023-11-14T22:13:20Z", "payments.limit",
+    )  # fmt: skip
+    assert (await office.ask("/v1/policy/shadow", "stranger")).json()["differences"] == []
+    assert (await office.ask("/v1/policy/shadow", "agent")).status_code == 401
