@@ -96,7 +96,7 @@ def with_unions(value: Mapping[str, Any], at: str = "data") -> dict[str, Any]:
     listed = value.get("patterns")
     union = None
     if isinstance(listed, dict) and listed and all(isinstance(item, str) for item in listed.values()):
-        union = "|".join(f"(?:{pattern})" for pattern in listed.values())
+        union = "|".join(f"(?:{pattern})" for _, pattern in sorted(listed.items()))
     if value.get("any_pattern", union) != union:
         # A union of other patterns would hide what these find. The right one is in a built bundle.
         raise DataError(f"'{at}.any_pattern' is made when the policy is loaded; leave it out")
