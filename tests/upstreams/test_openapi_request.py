@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 import pytest
 from aiohttp import web
-from hypothesis import assume, event, example, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from gateway import strictjson
@@ -250,12 +250,13 @@ def test_the_server_gets_exactly_what_was_decided_or_nothing(echo: Echo, args: d
         assert got["body"] == ""
 
 
+PLAIN = st.characters(exclude_categories=("C", "Z"), exclude_characters=".%\\") | st.just(" ")
+
+
 @settings(max_examples=150, deadline=None)
-@given(value=texts)
+@given(value=st.text(PLAIN, min_size=1))
 def test_a_plain_path_value_arrives_as_it_was_whatever_is_in_it(echo: Echo, value: str) -> None:
     """Refusing everything would pass the property above; most values are carried."""
-    traverses = any(bad in value for bad in ("..", ".", "%", "\\"))
-    assume(value and value.isprintable() and not traverses)
     got = echo.receives(made(operation("/{v}", "get", p("v", "path")), {"v": value}))
     assert [unquote(each) for each in got["path"].split("/")] == ["", "api", value]
 
