@@ -27,7 +27,8 @@ from gateway.errors import ConfigError
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
-from gateway.journal.recent import recent
+from gateway.journal.query import Filter
+from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import LiveEffect as Recorded
 from gateway.journal.recovery import last_seq, live_effects, recover, resolved_since
 from gateway.limits import InFlight
@@ -329,7 +330,7 @@ class Gateway:
 
     def _try_on_recorded(self, trial: Trial, revision: str) -> None:
         """What the policy that comes would have said of the calls recorded last, into the log. Blocking."""
-        self.rollout.replayed(trial, revision, recent(self.database, self._key, _RECORDED))
+        self.rollout.replayed(trial, revision, Inputs(self.database, self._key).read(Filter(), _RECORDED))
 
     async def _retire(self, outside: Outside, config: Config) -> None:
         """Close what a reload replaced, when the requests that began before it are done with it."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,7 +23,6 @@ from gateway.clock import SystemClock
 from gateway.config import Config, expand
 from gateway.config_policy import PolicyConfig, SourceConfig
 from gateway.errors import ConfigError
-from gateway.journal.recent import Recalled
 from gateway.policy import archive as archives
 from gateway.policy import signatures
 from gateway.policy.aging import AgingPolicy, AgingState, Freshness
@@ -39,6 +38,7 @@ from gateway.policy.signatures import BadSignature, Key, Vouched
 from gateway.policy.trial import Trial
 from gateway.policy.worker import Load, Said, self_test
 from gateway.ports import Policy, State
+from gateway.recorded import Recorded
 from gateway.storage.rollouts import Difference, Played, Rollouts, Stored
 from gateway.telemetry.metrics import Metrics
 
@@ -64,7 +64,7 @@ class InForce(NamedTuple):
 
 
 Reload = Callable[["Found"], Awaitable[object]]
-Recorded = Callable[[Trial, str], None]
+TryOnRecorded = Callable[[Trial, str], None]
 
 _LOT: Final = 64
 _EXAMPLES: Final = 5
@@ -74,7 +74,9 @@ _IDLE_S: Final = 1.0  # between looks whether there is a url by now
 class Rollout:
     """Reads policies for one gateway, polls a remote source and runs the trial of a candidate."""
 
-    def __init__(self, store: Rollouts, clock: SystemClock, metrics: Metrics, recorded: Recorded) -> None:
+    def __init__(
+        self, store: Rollouts, clock: SystemClock, metrics: Metrics, recorded: TryOnRecorded
+    ) -> None:
         self.store = store
         self.failure = ""  # what is wrong with the source; what was in force stays
         self.shadow: Shadow | None = None
@@ -290,20 +292,20 @@ class Rollout:
 
     # --------------------------------------------------------------------------------- recorded calls
 
-    def replayed(self, trial: Trial, revision: str, calls: Iterable[Recalled | None]) -> None:
+    def replayed(self, trial: Trial, revision: str, calls: Iterable[Recorded]) -> None:
         """Report how recorded calls would have fared. It informs; only a fault of the trial refuses."""
         counts: dict[str, int] = dict.fromkeys((*RESULTS[:-1], "not_kept"), 0)
         for lot in _lots(calls, _LOT):
-            kept = [each for each in lot if each is not None]
+            kept = [(each, each.call) for each in lot if each.call is not None]
             counts["not_kept"] += len(lot) - len(kept)
-            answers = trial.decide([(each.call, each.facts) for each in kept]) if kept else []
-            for each, candidate in zip(kept, answers, strict=True):
+            answers = trial.decide([(call, each.facts) for each, call in kept]) if kept else []
+            for (each, _), candidate in zip(kept, answers, strict=True):
                 change = compare(_recorded_said(each), candidate, duties=False)
                 counts[change] += 1
                 if change != "same" and counts[change] <= _EXAMPLES:
                     logger.info(
                         "would be %s: %s to %s, %s then and %s now (%s)",
-                        change, each.call.id, each.call.tool.target, each.verdict, candidate.verdict,
+                        change, each.call_id, each.target, each.said.verdict, candidate.verdict,
                         candidate.code,
                     )  # fmt: skip
         self.replay = counts
@@ -405,20 +407,19 @@ async def _opened(bundle: Bundle, policy: PolicyConfig, *, must: bool) -> Embedd
     return made
 
 
-def _lots(calls: Iterable[Recalled | None], size: int) -> Iterator[list[Recalled | None]]:
+def _lots(calls: Iterable[Recorded], size: int) -> Iterator[list[Recorded]]:
     rest = iter(calls)
     while lot := list(islice(rest, size)):
         yield lot
 
 
-def _recorded_said(recalled: Recalled) -> Said:
-    findings = recalled.findings
-    first: Mapping[str, Any] = findings[0] if findings else {}
+def _recorded_said(recorded: Recorded) -> Said:
+    findings = recorded.said.findings
     return Said(
-        verdict=recalled.verdict,
-        code=first.get("code", ""),
-        rule=first.get("rule", ""),
-        codes=tuple(sorted({finding["code"] for finding in findings})),
+        verdict=recorded.said.verdict,
+        code=recorded.said.code,
+        rule=findings[0].rule if findings else "",
+        codes=tuple(sorted({finding.code for finding in findings})),
     )
 
 

@@ -77,19 +77,6 @@ class Query:
             decisions = _with_ends(connection, [_record(row) for row in rows[:limit]])
         return Page(decisions, rows[limit - 1].seq if len(rows) > limit else None)
 
-    def decided(self, *, limit: int, cursor: int | None = None) -> Page:
-        """Decisions of policy with the snapshots they name, newest first."""
-        query = select(records).where(records.c.action.is_not(None), records.c.verdict.is_not(None))
-        if cursor is not None:
-            query = query.where(records.c.seq < cursor)
-        with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(records.c.seq.desc()).limit(limit)).all()
-            found = [_record(row) for row in rows]
-            known = _snapshots(connection, found)
-        return Page(
-            [_put_in(record, known) for record in found], rows[-1].seq if len(rows) == limit else None
-        )
-
     def count(self, narrow: Filter) -> dict[str, int]:
         """How many decisions there are by action."""
         query = select(records.c.action, func.count()).where(*conditions(narrow)).group_by(records.c.action)
