@@ -11,7 +11,8 @@ from msgspec import structs
 
 from gateway import __version__
 from gateway.catalog.names import shown
-from gateway.config import Config, RouteConfig
+from gateway.config import Config
+from gateway.config_upstream import RouteConfig
 from gateway.errors import Refused
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from gateway.config import PinsConfig
+from gateway.config_upstream import PinsConfig
 from gateway.model import Pin, PinState
 
 PinKind = Literal["tool", "prompt", "resource", "template"]

@@ -14,7 +14,7 @@ from gateway.catalog.elsewhere import Elsewhere
 from gateway.catalog.entries import ListKind, Problem, Template, build, template
 from gateway.catalog.manifests import Manifests
 from gateway.catalog.pinning import Entry, Pinning
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import Refused, WardgateError
 from gateway.model import QUESTIONS, Json, Kind, Mode, Pin, Tool
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.catalog import names
 from gateway.catalog.manifests import Manifests
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import Refused
 from gateway.model import Kind, Mode, Tool
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import re2
 
-from gateway.config import ToolConfig, UpstreamConfig
+from gateway.config_upstream import ToolConfig, UpstreamConfig
 from gateway.model import QUESTIONS, Json, Kind, Manifest
 
 _QUESTION: Final = ToolConfig(effects=("ask", "egress"))

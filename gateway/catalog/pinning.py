@@ -21,7 +21,7 @@ from gateway import strictjson
 from gateway.catalog import concealed, names
 from gateway.catalog.looks import looks, reserved
 from gateway.clock import SystemClock
-from gateway.config import PinsConfig
+from gateway.config_upstream import PinsConfig
 from gateway.errors import StateError
 from gateway.model import Pin, Tool
 from gateway.pins import BY_CONFIGURATION, FIRST_CONTACT, PinKind, PinRow, Stored, judged, objections, state

@@ -12,7 +12,8 @@ from gateway.cli.policy import folder_of
 from gateway.errors import ConfigError, Refused, UpstreamError
 
 if TYPE_CHECKING:
-    from gateway.config import Config, UpstreamConfig
+    from gateway.config import Config
+    from gateway.config_upstream import UpstreamConfig
     from gateway.upstreams.registry import UpstreamRegistry
 
 _NAMED: Final = 5  # how many names a sentence can carry

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from gateway.config import AgentConfig, ModeName
+from gateway.config import AgentConfig
+from gateway.config_upstream import ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity import keys
 from gateway.identity.principals import principal_of

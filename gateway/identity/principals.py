@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from gateway.config import AgentConfig, ModeName
+from gateway.config import AgentConfig
+from gateway.config_upstream import ModeName
 from gateway.model import Mode, Principal
 
 

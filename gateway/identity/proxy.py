@@ -16,8 +16,9 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
-from gateway.config import AgentConfig, ModeName
+from gateway.config import AgentConfig
 from gateway.config_identity import ProxyConfig
+from gateway.config_upstream import ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity.principals import principal_of
 from gateway.model import Principal

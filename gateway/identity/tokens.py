@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from gateway.config import AgentConfig, ModeName
+from gateway.config import AgentConfig
 from gateway.config_identity import IssuerConfig
+from gateway.config_upstream import ModeName
 from gateway.errors import Unauthenticated
 from gateway.identity import claims, jws
 from gateway.identity.jwks import Key

@@ -26,7 +26,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from typing_extensions import TypedDict
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent
 from gateway.ports import Dialogue
 from gateway.upstreams.jsonrpc import METHOD_NOT_FOUND, Message, Request

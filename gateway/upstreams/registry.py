@@ -10,7 +10,8 @@ from typing import Final, Literal
 import msgspec
 import orjson
 
-from gateway.config import AssertionConfig, UpstreamConfig
+from gateway.config import AssertionConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import BadArguments, ConfigError, InDoubt, NotSent, Refused, UpstreamError
 from gateway.model import Call, Json, Outcome, Status
 from gateway.ports import Clock, Dialogue, Subscriber

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.catalog.catalog import ToolCatalog
-from gateway.config import ToolConfig, UpstreamConfig
+from gateway.config_upstream import ToolConfig, UpstreamConfig
 from gateway.errors import InDoubt, Refused
 
 ADD = {"name": "add", "description": "Adds.", "inputSchema": {"type": "object"}}

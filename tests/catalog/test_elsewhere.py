@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gateway.catalog import names
 from gateway.catalog.catalog import ToolCatalog
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import Refused
 
 CONFIG = UpstreamConfig.model_validate({

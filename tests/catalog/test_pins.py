@@ -22,7 +22,7 @@ from gateway.catalog.concealed import MAX_TEXT, conceals, findings
 from gateway.catalog.entries import schema_hash
 from gateway.catalog.looks import looks
 from gateway.catalog.pinning import EVENTS, MAX_PINS, SAVE_BURST, SAVE_GAP_S, Pinning
-from gateway.config import PinsConfig, UpstreamConfig
+from gateway.config_upstream import PinsConfig, UpstreamConfig
 from gateway.errors import InDoubt, StateError
 from gateway.pins import BY_CONFIGURATION, FIRST_CONTACT, FLAGS, PinRow, judged
 from gateway.storage.database import Database

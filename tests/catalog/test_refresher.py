@@ -11,7 +11,7 @@ import pytest
 from gateway.catalog import refresher
 from gateway.catalog.catalog import ToolCatalog
 from gateway.catalog.refresher import Refresher
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import NotSent
 
 Fetch = Callable[[str, str], Awaitable[Any]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/use-as-a-decision-point.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.config import PinsConfig
+from gateway.config_upstream import PinsConfig
 from gateway.model import Pin
 from gateway.pins import FIRST_CONTACT, PinRow, judged
 from gateway.storage.database import Database

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from gateway.config import AgentConfig, Config, ServerConfig, UpstreamConfig
+from gateway.config import AgentConfig, Config, ServerConfig
 from gateway.config_identity import IdentityConfig, IssuerConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import Unauthenticated
 from gateway.identity.resource import Resource
 from gateway.model import Presented

@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from gateway import strictjson
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.model import Call, Kind, Manifest, Principal, Tool
 from gateway.upstreams.registry import UpstreamRegistry
 

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import strictjson
-from gateway.config import AssertionConfig, UpstreamConfig
+from gateway.config import AssertionConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.upstreams.mcp.shape import shape
 from gateway.upstreams.registry import UpstreamRegistry

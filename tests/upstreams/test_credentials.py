@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import CredentialsConfig, SecretConfig, UpstreamConfig
+from gateway.config_upstream import CredentialsConfig, SecretConfig, UpstreamConfig
 from gateway.errors import ConfigError, UpstreamError
 from gateway.upstreams.secrets import credentials, secret
 from gateway.upstreams.secrets.credentials import Credentials

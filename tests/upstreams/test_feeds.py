@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import InDoubt
 from gateway.ports import Subscriber
 from gateway.upstreams.mcp import channel as http_channel
-from gateway.upstreams.mcp import feeds
+from gateway.upstreams.mcp import feeds, stdio_changes
 from gateway.upstreams.mcp import stdio as mcp_stdio
 from gateway.upstreams.mcp.feeds import Feed, NoFeed
 from tests.talk import Talk
@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "RETRY_S", 0.05)
     monkeypatch.setattr(feeds, "RETRY_MAX_S", 0.2)
     monkeypatch.setattr(mcp_stdio, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(mcp_stdio, "HEARD_AGAIN_S", 0.05)
+    monkeypatch.setattr(stdio_changes, "HEARD_AGAIN_S", 0.05)
 
 
 async def until(true: Callable[[], object], timeout_s: float = 5) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from tests.talk import Talk
 
 DONE = b'{"content":[{"type":"text","text":"done"}]}'

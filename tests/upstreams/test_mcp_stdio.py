@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.upstreams.mcp import child as children
 from gateway.upstreams.mcp import stdio as mcp_stdio
 from tests.talk import Talk

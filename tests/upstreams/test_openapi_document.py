@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.upstreams.openapi import document as openapi_document
 from gateway.upstreams.openapi.document import BadDocument, parse, read
 from gateway.upstreams.openapi.peer import OpenApiPeer

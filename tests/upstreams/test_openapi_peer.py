@@ -15,7 +15,8 @@ import pytest
 
 from gateway.catalog.entries import build
 from gateway.catalog.manifests import Manifests
-from gateway.config import Config, ToolConfig, UpstreamConfig, load
+from gateway.config import Config, load
+from gateway.config_upstream import ToolConfig, UpstreamConfig
 from gateway.errors import ConfigError, UpstreamError
 from tests.talk import Talk
 

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.upstreams import python
 from tests.talk import Talk

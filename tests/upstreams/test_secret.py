@@ -12,7 +12,7 @@ from unittest import mock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import SecretConfig
+from gateway.config_upstream import SecretConfig
 from gateway.upstreams.secrets import credentials, secret
 from gateway.upstreams.secrets.credentials import Secret
 from gateway.upstreams.secrets.secret import Reading, Unusable

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.config import LimitsConfig, RouteConfig, ServerConfig
+from gateway.config import LimitsConfig, ServerConfig
+from gateway.config_upstream import RouteConfig
 from gateway.model import Presented, Principal, Tool
 from gateway.ports import Parts
 from gateway.storage.idempotency import IdempotencyKeys

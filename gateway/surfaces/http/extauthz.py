@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from fastapi import Request, Response
 
 from gateway import pipeline, strictjson
-from gateway.config import RouteConfig
+from gateway.config_upstream import RouteConfig
 from gateway.digest import new_id
 from gateway.errors import Overloaded, Refused, WardgateError
 from gateway.model import Answer, Ask, Outcome

@@ -15,7 +15,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from gateway.config import UpstreamConfig, expand
+from gateway.config import expand
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import InDoubt, NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.upstreams import jsonrpc

@@ -12,7 +12,7 @@ import ssl
 from contextlib import suppress
 from typing import Final
 
-from gateway.config import UpstreamConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.reasons import Party

@@ -11,7 +11,8 @@ import logging
 from collections import OrderedDict
 from typing import Any, Final
 
-from gateway.config import UpstreamConfig, expand
+from gateway.config import expand
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import NotSent, UpstreamError
 from gateway.ports import Dialogue
 from gateway.reasons import Party
@@ -20,7 +21,8 @@ from gateway.upstreams.jsonrpc import Message, Request, nonsense
 from gateway.upstreams.mcp import era
 from gateway.upstreams.mcp.child import Child
 from gateway.upstreams.mcp.conversation import Conversation
-from gateway.upstreams.mcp.era import Info, wanted_changes
+from gateway.upstreams.mcp.era import Info
+from gateway.upstreams.mcp.stdio_changes import Changes, Slot
 from gateway.upstreams.peer import GATEWAY, SUBSCRIBE, UNSUBSCRIBE, Events, Lanes, Owner, Status, joined
 from gateway.upstreams.secrets.credentials import Credentials
 
@@ -33,34 +35,8 @@ PATIENCE_S: Final = 1.0  # a pause this short is waited for
 IDLE_S: Final = 600.0
 DISCOVER_S: Final = 10.0  # some legacy servers never answer what comes before ``initialize``
 STDERR_SHOWN: Final = 20
-LISTEN_S: Final = 10.0  # for a modern server to take a subscription
-HEARD_AGAIN_S: Final = 1.0  # before a stream of changes that a modern server ended is asked for again
 FINISH_LOOK_S: Final = 0.05
 _LINE_SLACK: Final = 4096
-_EVER_S: Final = 30 * 86_400.0
-
-
-class _Slot:
-    """The place of one owner's child, and how often it has failed."""
-
-    __slots__ = (
-        "changing", "conversation", "failures", "generation", "listening", "not_before", "owner", "reviving",
-        "started", "starting", "uris", "used",
-    )  # fmt: skip
-
-    def __init__(self, owner: Owner) -> None:
-        self.owner = owner
-        self.conversation: Conversation | None = None
-        self.starting: asyncio.Task[Conversation] | None = None
-        self.failures = 0
-        self.generation = 0  # of the credential its child was started with
-        self.not_before = 0.0
-        self.started = 0.0
-        self.used = 0.0
-        self.uris: dict[str, set[Owner]] = {}  # who subscribed to what; such a child is not idle
-        self.listening: asyncio.Task[None] | None = None  # a modern server's stream of changes
-        self.reviving: asyncio.Task[None] | None = None
-        self.changing = asyncio.Lock()  # held by whoever changes ``uris`` and tells the server
 
 
 class StdioPeer:
@@ -83,7 +59,8 @@ class StdioPeer:
         self._limit = config.children
         self._max_line = result_bytes + _LINE_SLACK
         self._events = events
-        self._slots: OrderedDict[Owner, _Slot] = OrderedDict()
+        self._changes = Changes(name, events, lambda: self._info)
+        self._slots: OrderedDict[Owner, Slot] = OrderedDict()
         self._lanes = Lanes()
         self._closing: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -168,7 +145,7 @@ class StdioPeer:
         slot = self._slots.get(owner)
         if slot is None:
             self._make_room()
-            slot = self._slots[owner] = _Slot(owner)
+            slot = self._slots[owner] = Slot(owner)
         self._slots.move_to_end(owner)
         slot.used = loop.time()
         # An environment is fixed when a process starts, so another credential takes another child.
@@ -189,7 +166,7 @@ class StdioPeer:
         except UpstreamError as error:
             raise NotSent("upstream_unavailable", f"could not be started: {error}") from None
 
-    async def _start(self, owner: Owner, slot: _Slot, pause: float, at: float) -> Conversation:
+    async def _start(self, owner: Owner, slot: Slot, pause: float, at: float) -> Conversation:
         await asyncio.sleep(pause)
         if self._closed:
             raise NotSent("shutting_down")
@@ -204,7 +181,7 @@ class StdioPeer:
             self._name,
             private=not self._shared,
             list_changed=lambda: self._events.list_changed(self._name),
-            updated=lambda uri: self._updated(slot, uri),
+            updated=lambda uri: self._changes.updated(slot, uri),
             exited=lambda ended: self._ended(slot, ended),
         )
         slot.conversation = conversation
@@ -219,7 +196,7 @@ class StdioPeer:
                 hidden=tuple(secret.values()),
             )
             await self._greet(conversation, owner, at)
-            await self._subscribe_again(slot, conversation, at)
+            await self._changes.subscribe_again(slot, conversation, at)
         except BaseException:  # also a cancelled start must not leave a process behind
             self._failed(slot)
             if conversation.child is not None:
@@ -276,62 +253,17 @@ class StdioPeer:
         """``resources/subscribe`` and its opposite, in the server's own era."""
         place = self._place(owner)
         if request.method == UNSUBSCRIBE:
-            return await self._unsubscribed(request, self._slots.get(place), owner, at)
+            slot = self._slots.get(place)
+            return (
+                jsonrpc.EMPTY if slot is None else await self._changes.unsubscribe(request, slot, owner, at)
+            )
         conversation = await self._conversation(place, at)
         slot = self._slots.get(place)
         if slot is None:
             raise NotSent("shutting_down")
-        async with slot.changing:
-            if not conversation.modern:
-                message = await conversation.ask(request, at, None)
-                if not message.error:
-                    slot.uris.setdefault(request.name, set()).add(owner)
-                return message
-            if request.name in slot.uris:
-                slot.uris[request.name].add(owner)
-                return jsonrpc.EMPTY
-            slot.uris[request.name] = {owner}
-            if not await self._listen(slot, conversation, at):
-                del slot.uris[request.name]
-                raise NotSent("upstream_unavailable", "the subscription was not taken")
-            return jsonrpc.EMPTY
+        return await self._changes.subscribe(request, slot, conversation, owner, at)
 
-    async def _unsubscribed(self, request: Request, slot: _Slot | None, owner: Owner, at: float) -> Message:
-        owners = slot.uris.get(request.name) if slot is not None else None
-        if slot is None or owners is None:
-            return jsonrpc.EMPTY
-        owners.discard(owner)
-        if owners:
-            return jsonrpc.EMPTY  # others who share the child go on hearing of it
-        del slot.uris[request.name]
-        conversation = slot.conversation
-        if conversation is None or not conversation.alive:
-            return jsonrpc.EMPTY  # no child is started to be told that
-        if not conversation.modern:
-            return await conversation.ask(request, at, None)
-        async with slot.changing:
-            await self._listen(slot, conversation, at)
-        return jsonrpc.EMPTY
-
-    def _updated(self, slot: _Slot, uri: str) -> None:
-        for owner in slot.uris.get(uri, ()):
-            self._events.updated(self._name, owner, uri)
-
-    async def _subscribe_again(self, slot: _Slot, conversation: Conversation, at: float) -> None:
-        """A new child knows nothing of what the one before was told; what changed meanwhile was not heard."""
-        if conversation.modern:
-            _, taken = self._listening(slot, conversation)
-            taken.add_done_callback(lambda _: self._missed(slot))
-            return
-        for uri in tuple(slot.uris):
-            await conversation.ask(jsonrpc.subscribe(uri), at, None)
-        self._missed(slot)
-
-    def _missed(self, slot: _Slot) -> None:
-        for uri in slot.uris:
-            self._updated(slot, uri)
-
-    async def _revive(self, slot: _Slot) -> None:
+    async def _revive(self, slot: Slot) -> None:
         """A child that somebody listens to must not stay dead until the next call."""
         loop = asyncio.get_running_loop()
         try:
@@ -346,64 +278,12 @@ class StdioPeer:
         finally:
             slot.reviving = None
 
-    async def _listen(self, slot: _Slot, conversation: Conversation, at: float) -> bool:
-        """Have a modern server tell what is wanted now; the stream before ends when this one is taken."""
-        before = slot.listening
-        task, taken = self._listening(slot, conversation)
-        accepted = False
-        try:
-            async with asyncio.timeout_at(min(at, asyncio.get_running_loop().time() + LISTEN_S)):
-                accepted = await taken
-        except TimeoutError:
-            pass
-        finally:
-            if not accepted and slot.listening is task:
-                slot.listening = before
-            for ended in (before if accepted else task,):
-                if ended is not None:
-                    ended.cancel()
-        return accepted
-
-    def _listening(
-        self, slot: _Slot, conversation: Conversation
-    ) -> tuple[asyncio.Task[None] | None, asyncio.Future[bool]]:
-        """The new stream, and whether the server takes it."""
-        taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        slot.listening = None
-        wanted = wanted_changes(self._info, slot.uris, lists=slot.owner == GATEWAY)
-        if wanted:
-            request = jsonrpc.plain("subscriptions/listen", {"notifications": wanted})
-            slot.listening = asyncio.create_task(self._hear(conversation, request, taken))
-        else:
-            taken.set_result(True)
-        return slot.listening, taken
-
-    async def _hear(self, conversation: Conversation, request: Request, taken: asyncio.Future[bool]) -> None:
-        """Listen for as long as the child lives; a server may end a stream in good order at any time."""
-        loop = asyncio.get_running_loop()
-
-        def acknowledged() -> None:
-            if not taken.done():
-                taken.set_result(True)
-
-        try:
-            while conversation.alive:
-                message = await conversation.ask(request, loop.time() + _EVER_S, None, acknowledged)
-                if message.error or not taken.done():
-                    break
-                await asyncio.sleep(HEARD_AGAIN_S)
-        except UpstreamError as error:
-            logger.debug("upstream %s: no stream of changes: %s", self._name, error)
-        finally:
-            if not taken.done():
-                taken.set_result(False)
-
-    def _started(self, slot: _Slot, task: asyncio.Task[Conversation]) -> None:
+    def _started(self, slot: Slot, task: asyncio.Task[Conversation]) -> None:
         slot.starting = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._last_error = str(error)
 
-    def _ended(self, slot: _Slot, conversation: Conversation) -> None:
+    def _ended(self, slot: Slot, conversation: Conversation) -> None:
         """A child is gone; unless it was retired, that is a failure."""
         if slot.conversation is conversation:
             if conversation.child is not None:
@@ -412,7 +292,7 @@ class StdioPeer:
             if slot.uris and self._slots.get(slot.owner) is slot and slot.reviving is None:
                 slot.reviving = asyncio.create_task(self._revive(slot))
 
-    def _failed(self, slot: _Slot) -> None:
+    def _failed(self, slot: Slot) -> None:
         now = asyncio.get_running_loop().time()
         if slot.conversation is None:
             return
@@ -422,7 +302,7 @@ class StdioPeer:
         slot.not_before = now + min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(slot.failures, 16))
         slot.failures += 1
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         """The next call starts another child; this one ends when it has answered what it was asked."""
         if slot.listening is not None:  # the next child is subscribed to the same
             slot.listening.cancel()
@@ -450,7 +330,7 @@ class StdioPeer:
         raise NotSent("overloaded", f"all {self._limit} children are busy")
 
     @staticmethod
-    def _idle(slot: _Slot) -> bool:
+    def _idle(slot: Slot) -> bool:
         busy = slot.conversation is not None and slot.conversation.in_flight
         return slot.starting is None and not busy
 

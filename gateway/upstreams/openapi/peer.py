@@ -21,7 +21,8 @@ import msgspec
 import orjson
 
 from gateway import __version__
-from gateway.config import UpstreamConfig, expand
+from gateway.config import expand
+from gateway.config_upstream import UpstreamConfig
 from gateway.errors import ConfigError, NotSent, UpstreamError
 from gateway.model import Json
 from gateway.ports import Dialogue

@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from gateway.config import CredentialsConfig, SecretConfig, UpstreamConfig
+from gateway.config_upstream import CredentialsConfig, SecretConfig, UpstreamConfig
 from gateway.errors import NotSent
 from gateway.upstreams.headers import configured
 from gateway.upstreams.peer import GATEWAY, Owner, joined

@@ -19,7 +19,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.config import SecretConfig
+from gateway.config_upstream import SecretConfig
 
 MAX_BYTES: Final = 16 * 1024  # more than any header value a server accepts
 _INHERITED: Final = ("PATH", "HOME", "LANG")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import RouteConfig
+from gateway.config_upstream import RouteConfig
 from gateway.errors import Refused
 from gateway.surfaces.http import extauthz
 from tests.surfaces.http.support import Client, client, configured

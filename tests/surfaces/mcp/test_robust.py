@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog.catalog import ToolCatalog
-from gateway.config import LimitsConfig, ServerConfig, UpstreamConfig
+from gateway.config import LimitsConfig, ServerConfig
+from gateway.config_upstream import UpstreamConfig
 from gateway.limits import InFlight
 from gateway.model import Finding, Outcome
 from gateway.surfaces.mcp import McpSurface
