@@ -24,7 +24,7 @@ def arguments(serial: str = _SERIAL) -> dict[str, object]:
         "reference": f"case-{serial}",
         "customer": {"id": "c-20417", "segment": "retail", "country": "PT", "since": 2019},
         "amount_micro_usd": 1_250_000,
-        "lines": [{"sku": f"A-{n:04}", "quantity": n, "unit": "piece"} for n in range(4)],
+        "lines": [{"sku": f"A-{n:04}", "quantity": n, "unit": "piece"} for n in range(1, 5)],
         "note": _NOTE,
     }
 
