@@ -79,7 +79,7 @@ _ALL: Final = (
            "Send one JSON object, UTF-8, without NaN, duplicate keys or lone surrogates.", Party.AGENT),
     Reason("duplicate_key", "Duplicate JSON key", "An object in the body has the same key twice.",
            "Send each key once: two readers of the body could disagree on its meaning.", Party.AGENT),
-    Reason("number_out_of_range", "Number out of range", "A number in the body is not finite or beyond 64 bits.",
+    Reason("number_out_of_range", "Number out of range", "A number in the body is not finite, beyond 64 bits, or a fraction beyond 2^53, which has lost digits.",
            "Send large identifiers as strings.", Party.AGENT),
     Reason("too_deep", "JSON nested too deeply", "The body is nested too deeply.",
            "Flatten the arguments.", Party.AGENT),

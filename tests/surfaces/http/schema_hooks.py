@@ -34,7 +34,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 @schemathesis.hook
 def filter_body(context: Any, body: Any) -> bool:
-    """Integers go up to 64 bits: ``test_bad_input.py`` tests what is beyond."""
+    """Integers go up to 64 bits, fractions to 2^53: other tests are about what is beyond."""
     stack = [body]
     while stack:
         item = stack.pop()
@@ -43,5 +43,7 @@ def filter_body(context: Any, body: Any) -> bool:
         elif isinstance(item, list):
             stack += item
         elif isinstance(item, int) and not -(2**63) <= item < 2**64:
+            return False
+        elif isinstance(item, float) and not -(2**53) < item < 2**53:
             return False
     return True
