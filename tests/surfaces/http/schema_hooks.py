@@ -42,8 +42,8 @@ def filter_body(context: Any, body: Any) -> bool:
             stack += item.values()
         elif isinstance(item, list):
             stack += item
-        elif isinstance(item, int) and not -(2**63) <= item < 2**64:
-            return False
-        elif isinstance(item, float) and not -(2**53) < item < 2**53:
+        elif (isinstance(item, int) and not -(2**63) <= item < 2**64) or (
+            isinstance(item, float) and not -(2**53) < item < 2**53
+        ):
             return False
     return True
