@@ -9,7 +9,7 @@ refused(args) if {
 }
 
 test_sensitive_files_are_denied if {
-	every path in ["/etc/shadow", "file:///etc/passwd", "/home/ann/.ssh/id_rsa", "../../x", "a/%2e%2e/b", "/srv/app/.env", "/root/.aws/credentials", "/proc/self/environ", "server.pem", "repo/.git/config"] {
+	every path in ["/etc/shadow", "file:///etc/passwd", "/home/ann/.ssh/id_rsa", "../../x", "a/%2e%2e/b", "/srv/app/.env", "/home/bob/.aws/credentials", "/proc/self/environ", "server.pem", "repo/.git/config"] {
 		refused({"path": path})
 	}
 }
