@@ -1,4 +1,4 @@
-"""``make parity``: 20,000 generated inputs and the stored ones, decided by both engines over every pack.
+"""``make parity``: 20,000 generated inputs and the stored ones, decided by both engines over the packs.
 
 Writes ``build/parity.json``; exits 1 when anything differs. ``--inputs N`` generates N.
 """
