@@ -24,6 +24,18 @@ _POINTER: Final = "*"
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 
+_SINCE_15: Final = (
+    (0xcf3, 0xcf3), (0xece, 0xece), (0x10efd, 0x10eff), (0x1123f, 0x11241), (0x11b00, 0x11b09),
+    (0x11f00, 0x11f10), (0x11f12, 0x11f3a), (0x11f3e, 0x11f59), (0x1342f, 0x1342f), (0x13440, 0x13455),
+    (0x1b132, 0x1b132), (0x1b155, 0x1b155), (0x1d2c0, 0x1d2d3), (0x1df25, 0x1df2a), (0x1e030, 0x1e06d),
+    (0x1e08f, 0x1e08f), (0x1e4d0, 0x1e4f9), (0x1f6dc, 0x1f6dc), (0x1f774, 0x1f776), (0x1f77b, 0x1f77f),
+    (0x1f7d9, 0x1f7d9), (0x1fa75, 0x1fa77), (0x1fa87, 0x1fa88), (0x1faad, 0x1faaf), (0x1fabb, 0x1fabd),
+    (0x1fabf, 0x1fabf), (0x1face, 0x1facf), (0x1fada, 0x1fadb), (0x1fae8, 0x1fae8), (0x1faf7, 0x1faf8),
+    (0x2b739, 0x2b739), (0x31350, 0x323af),
+)  # fmt: skip
+"""What Unicode 15.0 made printable: OPA's Go has it, Python 3.11 is at 14.0."""
+_PRINTABLE: Final = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _SINCE_15) + "]")
+
 
 def problem(template: str) -> str | None:
     """Why a template is not one of ours, or ``None``."""
@@ -108,7 +120,7 @@ def _escaped(char: str, quote: str) -> str:
         return f"\\{quote}"
     if char in _ESCAPES:
         return _ESCAPES[char]
-    if char.isprintable():
+    if char.isprintable() or _PRINTABLE.match(char):
         return char
     point = ord(char)
     return f"\\x{point:02x}" if point < 0x80 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"

@@ -106,6 +106,14 @@ def test_of_sprintf(both: Both, template: str) -> None:
     assert differences(both, f'sprintf("{template}", [input.a])', [{"a": value} for value in VALUES]) == []
 
 
+@requires("opa")
+def test_of_every_character_in_a_quoted_text(both: Both) -> None:
+    """Which characters are printable is a question of the Unicode version."""
+    points = [point for point in range(0x32400) if not 0xD800 <= point < 0xE000]
+    inputs = [{"a": ["".join(map(chr, points[at : at + 2000]))]} for at in range(0, len(points), 2000)]
+    assert differences(both, 'sprintf("%v", [input.a])', inputs) == []
+
+
 def test_only_references_are_moved_to_another_root() -> None:
     text = """# data.x and input.y in a comment, é
 package wardgate.rules.a
