@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,21 +52,25 @@ FILES = {
 }  # fmt: skip
 
 
-class Watched(EmbeddedPolicy):
-    """The real policy; every input the pipeline has it encode is also encoded whole and kept."""
+class WatchedEngine(EmbeddedEngine):
+    """The real engine; every input the pipeline has it encode is also encoded whole and kept."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
         self.inputs: list[tuple[Phase, bytes]] = []
-        engine, ask = self._engine, self._engine.ask
 
-        def watched(group: Any, encode: Any) -> Any:
-            phase = group.modules[0].custom.phase
-            whole = Sections(path for path, field in CONTRACT.items() if phase in field.phases)
-            self.inputs.append((phase, encode(whole)))
-            return ask(group, encode)
+    def ask(self, group: Group, encode: Encode) -> tuple[Sequence[Contribution], int]:
+        phase = group.modules[0].custom.phase
+        whole = Sections(path for path, field in CONTRACT.items() if phase in field.phases)
+        self.inputs.append((phase, encode(whole)))
+        return super().ask(group, encode)
 
-        engine.ask = watched  # type: ignore[method-assign]
+
+class Watched(EmbeddedPolicy):
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self._engine = engine = WatchedEngine(bundle)
+        self.inputs = engine.inputs
 
 
 @pytest.fixture(scope="module")
