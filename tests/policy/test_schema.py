@@ -16,9 +16,12 @@ import pytest
 from gateway import pipeline
 from gateway.model import Ask, Facts, Kind, Manifest, Outcome, Pin, Principal, Tool
 from gateway.policy import EmbeddedPolicy, load, schema
+from gateway.policy.combine import Contribution
 from gateway.policy.contract import CONTRACT
+from gateway.policy.embedded import EmbeddedEngine, Encode, Group
 from gateway.policy.input import Sections
 from gateway.policy.metadata import PHASES, Phase
+from gateway.policy.module import Bundle
 from tests.play import Stage
 from tests.policy.helpers import rule, write
 
