@@ -216,7 +216,7 @@ class Inputs:
             return outcome, None
         force = self._known.get(ended.result.in_force_ref, _InForce())
         said = Said(
-            verdict=ended.result.verdict, findings=ended.result.findings,  # type: ignore[arg-type]
+            verdict=ended.result.verdict, findings=ended.result.findings,  # type: ignore[arg-type]  # as we wrote it
             obligations=ended.result.obligations, revision=force.policy_revision, rules=force.rules,
         )  # fmt: skip
         return outcome, said
@@ -255,5 +255,5 @@ def _call(row: Row[Any], body: IntentBody, principal: Principal, tool: Tool, con
         id=row.call_id, principal=principal, tool=tool, args=orjson.loads(args_json), args_json=args_json,
         digest=body.modified_from or row.digest, session=row.session, thread=body.thread,
         surface=body.surface, effect_key=row.effect_key or row.call_id, received_ns=body.received_ns,
-        inputs_json=bytes(content.inputs), mode=body.mode,  # type: ignore[arg-type]
+        inputs_json=bytes(content.inputs), mode=body.mode,  # type: ignore[arg-type]  # as we wrote it
     )  # fmt: skip

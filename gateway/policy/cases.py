@@ -247,7 +247,7 @@ def expected(case: Case) -> Expect:
         raise ValueError(f"expect: '{word}' is none of {', '.join(_WORDS)}")
     if word in ("visible", "hidden"):
         return Expect(visible=word == "visible")
-    return Expect(verdict=word, codes=tuple(codes) if codes else None)  # type: ignore[arg-type]
+    return Expect(verdict=word, codes=tuple(codes) if codes else None)  # type: ignore[arg-type]  # checked above
 
 
 def call_of(case: Case) -> Call:
