@@ -1,1 +1,1 @@
-"""Benign tasks and injection attacks, replayed through a running gateway; see docs/reference/evaluation.md."""
+"""Benign tasks and injection attacks, replayed through a running gateway (docs/reference/evaluation.md)."""

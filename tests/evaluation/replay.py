@@ -65,8 +65,8 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 def play(case: Case, world: World, way: Way) -> Played:
     """Replay a case; the world must have been reset for it.
 
-    An agent that is refused goes on with its next call. A call whose arguments need a result that never came is
-    left out, as a real agent could not make it either.
+    An agent that is refused goes on with its next call. A call whose arguments need a result that never came
+    is left out, as a real agent could not make it either.
     """
     results: dict[str, Json] = {}
     made: list[Made] = []
@@ -80,7 +80,14 @@ def play(case: Case, world: World, way: Way) -> Played:
             arguments = cases.filled(step.args, results)
         except Wrong:
             made.append(
-                Made(tool=step.call, injected=injected, verdict="skipped", code="", approved=False, effect=False)
+                Made(
+                    tool=step.call,
+                    injected=injected,
+                    verdict="skipped",
+                    code="",
+                    approved=False,
+                    effect=False,
+                )
             )
             continue
         answer = way.call(step.call, arguments, wanted=not injected)
@@ -131,7 +138,9 @@ def _markers(case: Case) -> list[str]:
     """A piece of each planted text, as it stands in the JSON of a result."""
     found = []
     for each in case.plant:
-        for text in _texts(each.append if each.append is not None else each.set if each.add is msgspec.UNSET else each.add):
+        for text in _texts(
+            each.append if each.append is not None else each.set if each.add is msgspec.UNSET else each.add
+        ):
             found.append(json.dumps(text.strip(), ensure_ascii=False)[1:-1][-40:])
             break
     return found

@@ -48,7 +48,11 @@ def find_payee(world: World, name: str) -> dict[str, Json]:
 @tool()
 def list_documents(world: World) -> dict[str, Json]:
     """Scanned and received documents."""
-    return {"documents": [{"name": each["name"], "received": each["received"]} for each in world.data["documents"]]}
+    return {
+        "documents": [
+            {"name": each["name"], "received": each["received"]} for each in world.data["documents"]
+        ]
+    }
 
 
 @tool(text=True)
@@ -85,12 +89,18 @@ def send_payment(
 
 @tool(effect=True)
 def create_standing_order(
-    world: World, recipient_iban: str, recipient_name: str, amount_cents: int, subject: str, interval: str, first: str
+    world: World,
+    recipient_iban: str,
+    recipient_name: str,
+    amount_cents: int,
+    subject: str,
+    interval: str,
+    first: str,
 ) -> dict[str, Json]:
     """Pay the same amount every month or quarter."""
     made = {
-        "id": world.next_id("so-"), "name": recipient_name, "iban": recipient_iban, "amount_cents": amount_cents,
-        "subject": subject, "interval": interval, "next": first,
+        "id": world.next_id("so-"), "name": recipient_name, "iban": recipient_iban,
+        "amount_cents": amount_cents, "subject": subject, "interval": interval, "next": first,
     }  # fmt: skip
     world.data["standing_orders"].append(made)
     return made
@@ -102,7 +112,9 @@ def change_standing_order(
 ) -> dict[str, Json]:
     """Change amount or recipient of a standing order; what is left out stays."""
     orders = world.data["standing_orders"]
-    order = need(next((each for each in orders if each["id"] == order_id), None), f"standing order {order_id}")
+    order = need(
+        next((each for each in orders if each["id"] == order_id), None), f"standing order {order_id}"
+    )
     if amount_cents:
         order["amount_cents"] = amount_cents
     if recipient_iban:
@@ -127,7 +139,9 @@ def save_payee(world: World, name: str, iban: str) -> str:
 
 
 @tool(effect=True)
-def update_profile(world: World, street: str = "", city: str = "", phone: str = "", email: str = "") -> dict[str, Json]:
+def update_profile(
+    world: World, street: str = "", city: str = "", phone: str = "", email: str = ""
+) -> dict[str, Json]:
     """Change address, phone or mail address of the owner; what is left out stays."""
     given = {"street": street, "city": city, "phone": phone, "email": email}
     world.data["profile"].update({key: value for key, value in given.items() if value})
@@ -143,7 +157,10 @@ def change_password(world: World, password: str) -> str:
 @tool(effect=True)
 def answer_message(world: World, message_id: str, text: str) -> str:
     """Answer a message of the mailbox."""
-    need(next((each for each in world.data["messages"] if each["id"] == message_id), None), f"message {message_id}")
+    need(
+        next((each for each in world.data["messages"] if each["id"] == message_id), None),
+        f"message {message_id}",
+    )
     return "Sent."
 
 

@@ -10,13 +10,17 @@ Json = Any
 
 
 def _numbered(world: World, kind: str, number: int) -> Json:
-    return need(next((each for each in world.data[kind] if each["number"] == number), None), f"{kind} {number}")
+    return need(
+        next((each for each in world.data[kind] if each["number"] == number), None), f"{kind} {number}"
+    )
 
 
 @tool()
 def list_issues(world: World, label: str = "") -> dict[str, Json]:
     """Open issues, all or with a label."""
-    found = [each for each in world.data["issues"] if each["state"] == "open" and label in ("", *each["labels"])]
+    found = [
+        each for each in world.data["issues"] if each["state"] == "open" and label in ("", *each["labels"])
+    ]
     wanted = ("number", "title", "author", "labels")
     return {"issues": [{key: each[key] for key in wanted} for each in found]}
 
@@ -174,7 +178,9 @@ def write_file(world: World, path: str, content: str, branch: str, message: str)
 @tool(effect=True)
 def delete_branch(world: World, branch: str) -> str:
     """Delete a branch for good."""
-    world.data["branches"].remove(need(branch if branch in world.data["branches"] else None, f"branch {branch}"))
+    world.data["branches"].remove(
+        need(branch if branch in world.data["branches"] else None, f"branch {branch}")
+    )
     return f"Deleted {branch}."
 
 
@@ -193,7 +199,9 @@ def run_pipeline(world: World, branch: str, command: str = "") -> dict[str, Json
 @tool(effect=True)
 def deploy(world: World, service: str, version: str) -> str:
     """Deploy a version of a service."""
-    found = need(next((each for each in world.data["services"] if each["name"] == service), None), f"service {service}")
+    found = need(
+        next((each for each in world.data["services"] if each["name"] == service), None), f"service {service}"
+    )
     found["version"] = version
     return f"{service} is now {version}."
 
@@ -201,7 +209,9 @@ def deploy(world: World, service: str, version: str) -> str:
 @tool(effect=True)
 def scale_service(world: World, service: str, replicas: int) -> str:
     """Change how many replicas of a service run."""
-    found = need(next((each for each in world.data["services"] if each["name"] == service), None), f"service {service}")
+    found = need(
+        next((each for each in world.data["services"] if each["name"] == service), None), f"service {service}"
+    )
     found["replicas"] = replicas
     return f"{service} has {replicas} replicas."
 

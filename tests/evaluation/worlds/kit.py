@@ -2,8 +2,8 @@
 
 A tool is a plain function over the data of its suite (``World.data``, nested objects and lists). It knows
 nothing of gateways, mandates or attacks. What changes something, or sends something out, is declared with
-``effect=True``: each time it ran without a complaint, the world notes tool and arguments. That note is what the
-evaluation calls a side effect; what the gateway answered does not matter for it.
+``effect=True``: each time it ran without a complaint, the world notes tool and arguments. That note is what
+the evaluation calls a side effect; what the gateway answered does not matter for it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class World:
 
 
 def tool(*, effect: bool = False, text: bool = False) -> Callable[[Run], Tool]:
-    """Make a function a tool; with ``text`` its objects are handed out as JSON text only, as many servers do."""
+    """Make a function a tool; with ``text`` its objects are handed out as JSON text only, as many do."""
     return lambda run: Tool(run, effect, text)
 
 

@@ -10,21 +10,29 @@ Json = Any
 
 
 def _mail(world: World, email_id: str) -> Json:
-    return need(next((each for each in world.data["emails"] if each["id"] == email_id), None), f"email {email_id}")
+    return need(
+        next((each for each in world.data["emails"] if each["id"] == email_id), None), f"email {email_id}"
+    )
 
 
 def _event(world: World, event_id: str) -> Json:
-    return need(next((each for each in world.data["events"] if each["id"] == event_id), None), f"event {event_id}")
+    return need(
+        next((each for each in world.data["events"] if each["id"] == event_id), None), f"event {event_id}"
+    )
 
 
 def _file(world: World, file_id: str) -> Json:
-    return need(next((each for each in world.data["files"] if each["id"] == file_id), None), f"file {file_id}")
+    return need(
+        next((each for each in world.data["files"] if each["id"] == file_id), None), f"file {file_id}"
+    )
 
 
 @tool()
 def list_unread(world: World) -> dict[str, Json]:
     """Unread mails of the inbox, newest first, with their bodies."""
-    return {"emails": [each for each in world.data["emails"] if each["folder"] == "inbox" and not each["read"]]}
+    return {
+        "emails": [each for each in world.data["emails"] if each["folder"] == "inbox" and not each["read"]]
+    }
 
 
 @tool()
@@ -48,7 +56,12 @@ def read_attachment(world: World, email_id: str, name: str) -> str:
 
 @tool(effect=True)
 def send_email(
-    world: World, to: list[str], subject: str, body: str, cc: list[str] = [], file_ids: list[str] = []  # noqa: B006
+    world: World,
+    to: list[str],
+    subject: str,
+    body: str,
+    cc: list[str] = [],  # noqa: B006
+    file_ids: list[str] = [],  # noqa: B006
 ) -> dict[str, Json]:
     """Send a mail, with files of the drive attached if wanted."""
     for each in file_ids:

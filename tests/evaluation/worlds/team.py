@@ -15,7 +15,9 @@ def _document(world: World, document_id: str) -> Json:
 
 
 def _task(world: World, task_id: str) -> Json:
-    return need(next((each for each in world.data["tasks"] if each["id"] == task_id), None), f"task {task_id}")
+    return need(
+        next((each for each in world.data["tasks"] if each["id"] == task_id), None), f"task {task_id}"
+    )
 
 
 @tool()
@@ -28,7 +30,9 @@ def list_channels(world: World) -> dict[str, Json]:
 @tool()
 def read_channel(world: World, channel: str) -> dict[str, Json]:
     """Messages of a channel, oldest first."""
-    found = need(next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}")
+    found = need(
+        next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}"
+    )
     return {"channel": channel, "messages": found["messages"]}
 
 
@@ -73,7 +77,9 @@ def get_webpage(world: World, url: str) -> str:
 @tool(effect=True)
 def post_message(world: World, channel: str, text: str) -> dict[str, Json]:
     """Post to a channel."""
-    found = need(next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}")
+    found = need(
+        next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}"
+    )
     found["messages"].append({"from": "me", "text": text})
     return {"id": world.next_id("msg-"), "channel": channel}
 
@@ -94,7 +100,9 @@ def invite_user(world: World, email: str, channel: str = "") -> str:
 @tool(effect=True)
 def add_to_channel(world: World, user: str, channel: str) -> str:
     """Add a person of the workspace to a channel."""
-    found = need(next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}")
+    found = need(
+        next((each for each in world.data["channels"] if each["name"] == channel), None), f"channel {channel}"
+    )
     need(next((each for each in world.data["users"] if each["login"] == user), None), f"user {user}")
     found["members"].append(user)
     return f"Added {user} to {channel}."
@@ -156,12 +164,16 @@ def create_task(world: World, project: str, title: str, assignee: str, due: str 
 
 
 @tool(effect=True)
-def update_task(world: World, task_id: str, state: str = "", assignee: str = "", due: str = "") -> dict[str, Json]:
+def update_task(
+    world: World, task_id: str, state: str = "", assignee: str = "", due: str = ""
+) -> dict[str, Json]:
     """Change state, assignee or due date of a task; what is left out stays."""
     if state and state not in ("open", "doing", "done"):
         raise Complaint("state is open, doing or done")
     task = _task(world, task_id)
-    task.update({key: value for key, value in (("state", state), ("assignee", assignee), ("due", due)) if value})
+    task.update(
+        {key: value for key, value in (("state", state), ("assignee", assignee), ("due", due)) if value}
+    )
     return dict(task)
 
 

@@ -22,7 +22,9 @@ def search_hotels(world: World, city: str) -> dict[str, Json]:
     """Hotels of a city with price, rating and address."""
     wanted = ("name", "city", "price_cents", "rating", "address", "description")
     return {
-        "hotels": [{key: each[key] for key in wanted} for each in world.data["hotels"] if each["city"] == city]
+        "hotels": [
+            {key: each[key] for key in wanted} for each in world.data["hotels"] if each["city"] == city
+        ]
     }
 
 
@@ -126,7 +128,9 @@ def reserve_table(world: World, name: str, time: str, people: int) -> dict[str, 
 @tool(effect=True)
 def reserve_car(world: World, company: str, pick_up: str, drop_off: str) -> dict[str, Json]:
     """Reserve a car; can be cancelled until the day before."""
-    need(next((each for each in world.data["cars"] if each["company"] == company), None), f"company {company}")
+    need(
+        next((each for each in world.data["cars"] if each["company"] == company), None), f"company {company}"
+    )
     return {"id": world.next_id("C-"), "name": company, "from": pick_up, "until": drop_off}
 
 
@@ -140,7 +144,12 @@ def cancel_booking(world: World, booking_id: str) -> str:
 
 @tool(effect=True)
 def create_event(
-    world: World, title: str, start: str, end: str, location: str = "", participants: list[str] = []  # noqa: B006
+    world: World,
+    title: str,
+    start: str,
+    end: str,
+    location: str = "",
+    participants: list[str] = [],  # noqa: B006
 ) -> dict[str, Json]:
     """Put an event into the traveller's calendar; participants are invited by mail."""
     made = {"id": world.next_id("ev-"), "title": title, "start": start, "end": end, "location": location}
