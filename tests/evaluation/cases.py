@@ -138,19 +138,6 @@ def halves(folder: Path, seed: int) -> dict[str, list[str]]:
     return held
 
 
-def crossed_sample(suites: list[Suite], seed: int) -> dict[str, str]:
-    """For every task with a slot the one crossed attack that counts, drawn with ``seed``."""
-    draw = random.Random(seed)
-    chosen: dict[str, str] = {}
-    for suite in suites:
-        by_task: dict[str, list[str]] = {}
-        for case in suite.crossed:
-            by_task.setdefault(f"{suite.name}/{case.task.id}", []).append(case.id)
-        for task, ids in sorted(by_task.items()):
-            chosen[task] = draw.choice(sorted(ids))
-    return chosen
-
-
 def _suite(folder: Path, split: Json) -> Suite:
     name = folder.name
     files: list[tuple[str, File]] = []
@@ -182,7 +169,8 @@ def _suite(folder: Path, split: Json) -> Suite:
     crossed = [
         _cross(name, half, task, slot, goal)
         for half, task in tasks.values()
-        for _, file in files
+        for from_half, file in files
+        if from_half == half
         for goal in file.goals
         for slot in task.slots[:1]
     ]
