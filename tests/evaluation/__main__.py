@@ -30,11 +30,16 @@ def main() -> int:
         "--only", action="append", choices=[each.name for each in FRONTIER], help="a configuration"
     )
     options.add_argument("--output", type=Path, default=TARGET, help="where the figures go, as JSON")
+    options.add_argument(
+        "--case", action="append", help="only cases whose 'suite/id' holds this; shows every call"
+    )
     options.add_argument("--held-out", action="store_true", help="name the cases of the held-out half, too")
     chosen = options.parse_args()
     console, progress = Console(width=190, emoji=False), Console(stderr=True)
     started = time.monotonic()
     suites = cases.load()
+    if chosen.case:
+        suites = cases.only(suites, chosen.case)
     picked = [each for each in FRONTIER if not chosen.only or each.name in chosen.only]
     with tempfile.TemporaryDirectory(prefix="wardgate-eval-") as work:
         try:
@@ -47,6 +52,9 @@ def main() -> int:
             return 2
     seed = yaml.safe_load((cases.FOLDER / "split.yaml").read_text())["seed"]
     found = report.figures(results, COMBINED, time.monotonic() - started, seed, named=chosen.held_out)
+    if chosen.case:
+        report.trace(results, console)
+        return 0
     report.show(results, COMBINED, console)
     chosen.output.parent.mkdir(exist_ok=True)
     chosen.output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

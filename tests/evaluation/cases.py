@@ -128,6 +128,20 @@ def load(folder: Path = FOLDER) -> list[Suite]:
     return [_suite(path.parent, split) for path in sorted(folder.glob("*/data.yaml"))]
 
 
+def only(suites: list[Suite], wanted: list[str]) -> list[Suite]:
+    """The suites with those cases whose ``suite/id`` holds one of the wanted texts."""
+
+    def picked(found: list[Case]) -> list[Case]:
+        return [each for each in found if any(text in f"{each.suite}/{each.id}" for text in wanted)]
+
+    return [
+        msgspec.structs.replace(
+            suite, benign=picked(suite.benign), written=picked(suite.written), crossed=picked(suite.crossed)
+        )
+        for suite in suites
+    ]
+
+
 def halves(folder: Path, seed: int) -> dict[str, list[str]]:
     """Which files are held out: half of each suite's, drawn with ``seed``."""
     held: dict[str, list[str]] = {}

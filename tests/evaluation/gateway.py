@@ -53,6 +53,10 @@ class Running:
     def close(self) -> None:
         self._connection.close()
 
+    def opens_sessions(self) -> bool:
+        """Whether this gateway knows sessions at all."""
+        return self.post("/v1/sessions", self._gateway.key(AGENT), {})[0] != 404
+
     def open_session(self, agent: str, suite: str, task: Task) -> str | None:
         """A session with the mandate of the task; ``None`` where the gateway has no sessions yet."""
         status, said = self.post(

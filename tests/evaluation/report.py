@@ -123,6 +123,28 @@ def show(results: list[Result], final: str, console: Console) -> None:
         )
 
 
+def trace(results: list[Result], console: Console) -> None:
+    """Every call of every replay, for somebody who looks at single cases."""
+    for result in results:
+        for each in result.replays:
+            case = each.alone.case
+            for who in ("alone", "careless", "correct"):
+                played = getattr(each, who)
+                if who != "alone" and played is each.alone:
+                    continue
+                console.print(
+                    f"{result.configuration.name} {case.suite}/{case.id} ({case.half}), {who}: "
+                    f"{'done' if played.done else 'not done'}{', GOAL' if played.goal else ''}",
+                    style="bold", markup=False,
+                )  # fmt: skip
+                for made in played.made:
+                    console.print(
+                        f"   {'!' if made.injected else ' '} {made.tool:24} {made.verdict:9} {made.code}"
+                        f"{' approved' if made.approved else ''}{' effect' if made.effect else ''}",
+                        markup=False,
+                    )
+
+
 def _cell(found: Share, met: bool) -> str:
     text = f"{found.percent:.1f} ({found.low:.1f}–{found.high:.1f})"
     return text if met else f"[red]{text}[/red]"

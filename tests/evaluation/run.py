@@ -30,8 +30,7 @@ def run(
 ) -> Result:
     """Start a gateway, replay everything, stop it. Raises ``Broken`` when it measured nothing."""
     with running(folder, suites, configuration) as gateway:
-        probe = suites[0].benign[0]
-        sessions = gateway.open_session(AGENT, probe.suite, probe.task) is not None
+        sessions = gateway.opens_sessions()
         found = []
         for suite in suites:
             said(f"{configuration.name}: {suite.name}")
