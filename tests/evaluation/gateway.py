@@ -141,18 +141,22 @@ class Reviewed:
             return Answer(verdict=verdict, code=code)
         result = self._running.worlds[self._suite].call(tool, said["arguments"])
         outcome = "tool_error" if result.get("isError") else "ok"
-        shown = self._settle({"decision_id": decision, "outcome": outcome, "result": result})
-        return Answer(verdict=verdict, code=code, approved=approved, result=shown or result)
-
-    def _settle(self, report: Json) -> Json:
-        status, said = self._running.ask("/v1/settle", REVIEWED, report, self._session)
+        status, shown = self._settle({"decision_id": decision, "outcome": outcome, "result": result})
         if status != 200:
+            return Answer(verdict="withheld", code=shown["code"])
+        return Answer(verdict=verdict, code=code, approved=approved, result=shown.get("result") or result)
+
+    def _settle(self, report: Json) -> tuple[int, Json]:
+        status, said = self._running.ask("/v1/settle", REVIEWED, report, self._session)
+        if status != 200 and not (status == 403 and said.get("effect") == "done"):
             raise Broken(f"not settled: {status} {said}")
-        return said.get("result")
+        return status, said
 
 
 def _refusal(status: int, said: Json) -> Answer:
     code = str((said or {}).get("code", ""))
+    if status == 403 and said.get("effect") == "done":
+        return Answer(verdict="withheld", code=code)
     if code in ESCALATED:
         return Answer(verdict="escalate", code=code)
     if status in (403, 404):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -12,10 +12,14 @@ from tests.evaluation.cases import Case, Wrong
 from tests.evaluation.worlds.kit import World
 
 Json = Any
+REFUSED: Final = frozenset({"deny", "withheld"})  # what no person can approve
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent got for one call: ``verdict`` is allow, deny or escalate."""
+    """What the agent got for one call.
+
+    ``verdict`` is allow, deny or escalate, or withheld: it was made and its result is not shown.
+    """
 
     verdict: str
     code: str = ""
@@ -59,7 +63,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def denied(self) -> int:
-        return sum(each.verdict == "deny" for each in self.made)
+        return sum(each.verdict in REFUSED for each in self.made)
 
 
 def play(case: Case, world: World, way: Way) -> Played:
@@ -131,6 +135,7 @@ class Direct:
 
 
 def _got(made: Made) -> bool:
+    """Whether the agent has the result of the call."""
     return made.verdict == "allow" or made.approved
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.evaluation.metrics import AIMS, Replays, Share, measure, missed
+from tests.evaluation.replay import REFUSED
 from tests.evaluation.run import Result
 
 Json = Any
@@ -75,13 +76,13 @@ def failures(replays: list[Replays], *, named: bool) -> Json:
         "refused": [
             f"{each.alone.case.suite}/{each.alone.case.id}: {made.tool} ({made.code})"
             for each in replays if benign(each)
-            for made in each.correct.made if made.verdict == "deny"
+            for made in each.correct.made if made.verdict in REFUSED
         ],
         "codes": dict(
             Counter(
                 f"{'injected' if made.injected else 'wanted'} {made.verdict} {made.code}"
                 for each in replays for made in each.careless.made
-                if made.verdict in ("deny", "escalate")
+                if made.verdict in ("deny", "withheld", "escalate")
             ).most_common()
         ),
     }  # fmt: skip
@@ -103,17 +104,18 @@ def show(results: list[Result], final: str, console: Console) -> None:
         frontier.add_row(title, "", *(_cell(one[metric], True) for one in measured.values()))
     console.print(frontier)
     chosen = next((each for each in results if each.configuration.name == final), results[-1])
-    parts = list(slices(chosen.replays))
     by_part = Table(
         title=f"'{chosen.configuration.name}' by half, suite and kind of attack", title_justify="left"
     )
     by_part.add_column("")
-    for title, _ in parts:
-        by_part.add_column(title, justify="right")
+    by_part.add_column("tasks + attacks", justify="right")
     for aim in AIMS:
-        cells = [measure(part)[aim.metric] for _, part in parts]
-        by_part.add_row(aim.title, *(_cell(cell, aim.met(cell)) for cell in cells))
-    by_part.add_row("cases, benign + attacks", *(_sizes(part) for _, part in parts))
+        by_part.add_column(aim.title, justify="right")
+    for title, part in slices(chosen.replays):
+        found = measure(part)
+        by_part.add_row(
+            title, _sizes(part), *(_cell(found[aim.metric], aim.met(found[aim.metric])) for aim in AIMS)
+        )
     console.print(by_part)
     for line in missed(measured[chosen.configuration.name]):
         console.print(f"missed: {line}", style="red", markup=False)
