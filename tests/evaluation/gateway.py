@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from gateway.config import AgentConfig
 from gateway.config_upstream import ToolConfig
 from gateway.policy import load as load_policy
+from gateway.section import Section
 from tests.e2e.gateway import Wardgate
 from tests.evaluation.cases import FOLDER, Suite, Task
 from tests.evaluation.configurations import Configuration
@@ -33,6 +35,7 @@ RULES: Final = Path(__file__).parents[2] / "policies" / "rules"
 ESCALATED: Final = frozenset({"approval_needed", "approvals_not_configured"})
 SESSION: Final = "Wardgate-Session"
 
+ORCHESTRATOR: Final = "orchestrator"  # opens the sessions of the others
 AGENT: Final = "assistant"  # policy enforced
 REVIEWED: Final = "assistant-reviewed"  # verdicts told and not enforced, for the simulated reviewers
 
@@ -55,12 +58,14 @@ class Running:
 
     def opens_sessions(self) -> bool:
         """Whether this gateway knows sessions at all."""
-        return self.post("/v1/sessions", self._gateway.key(AGENT), {})[0] != 404
+        return self.post("/v1/sessions", self._gateway.key(ORCHESTRATOR), {})[0] != 404
 
     def open_session(self, agent: str, suite: str, task: Task) -> str | None:
         """A session with the mandate of the task; ``None`` where the gateway has no sessions yet."""
         status, said = self.post(
-            "/v1/sessions", self._gateway.key(agent), {"agent": agent, "mandate": mandate(suite, task)}
+            "/v1/sessions",
+            self._gateway.key(ORCHESTRATOR),
+            {"agent": agent, "mandate": mandate(suite, task)},
         )
         if status == 404:
             return None
@@ -177,6 +182,7 @@ def running(folder: Path, suites: list[Suite], configuration: Configuration) -> 
             folder, upstreams,
             policy={"pack": "strict", "path": "policies", "self_test": False, "reload": False},
             agents={
+                ORCHESTRATOR: {"owner": "user", **_known(AgentConfig, {"mints": {"agents": [AGENT, REVIEWED]}})},
                 AGENT: {"owner": "user", "labels": ["assistant"]},
                 REVIEWED: {"owner": "user", "labels": ["assistant"], "mode": "observe"},
             },
@@ -197,10 +203,11 @@ def running(folder: Path, suites: list[Suite], configuration: Configuration) -> 
 
 def manifests(suite: Suite) -> Json:
     """The operator's manifests, without what this version of the gateway cannot be told yet."""
-    return {
-        tool: {key: value for key, value in manifest.items() if key in ToolConfig.model_fields}
-        for tool, manifest in suite.manifests.items()
-    }
+    return {tool: _known(ToolConfig, manifest) for tool, manifest in suite.manifests.items()}
+
+
+def _known(section: type[Section], values: Json) -> Json:
+    return {key: value for key, value in values.items() if key in section.model_fields}
 
 
 def lay_over(policies: Path, configuration: Configuration) -> None:
