@@ -40,6 +40,9 @@ AGENT: Final = "assistant"  # policy enforced
 REVIEWED: Final = "assistant-reviewed"  # verdicts told and not enforced, for the simulated reviewers
 
 
+MINTS: Final = {"mints": {"agents": [AGENT, REVIEWED]}}
+
+
 class Broken(Exception):
     """The gateway answered something that is neither a result nor a verdict: nothing was measured."""
 
@@ -182,7 +185,7 @@ def running(folder: Path, suites: list[Suite], configuration: Configuration) -> 
             folder, upstreams,
             policy={"pack": "strict", "path": "policies", "self_test": False, "reload": False},
             agents={
-                ORCHESTRATOR: {"owner": "user", **_known(AgentConfig, {"mints": {"agents": [AGENT, REVIEWED]}})},
+                ORCHESTRATOR: {"owner": "user", **_known(AgentConfig, MINTS)},
                 AGENT: {"owner": "user", "labels": ["assistant"]},
                 REVIEWED: {"owner": "user", "labels": ["assistant"], "mode": "observe"},
             },
