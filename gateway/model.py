@@ -78,6 +78,14 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------- what
 
 
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an amount stands: a JSON pointer into the arguments, or else into the result."""
+
+    arguments: str = ""
+    result: str = ""
+    unit_micro_usd: int = 1  # micro-USD of one unit of the amount
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of a tool. A tool nobody described is ``irreversible``."""
 
@@ -86,7 +94,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     domain: str = "general"  # trust is earned per domain
     idempotent: bool = False  # the same call twice has one effect
     effect_key: str | None = None  # template such as "refund:{payment_id}"; default: the call id
-    cost_micro_usd: int = 0
+    cost_micro_usd: int = 0  # of one call, besides what ``cost`` reads
+    cost: Cost | None = None
     deadline_s: float = 60.0
     integrity: Literal["trusted", "untrusted"] = "untrusted"  # of its results
     confidentiality: int = 0  # 0–3, of its results
