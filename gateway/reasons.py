@@ -154,6 +154,9 @@ _ALL: Final = (
     Reason("approvals_not_configured", "Needs a person, and none can be asked",
            "This call needs the approval of a person, and this gateway has no approval queue.",
            "Use an action within the unattended limits, or ask an operator.", Party.OPERATOR),
+    # -- sessions ------------------------------------------------------------------------------------
+    Reason("bad_mandate", "Mandate not valid", "The mandate cannot be given as it is.",
+           "Change what the answer names; it says what would be accepted.", Party.AGENT),
     # -- limits and state ----------------------------------------------------------------------------
     Reason("overloaded", "Too many calls in flight", "Too many calls are in flight.",
            "Retry after the given time.", Party.GATEWAY, retryable=True, unavailable=True),
