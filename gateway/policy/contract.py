@@ -74,6 +74,7 @@ CONTRACT: Final[dict[Path, Field]] = {
         _DECIDED,
         schema={"type": "string", "pattern": "^[0-9a-f]{64}$"},
     ),
+    ("call", "provenance"): Field("Where the values of sink arguments come from, by JSON pointer.", _DECIDED, open=True, schema=_OBJECT, optional=True),
     ("call", "session"): Field("The session's id.", _DECIDED, schema=_TEXT),
     ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED, schema=_TEXT),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED, schema=_BOOL),
