@@ -268,7 +268,7 @@ def test_facts_nobody_knows_change_nothing_and_known_ones_bind() -> None:
     strict = pack("strict")
     assert decide(strict, asked).verdict == ALLOW
     assert decide(strict, asked, Facts(slow={"trust": {"tier": 0}})).code == "tier_too_low"
-    mandate = {"mandate": {"tools": ["git/git_log"], "risks": ["read"]}}
+    mandate = {"mandate": {"tools": ["git/git_log"], "reads": "listed", "risks": ["read"]}}
     assert decide(strict, asked, Facts(slow=mandate)).code == "outside_mandate"
 
 

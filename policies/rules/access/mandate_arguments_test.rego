@@ -3,7 +3,7 @@ package wardgate.tests.mandate_arguments
 import data.wardgate.rules.mandate_arguments
 import rego.v1
 
-refused(bounds, args) := {member.message | some member in denied({"/a": bounds}, args)}
+refused(bounds, args) := {member.message | some member in denied({"/a": bounds}, args); member.code == "mandate_argument"}
 
 denied(pointers, args) := got if {
 	got := mandate_arguments.deny with input as {

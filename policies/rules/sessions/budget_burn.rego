@@ -43,7 +43,7 @@ escalate contains {
 	fact.left * 5 < fact.burn_5m * minutes
 }
 
-charged("calls")
+charged(metric) if metric == "calls"
 
 charged("writes") if input.tool.risk != "read"
 

@@ -4,7 +4,7 @@ import data.wardgate.rules.checkpoint
 import rego.v1
 
 asked(session) := got if {
-	got := {member.message | some member in checkpoint.escalate} with input as {"session": session} with data.checkpoints.chain as "default"
+	got := {member.message | some member in checkpoint.escalate; member.code == "checkpoint_due"} with input as {"session": session} with data.checkpoints.chain as "default"
 }
 
 test_a_checkpoint_that_is_due_says_why if {

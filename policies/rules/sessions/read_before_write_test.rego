@@ -4,7 +4,7 @@ import data.wardgate.rules.read_before_write
 import rego.v1
 
 asked(provenance) := got if {
-	got := {member.message | some member in read_before_write.escalate} with input as {"call": {"provenance": provenance}}
+	got := {member.message | some member in read_before_write.escalate; member.code == "object_never_seen"} with input as {"call": {"provenance": provenance}}
 		with data.read_before_write.chain as "default"
 }
 
