@@ -105,7 +105,8 @@ def compiled(pattern: str) -> Any:
         re2.compile(pattern, _QUIET)  # by itself first: "a)|(b" must not break out of the group
         return re2.compile(rf"^(?:{pattern})$", _QUIET)
     except re2.error as error:
-        raise ValueError(str(error)) from error
+        said = error.args[0] if error.args else "invalid"
+        raise ValueError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from error
 
 
 def _values(bounds: Bounds) -> tuple[Json, ...] | None:

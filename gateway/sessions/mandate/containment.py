@@ -17,6 +17,8 @@ from gateway.sessions.mandate.bounds import Bounds, implies, joined, words
 from gateway.sessions.mandate.globs import contained, matches, overlaps
 from gateway.sessions.mandate.value import RISKS, Horizon, Mandate, identified
 
+_Arguments = dict[str, dict[str, Bounds]]
+
 _MOST_FAULTS: Final = 16  # of one dimension: deciding the rest would only cost time
 _NOWHERE: Final = "more than the mandate above it"
 
@@ -110,10 +112,11 @@ def inherited(child: Mandate, parent: Mandate, given: Collection[str]) -> Mandat
         for name in ("tools", "reads", "risks", "trusted_values", "milestones", "objective", "request")
         if name not in given
     }
+    reads = changes.get("reads", child.reads)
     return msgspec.structs.replace(
         child,
         **changes,
-        arguments=_bounds_of_both(child, parent),
+        arguments=_joined(child.arguments, _about(parent, changes.get("tools", child.tools), reads)),
         budgets={**parent.budgets, **child.budgets},
         horizon=Horizon(
             actions=parent.horizon.actions if child.horizon.actions is None else child.horizon.actions,
@@ -129,12 +132,16 @@ def narrowed(parent: Mandate, requested: Mandate) -> Mandate:
     Of two patterns that only overlap nothing is left, since no pattern says what they share.
     """
     risks = _both(requested.risks, parent.risks)
-    any_read = requested.reads == parent.reads == "any"
-    tools = dict.fromkeys(
-        pattern
-        for mine, theirs in ((requested, parent), (parent, requested))
-        for pattern in mine.tools
-        if contained(pattern, theirs.tools)
+    reads: Literal["listed", "any"] = (
+        "any" if requested.reads == parent.reads == "any" and "read" in risks else "listed"
+    )
+    tools = tuple(
+        dict.fromkeys(
+            pattern
+            for mine, theirs in ((requested, parent), (parent, requested))
+            for pattern in mine.tools
+            if contained(pattern, theirs.tools)
+        )
     )
     budgets = dict(parent.budgets)
     for metric, limit in requested.budgets.items():
@@ -144,10 +151,10 @@ def narrowed(parent: Mandate, requested: Mandate) -> Mandate:
         Mandate(
             objective=requested.objective or parent.objective,
             request=requested.request if requested.request in parent.request else parent.request,
-            tools=tuple(tools),
-            reads="any" if any_read and "read" in risks else "listed",
+            tools=tools,
+            reads=reads,
             risks=risks,
-            arguments=_bounds_of_both(requested, parent),
+            arguments=_joined(_about(requested, tools, reads), _about(parent, tools, reads)),
             budgets=budgets,
             horizon=Horizon(
                 actions=_least(parent.horizon.actions, requested.horizon.actions),
@@ -228,9 +235,18 @@ def _kept(child: Mandate, patterns: list[str], pointer: str, bounds: Bounds, wor
     )
 
 
-def _bounds_of_both(one: Mandate, other: Mandate) -> dict[str, dict[str, Bounds]]:
-    found = {pattern: dict(pointers) for pattern, pointers in one.arguments.items()}
-    for pattern, pointers in other.arguments.items():
+def _about(mandate: Mandate, tools: Collection[str], reads: str) -> _Arguments:
+    """The bounds that are about some of these tools."""
+    return {
+        pattern: pointers
+        for pattern, pointers in mandate.arguments.items()
+        if reads == "any" or any(overlaps(pattern, tool) for tool in tools)
+    }
+
+
+def _joined(one: _Arguments, other: _Arguments) -> _Arguments:
+    found = {pattern: dict(pointers) for pattern, pointers in one.items()}
+    for pattern, pointers in other.items():
         mine = found.setdefault(pattern, {})
         for pointer, bounds in pointers.items():
             mine[pointer] = joined(mine[pointer], bounds) if pointer in mine else bounds
