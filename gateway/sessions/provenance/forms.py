@@ -11,7 +11,7 @@ would take it for that value.
 | ``i`` IBAN | spaces, hyphens, case | |
 | ``p`` phone | spaces, ``-.()``, ``00`` for ``+`` | with and without country code |
 | ``h`` host | case, a dot at the end | sub-domains, other ports, IP addresses spelt another way |
-| ``u`` URL | case of scheme and host, default port, escaped unreserved characters | userinfo, ``..``, another query |
+| ``u`` URL | case of scheme and host, default port, escaped unreserved letters | userinfo, ``..``, another query |
 | ``f`` path | ``./``, ``//``, ``/`` at the end | ``..``, case |
 | ``n`` number | ``1,200.50`` for ``1200.5`` | |
 
@@ -45,6 +45,7 @@ _HOST_PORT: Final = re.compile(rf"((?:{_LABEL}\.)*{_LABEL})(\.?)(?::([0-9]{{1,5}
 _URL: Final = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]{1,15})://([^/?#\s\\@]+)([^?#\s\\]*)(\?[^#\s\\]*)?(#[^\s\\]*)?"
 )
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 _PATH: Final = re.compile(r"(?:~?/|\.{1,2}/|[A-Za-z]:[\\/])\S.*", re.DOTALL)
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,18})(?:\.[0-9]{1,9})?")
 _ESCAPED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -161,7 +162,7 @@ def number(text: str) -> bytes | None:
 def shape(text: str) -> Kind | None:
     """What a whole value looks like, when that is not in doubt."""
     if "://" in text:
-        return "url" if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) else None
+        return "url" if _ABSOLUTE.fullmatch(text) else None
     if "@" in text:
         return "recipient" if _EMAIL.fullmatch(text) or _PERSON.fullmatch(text) else None
     if _PATH.fullmatch(text):

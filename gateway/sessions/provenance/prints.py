@@ -25,7 +25,7 @@ import orjson
 
 from gateway.model import Json
 from gateway.sessions.provenance import forms, request, words
-from gateway.sessions.provenance.harvest import (
+from gateway.sessions.provenance.harvests import (
     BITMAP,
     PHRASE,
     Harvest,
@@ -250,13 +250,13 @@ class Prints:
             return self._form(forms.iban(text), text.lower())
         if kind == "host" or (kind == "url" and text[0] != "/"):
             return self._form(forms.host(text), text.lower())
+        if kind == "path" and ("/" in text or "\\" in text):
+            return self._path(text)  # in a text, a space may be the end of a path or lie within it
         found = self._word(text, fold=kind == "recipient")
         if found is not None:
             return found
         if kind == "recipient":
             return self._form(forms.phone(text), text) or self._several(text, kind)
-        if kind == "path":
-            return self._path(text)
         if kind == "text":
             return self._form(forms.number(text), text)
         return None

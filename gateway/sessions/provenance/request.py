@@ -67,7 +67,9 @@ def _token(token: str) -> Iterator[bytes]:
         token = token[:-2]
     if not token or token[0] in "/~" or "\\" in token:
         return  # paths and URLs are found by themselves
-    yield from forms.known_forms(token, named=True)
+    for form in forms.known_forms(token, named=True):
+        if not form.startswith(b"n:"):  # "1,200" was cut at its comma; numbers are found by themselves
+            yield form
 
 
 def _ibans(text: str) -> Iterator[bytes]:

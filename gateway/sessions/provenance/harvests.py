@@ -72,7 +72,7 @@ def harvest(
         trusted = _trusted(split.trusted, args, key) if split.trusted else b""
     except Exception:  # noqa: BLE001 - whatever a hostile result does, it must not go by unmarked
         return Harvest(target, flood=True)
-    prints = array("I", [crc32(token) for token in tokens])
+    prints = array("I", list(map(crc32, tokens)))
     if len(prints) <= MAX_EXACT:
         return Harvest(target, trusted, packed(prints), flood=flood)
     return Harvest(

@@ -124,15 +124,15 @@ def _inferred(args: Mapping[str, Json]) -> Iterator[Sink]:
             return
         pointer, name, above, item = stack.pop()
         kind = type(item)
-        if kind is dict:
-            stack += [
-                (f"{pointer}/{pointers.escaped(key)}", key, above, value)
-                for key, value in reversed(item.items())
-            ]
-            continue
         by_name = named(name) if name else None
         if by_name is None and above is not None:
             by_name = above
+        if kind is dict:
+            stack += [
+                (f"{pointer}/{pointers.escaped(key)}", key, by_name, value)
+                for key, value in reversed(item.items())
+            ]
+            continue
         if kind is list:
             if by_name is not None and len(item) > _SHORT_LIST and all(type(one) is not dict for one in item):
                 yield Sink(pointer, _settled(by_name, name, item[0]) or by_name, item)
@@ -178,6 +178,8 @@ def named(name: str) -> lists.Kind | None:
     if not parts:
         return None
     last = parts[-1]
+    if last in ("id", "ids") and len(parts) > 1 and lists.BY_NAME.get(parts[-2]) == "recipient":
+        return "recipient"
     if last in lists.BY_NAME and last not in ("to", "code", "mail", "target", "output"):
         return lists.BY_NAME[last]
     if last in lists.MODIFIERS and len(parts) > 1 and parts[-2] in lists.BY_NAME:

@@ -7,8 +7,8 @@ from typing import Any
 
 from gateway.model import Json
 from gateway.sessions.provenance import lists
+from gateway.sessions.provenance.arguments import sinks
 from gateway.sessions.provenance.prints import Prints, Traced, weaker
-from gateway.sessions.provenance.sinks import sinks
 
 _OUT_OF_SIGHT = Traced("untrusted", "none")
 
