@@ -1,0 +1,1 @@
+"""Sessions: what was delegated, what was spent, what was touched, and in which order."""
