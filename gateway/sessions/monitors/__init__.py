@@ -1,6 +1,6 @@
 """Past-time monitors: rules about the order and number of calls in a session, at constant cost.
 
-``definitions`` is what a ``monitors/*.yaml`` may say, ``templates`` has the automata with the formula of each,
+``definitions`` is what a ``monitors/*.yaml`` may say, ``templates`` has the automata and their formulas,
 ``monitors`` compiles and runs all of them. Nothing here reads a clock or does I/O.
 """
 

@@ -221,15 +221,15 @@ def read(value: Any) -> dict[str, Definition]:
 def schema() -> dict[str, Any]:
     """JSON Schema of a file, for editors."""
     found = msgspec.json.schema(File)
-    definition = found["$defs"]["Definition"]
-    definition["oneOf"] = [{"required": [name]} for name in TEMPLATES]
-    for name in TEMPLATES:  # null would be no template
-        definition["properties"][name] = definition["properties"][name]["anyOf"][1]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "wardgate monitors",
-        **found,
-    }
+    for each in found["$defs"].values():
+        each["description"] = " ".join(each["description"].replace("``", "").split())
+        for name, member in each["properties"].items():
+            if member.get("default", "") is None:  # absent is what null means here
+                kept = [one for one in member["anyOf"] if one != {"type": "null"}]
+                each["properties"][name] = kept[0] if len(kept) == 1 else {"anyOf": kept}
+    found["$defs"]["Definition"]["oneOf"] = [{"required": [name]} for name in TEMPLATES]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "wardgate monitors"}
+    return {**head, **found}
 
 
 def _definition(path: tuple[str, ...], said: Any) -> Definition:
@@ -400,7 +400,6 @@ def in_words(template: str, body: Template) -> str:
         said += " and ".join(
             f" {value} {unit}" for value, unit in ((body.calls, "calls"), (body.seconds, "s")) if value
         )
-        said += " after it"
     return said + apart
 
 

@@ -8,7 +8,7 @@ does not. So an argument of an unexpected shape never helps an agent.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -93,7 +93,8 @@ class Compiled(msgspec.Struct, frozen=True):
             if value is _ABSENT or value is None:
                 return None
             values.append(_same(value))
-        return b64encode(blake2b(strictjson.canonical(values), digest_size=12).digest()).decode()
+        digest = blake2b(strictjson.canonical(values), digest_size=12).digest()
+        return b2a_base64(digest, newline=False).decode()
 
 
 def compiled(bit: int, matcher: Matcher, role: Role, by: tuple[str, ...] | None) -> Compiled:

@@ -252,7 +252,7 @@ class Monitors:
                     dropped.append(name)
                 else:
                     state.cells[place] = self.monitors[place].automaton.decode(said)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a state of monitors: {error!r}") from error
         return state, tuple(dropped)
 
@@ -345,6 +345,9 @@ def _revision(template: str, body: d.Template, keys: int) -> str:
 
 
 def _marks(watch: _Watch, event: Event) -> tuple[t.Mark, ...]:
+    if len(watch.matchers) == 1:  # nearly always, and a generator costs as much as the rest
+        matcher = watch.matchers[0]
+        return ((matcher.bit, matcher.key(event.args)),) if matcher.holds(event) else ()
     return tuple((matcher.bit, matcher.key(event.args)) for matcher in watch.matchers if matcher.holds(event))
 
 

@@ -57,7 +57,7 @@ FINE: Final = Seen("")
 
 
 class Automaton(Protocol):
-    """One template with its parameters. A cell is its state in one session, ``None`` before the first event."""
+    """One template with its parameters. A cell is its state in a session, ``None`` before the first event."""
 
     keys: int
 
@@ -186,7 +186,7 @@ class AtMost(_Seats):
             self.limit = d.scaled(body.limit, body.decimals) or 0
         else:
             self.limit = body.n
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def total(self, value: Any, now: int) -> int:
         found: int = value
@@ -232,11 +232,16 @@ class AtMostInSlots(AtMost):
             self.limit = d.scaled(body.limit, body.decimals) or 0
         else:
             self.limit = body.n
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def total(self, value: tuple[int, ...], now: int) -> int:
         oldest = now // self.slot - _SLOTS
-        return sum(value[i + 1] for i in range(0, len(value), 2) if value[i] >= oldest)
+        found = 0
+        for place in range(len(value) - 2, -1, -2):
+            if value[place] < oldest:
+                break
+            found += value[place + 1]
+        return found
 
     def more(self, amount: int, now: int) -> Callable[[Any], Any]:
         index = now // self.slot
@@ -298,7 +303,7 @@ class NeverAfter(_Seats):
     each = 1
 
     def __init__(self, body: d.NeverAfter) -> None:
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def judge(self, cell: Seats[int] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for bit, key in marks:
@@ -320,7 +325,7 @@ class CannotFollowWithout(_Seats):
     each = 1
 
     def __init__(self, body: d.CannotFollowWithout) -> None:
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def judge(self, cell: Seats[int] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for _, key in marks:
@@ -340,7 +345,7 @@ class MutuallyExclusive(_Seats):
     each = 2
 
     def __init__(self, body: d.MutuallyExclusive) -> None:
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def judge(self, cell: Seats[int] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for bit, key in marks:
@@ -363,7 +368,7 @@ class SeparationOfActors(_Seats):
     each = _ACTORS * 13 + 1
 
     def __init__(self, body: d.SeparationOfActors) -> None:
-        self.keys = _keys(body, 17 + self.each)
+        self.keys = _keys(body, 17 + self.each, self.each)
 
     def judge(self, cell: Seats[tuple[str, ...]] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for _, key in marks:
@@ -394,10 +399,10 @@ def actor_of(name: str) -> str:
     return b64encode(blake2b(name.encode(), digest_size=9).digest()).decode() if name else ""
 
 
-def _keys(body: d.Template, per_key: int) -> int:
+def _keys(body: d.Template, per_key: int, rest: int = 0) -> int:
     if body.by is None:
         return 1
-    return body.keys or max(1, min(d.DEFAULT_KEYS, _TABLE // per_key))
+    return body.keys or max(1, min(d.DEFAULT_KEYS, (_TABLE - rest) // per_key))
 
 
 def _at_most(body: Any) -> Automaton:
