@@ -10,19 +10,25 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
+import re2
 
 from gateway import strictjson
 from gateway.model import Json
-from gateway.sessions.monitors.definitions import Argument, Matcher, Role, regex
+from gateway.sessions.monitors.definitions import Argument, Matcher, Role
 
 NO_EFFECT: Final = frozenset({"failed", "not_sent"})
 """How calls end that are proven not to have reached the upstream: they count for nothing."""
 
 _ABSENT: Final = object()
+_PLAIN: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?")
+_OPTIONS: Final = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.max_mem = 8 << 20
 Parts = tuple[str, ...]
 
 
@@ -176,3 +182,31 @@ def _same(value: Any) -> Any:
     if value.__class__ is float and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
+
+
+def scaled(value: object, decimals: int) -> int | None:
+    """A number as a whole number of its smallest unit; ``None`` when it cannot be that.
+
+    Numbers in a text are read too, if they are plain. A float is what its shortest decimal form says.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        unit: int = 10**decimals
+        return value * unit
+    if isinstance(value, float) or (isinstance(value, str) and _PLAIN.fullmatch(value)):
+        try:
+            exact = Decimal(str(value)).scaleb(decimals)
+            whole = int(exact)
+        except (ArithmeticError, ValueError):
+            return None
+        return whole if whole == exact else None
+    return None
+
+
+def regex(pattern: str) -> Any:
+    """The compiled RE2 expression; ``ValueError`` when it is none."""
+    try:
+        return re2.compile(pattern, _OPTIONS)
+    except re2.error as error:
+        said = error.args[0] if error.args else "invalid"
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise ValueError(f"not an RE2 expression: {said}") from error

@@ -21,7 +21,8 @@ import msgspec
 
 from gateway.sessions.monitors import definitions as d
 from gateway.sessions.monitors import templates as t
-from gateway.sessions.monitors.matching import Compiled, Event, absent, compiled, get, split
+from gateway.sessions.monitors.matching import Compiled, Event, absent, compiled, get, scaled, split
+from gateway.sessions.monitors.words import in_words
 
 MAX_STATE: Final = 16 * 1024
 MAX_FACTS: Final = 16
@@ -82,7 +83,7 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
         if self.amount is None:
             return 1
         value = get(event.args, self.amount)
-        found = None if absent(value) else d.scaled(value, self.decimals)
+        found = None if absent(value) else scaled(value, self.decimals)
         return found if found is not None and 0 <= found <= t.FULL else t.UNREADABLE
 
 
@@ -109,7 +110,7 @@ _Plan = tuple[tuple[_Watch, ...], tuple[_Watch, ...]]
 
 
 class Monitors:
-    """Compiled definitions, as ``definitions.read`` gives them.
+    """Compiled definitions, as ``reading.read`` gives them.
 
     Raises ``definitions.Unusable`` when the state of a session could grow beyond 16 KB.
     """
@@ -323,7 +324,7 @@ def _compiled(name: str, definition: d.Definition) -> Monitor:
         amount=split(amount) if amount is not None else None,
         decimals=body.decimals if isinstance(body, d.AtMostTotal) else 0,
         with_actor=template == "separation_of_actors",
-        message=definition.message or d.in_words(template, body),
+        message=definition.message or in_words(template, body),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 
 from gateway.sessions.monitors import definitions as d
+from gateway.sessions.monitors.matching import scaled
 from gateway.sessions.monitors.tables import Recent, Seats
 
 FULL: Final = 2**62
@@ -183,7 +184,7 @@ class AtMost(_Seats):
 
     def __init__(self, body: d.AtMostN | d.AtMostTotal) -> None:
         if isinstance(body, d.AtMostTotal):
-            self.limit = d.scaled(body.limit, body.decimals) or 0
+            self.limit = scaled(body.limit, body.decimals) or 0
         else:
             self.limit = body.n
         self.keys = _keys(body, 17 + self.each, self.each)
@@ -229,7 +230,7 @@ class AtMostInSlots(AtMost):
         window = body.per_s if isinstance(body, d.RateLimit) else (body.within_s or 0)
         self.slot = -(-window * _S // _SLOTS)
         if isinstance(body, d.AtMostTotal):
-            self.limit = d.scaled(body.limit, body.decimals) or 0
+            self.limit = scaled(body.limit, body.decimals) or 0
         else:
             self.limit = body.n
         self.keys = _keys(body, 17 + self.each, self.each)
