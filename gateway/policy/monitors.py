@@ -1,4 +1,4 @@
-"""Monitors as part of a policy: ``*.yaml`` in a folder named ``monitors``, read with the place of every fault.
+"""Monitors as part of a policy: ``*.yaml`` in a folder named ``monitors``, read with the place of each fault.
 
 What lies in a policy folder replaces a shipped monitor of the same name; a name given twice in one folder is
 refused, because which of the two holds would be chance.
@@ -54,9 +54,7 @@ def read(sources: Iterable[_Source]) -> tuple[dict[str, Placed], list[Problem]]:
         for name, placed in _file(source, problems):
             before = found.get(name)
             if before is not None and before.layer == placed.layer:
-                said = (
-                    f"the monitor '{name}' is also given at {before.file}:{before.line}; give it another name"
-                )
+                said = f"the monitor '{name}' is also given at {before.file}:{before.line}; rename one"
                 problems.append(Problem(placed.file, placed.line, "monitor", said))
             found[name] = placed
     if not problems:

@@ -51,11 +51,8 @@ def examine(value: Any) -> tuple[dict[str, Definition], list[Unusable]]:
     """The definitions that can be used, and everything that is wrong with the others."""
     if not isinstance(value, Mapping) or not isinstance(value.get("monitors"), Mapping):
         return {}, [Unusable((), "a file of monitors is a mapping 'monitors:' from names to definitions")]
-    wrong = [
-        Unusable((str(key),), "unknown key; only 'monitors' stands at the top")
-        for key in value
-        if key != "monitors"
-    ]
+    unknown = [str(key) for key in value if key != "monitors"]
+    wrong = [Unusable((key,), "unknown key; only 'monitors' stands at the top") for key in unknown]
     found: dict[str, Definition] = {}
     for name, said in value["monitors"].items():
         path = ("monitors", str(name))

@@ -11,18 +11,40 @@ import msgspec
 from gateway.sessions.monitors import Event, Monitors, State, read
 
 DEFINITIONS: dict[str, Any] = {
-    "read-before-write": {"must_precede": {
-        "first": {"tools": ["shop/get_order"]}, "then": {"tools": ["shop/update_order"]}, "by": ["/order_id"]}},
-    "updates": {"rate_limit": {"match": {"tools": ["shop/*"], "risks": ["reversible"]}, "n": 1_000_000, "per_s": 60}},
+    "read-before-write": {
+        "must_precede": {
+            "first": {"tools": ["shop/get_order"]},
+            "then": {"tools": ["shop/update_order"]},
+            "by": ["/order_id"],
+        }
+    },
+    "updates": {
+        "rate_limit": {"match": {"tools": ["shop/*"], "risks": ["reversible"]}, "n": 1_000_000, "per_s": 60}
+    },
     "payments": {"at_most_n": {"match": {"effects": ["money"]}, "n": 2, "within_s": 3600}},
-    "paid": {"at_most_total": {
-        "match": {"tools": ["bank/pay"]}, "amount": "/amount", "limit": 1000, "by": ["/iban"]}},
+    "paid": {
+        "at_most_total": {
+            "match": {"tools": ["bank/pay"]},
+            "amount": "/amount",
+            "limit": 1000,
+            "by": ["/iban"],
+        }
+    },
     "secret": {"never_after": {"after": {"labels": ["secret"]}, "match": {"effects": ["egress"]}}},
-    "review": {"cannot_follow_without": {
-        "after": {"tools": ["git/push"]}, "match": {"tools": ["git/merge"]}, "unless": {"tools": ["git/review"]}}},
-    "either": {"mutually_exclusive": {"sets": [{"tools": ["hr/hire"]}, {"tools": ["hr/fire"]}], "by": ["/person"]}},
-    "soon": {"within": {"first": {"tools": ["bank/quote"]}, "then": {"tools": ["bank/trade"]}, "seconds": 60}},
-}  # fmt: skip
+    "review": {
+        "cannot_follow_without": {
+            "after": {"tools": ["git/push"]},
+            "match": {"tools": ["git/merge"]},
+            "unless": {"tools": ["git/review"]},
+        }
+    },
+    "either": {
+        "mutually_exclusive": {"sets": [{"tools": ["hr/hire"]}, {"tools": ["hr/fire"]}], "by": ["/person"]}
+    },
+    "soon": {
+        "within": {"first": {"tools": ["bank/quote"]}, "then": {"tools": ["bank/trade"]}, "seconds": 60}
+    },
+}
 
 
 def event(number: int, status: str = "") -> Event:

@@ -35,26 +35,55 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"at_most_n": {"match": A, "n": 1, "by": ["/k", "/k"]}}, "at_most_n.by", "twice"),
     ({"at_most_n": {"match": A, "n": 1, "within_s": 10**9}}, "at_most_n.within_s", "<="),
     ({"at_most_n": {"match": {"arguments": {"/a": {}}}, "n": 1}}, "at_most_n.match.arguments./a", "one of"),
-    ({"at_most_n": {"match": {"arguments": {"/a": {"matches": "(?=x)"}}}, "n": 1}},
-     "at_most_n.match.arguments./a.matches", "RE2"),
-    ({"at_most_n": {"match": {"arguments": {"/a": {"equals": 1, "matches": "x"}}}, "n": 1}},
-     "at_most_n.match.arguments./a", "one of"),
+    (
+        {"at_most_n": {"match": {"arguments": {"/a": {"matches": "(?=x)"}}}, "n": 1}},
+        "at_most_n.match.arguments./a.matches",
+        "RE2",
+    ),
+    (
+        {"at_most_n": {"match": {"arguments": {"/a": {"equals": 1, "matches": "x"}}}, "n": 1}},
+        "at_most_n.match.arguments./a",
+        "one of",
+    ),
     ({"at_most_total": {"match": A, "amount": "/v", "limit": 0}}, "at_most_total.limit", ""),
     ({"at_most_total": {"match": A, "amount": "/v", "limit": 0.001}}, "at_most_total.limit", "2 decimals"),
-    ({"at_most_total": {"match": A, "amount": "/v", "limit": 10**15, "decimals": 6}}, "at_most_total.limit", "up to"),
+    (
+        {"at_most_total": {"match": A, "amount": "/v", "limit": 10**15, "decimals": 6}},
+        "at_most_total.limit",
+        "up to",
+    ),
     ({"at_most_total": {"match": A, "limit": 1}}, "at_most_total", "amount"),
     ({"must_precede": {"first": A, "then": A}}, "must_precede", "the same calls"),
-    ({"must_precede": {"first": A, "then": {**B, "status": ["ok"]}}}, "must_precede.then.status", "not known"),
+    (
+        {"must_precede": {"first": A, "then": {**B, "status": ["ok"]}}},
+        "must_precede.then.status",
+        "not known",
+    ),
     ({"within": {"first": A, "then": B}}, "within", "'calls', 'seconds'"),
-    ({"cannot_follow_without": {"after": A, "match": B, "unless": B}}, "cannot_follow_without.unless", "never help"),
-    ({"cannot_follow_without": {"after": A, "match": B, "unless": A}}, "cannot_follow_without.unless", "never help"),
-    ({"cannot_follow_without": {"after": {"labels": ["x"]}, "match": B, "unless": C}},
-     "cannot_follow_without.after.labels", "never_after"),
-    ({"never_after": {"after": {"labels": ["x"]}, "match": B, "by": ["/k"]}}, "never_after.by", "of the session"),
+    (
+        {"cannot_follow_without": {"after": A, "match": B, "unless": B}},
+        "cannot_follow_without.unless",
+        "never help",
+    ),
+    (
+        {"cannot_follow_without": {"after": A, "match": B, "unless": A}},
+        "cannot_follow_without.unless",
+        "never help",
+    ),
+    (
+        {"cannot_follow_without": {"after": {"labels": ["x"]}, "match": B, "unless": C}},
+        "cannot_follow_without.after.labels",
+        "never_after",
+    ),
+    (
+        {"never_after": {"after": {"labels": ["x"]}, "match": B, "by": ["/k"]}},
+        "never_after.by",
+        "of the session",
+    ),
     ({"mutually_exclusive": {"sets": [A]}}, "mutually_exclusive.sets", "length >= 2"),
     ({"mutually_exclusive": {"sets": [A, B, A]}}, "mutually_exclusive.sets", "rule themselves out"),
     ({"rate_limit": {"match": A, "n": 1, "per_s": 0}}, "rate_limit.per_s", ">= 1"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("definition", "path", "said"), REFUSED, ids=lambda value: str(value)[:60])

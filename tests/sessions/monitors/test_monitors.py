@@ -112,9 +112,14 @@ def test_a_call_without_its_key_is_refused_wherever_it_would_help() -> None:
     some = monitors(
         first=READ_FIRST,
         once={"at_most_n": {"match": {"tools": ["shop/update"]}, "n": 1, "by": ["/order"]}},
-        never={"never_after": {
-            "after": {"tools": ["shop/close"]}, "match": {"tools": ["shop/update"]}, "by": ["/order"]}},
-    )  # fmt: skip
+        never={
+            "never_after": {
+                "after": {"tools": ["shop/close"]},
+                "match": {"tools": ["shop/update"]},
+                "by": ["/order"],
+            }
+        },
+    )
     state = some.initial()
     some.step(state, done(call("shop/get", args={})))
     assert sorted(why(some, state, call("shop/update"))) == ["no_key", "not_preceded"]
@@ -125,9 +130,15 @@ def test_a_call_without_its_key_is_refused_wherever_it_would_help() -> None:
 
 
 def test_tools_may_name_the_same_key_otherwise() -> None:
-    some = monitors(first={"must_precede": {
-        "first": {"tools": ["shop/get"], "by": ["/id"]}, "then": {"tools": ["shop/*"], "risks": ["reversible"]},
-        "by": ["/order"]}})  # fmt: skip
+    some = monitors(
+        first={
+            "must_precede": {
+                "first": {"tools": ["shop/get"], "by": ["/id"]},
+                "then": {"tools": ["shop/*"], "risks": ["reversible"]},
+                "by": ["/order"],
+            }
+        }
+    )
     state = some.initial()
     some.step(state, done(call("shop/get", args={"id": "1"}, risk="read")))
     assert not some.judge(state, call("shop/update", args={"order": "1"}, risk="reversible"))
@@ -135,24 +146,41 @@ def test_tools_may_name_the_same_key_otherwise() -> None:
 
 
 def test_an_argument_of_an_odd_shape_does_not_slip_through_a_condition() -> None:
-    some = monitors(never={"never_after": {
-        "after": {"tools": ["a/a"]},
-        "match": {"tools": ["mail/send"], "arguments": {"/to": {"matches": "@evil"}, "/kind": {"equals": 1}}}}})  # fmt: skip
+    some = monitors(
+        never={
+            "never_after": {
+                "after": {"tools": ["a/a"]},
+                "match": {
+                    "tools": ["mail/send"],
+                    "arguments": {"/to": {"matches": "@evil"}, "/kind": {"equals": 1}},
+                },
+            }
+        }
+    )
     state = some.initial()
     some.step(state, done(call("a/a")))
     for args, wrong in (
-        ({"to": "x@evil.com", "kind": 1}, True), ({"to": ["x@evil.com"], "kind": 1.0}, True),
-        ({"to": "x@evil.com", "kind": True}, False), ({"to": "x@good.com", "kind": 1}, False), ({"kind": 1}, False),
-    ):  # fmt: skip
+        ({"to": "x@evil.com", "kind": 1}, True),
+        ({"to": ["x@evil.com"], "kind": 1.0}, True),
+        ({"to": "x@evil.com", "kind": True}, False),
+        ({"to": "x@good.com", "kind": 1}, False),
+        ({"kind": 1}, False),
+    ):
         assert bool(some.judge(state, call("mail/send", args=args))) is wrong, args
 
 
 def test_a_star_at_the_end_covers_the_rest_of_a_name() -> None:
     some = monitors(never={"at_most_n": {"match": {"tools": ["git/push*", "a*/x_*_y"]}, "n": 1}})
     for target, about in (
-        ("git/push", True), ("git/push/force", True), ("git/pull", False), ("other/git/push", False),
-        ("ab/x_1_y", True), ("ab/x_1/2_y", False), ("a/b/x_1_y", False), ("git/push\nx", True),
-    ):  # fmt: skip
+        ("git/push", True),
+        ("git/push/force", True),
+        ("git/pull", False),
+        ("other/git/push", False),
+        ("ab/x_1_y", True),
+        ("ab/x_1/2_y", False),
+        ("a/b/x_1_y", False),
+        ("git/push\nx", True),
+    ):
         assert bool(some.facts(some.initial(), call(target))) is about, target
 
 
@@ -239,8 +267,15 @@ def test_many_other_keys_make_a_forgotten_read_no_read() -> None:
 
 
 def test_more_than_four_actors_are_everybody() -> None:
-    some = monitors(apart={"separation_of_actors": {
-        "first": {"tools": ["pr/open"]}, "then": {"tools": ["pr/merge"]}, "by": ["/pr"]}})  # fmt: skip
+    some = monitors(
+        apart={
+            "separation_of_actors": {
+                "first": {"tools": ["pr/open"]},
+                "then": {"tools": ["pr/merge"]},
+                "by": ["/pr"],
+            }
+        }
+    )
     state = some.initial()
     for actor in "abcd":
         some.step(state, done(call("pr/open", args={"pr": 1}, actor=actor)))
@@ -304,10 +339,15 @@ def test_facts_say_what_is_left_and_nothing_of_other_tools() -> None:
     some.step(state, done(call("shop/update")))
     assert some.facts(state, call("shop/update")) == {
         "once": {
-            "violated": True, "count": 1, "left": 0, "why": "limit_reached", "on_violation": "deny",
-            "message": "at most 1 calls of shop/update", "remedy": "wait",
+            "violated": True,
+            "count": 1,
+            "left": 0,
+            "why": "limit_reached",
+            "on_violation": "deny",
+            "message": "at most 1 calls of shop/update",
+            "remedy": "wait",
         }
-    }  # fmt: skip
+    }
     assert some.facts(state, call("shop/get")) == {}
 
 
@@ -355,14 +395,20 @@ def test_another_limit_or_message_keeps_what_was_counted() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{}, {"now": 1}, {"now": 1, "calls": 1, "cells": []}, {"now": 1, "calls": 1, "cells": {"once": 3}},
-     {"now": "x", "calls": 1, "cells": {}}, {"now": 1, "calls": 1, "cells": {"once": ["REV", 5]}},
-     {"now": 1, "calls": 1, "cells": {"once": ["REV", [0, "key"]]}}],
-)  # fmt: skip
+    [
+        {},
+        {"now": 1},
+        {"now": 1, "calls": 1, "cells": []},
+        {"now": 1, "calls": 1, "cells": {"once": 3}},
+        {"now": "x", "calls": 1, "cells": {}},
+        {"now": 1, "calls": 1, "cells": {"once": ["REV", 5]}},
+        {"now": 1, "calls": 1, "cells": {"once": ["REV", [0, "key"]]}},
+    ],
+)
 def test_what_is_no_state_is_refused(value: dict[str, Any]) -> None:
     some = monitors(once=ONCE)
     text = msgspec.json.encode(value).replace(b"REV", some.monitors[0].revision.encode())
-    with pytest.raises(ValueError, match="state|int"):
+    with pytest.raises(ValueError, match=r"state|int"):
         some.decode(msgspec.json.decode(text))
 
 
