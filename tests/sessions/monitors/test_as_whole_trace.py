@@ -176,3 +176,30 @@ def test_a_full_table_never_misses_a_violation(
             monitors.step(state, done)
             trace.commit(done)
             state = saved(monitors, state)
+
+
+WINDOWS = st.sampled_from(
+    [
+        {"rate_limit": {"match": {"tools": ["*"]}, "n": 3, "per_s": 12}},
+        {"at_most_n": {"match": {"tools": ["*"]}, "n": 3, "within_s": 12}},
+        {"at_most_total": {"match": {"tools": ["*"]}, "amount": "/amount", "limit": 3, "within_s": 12}},
+        {"within": {"first": {"tools": ["shop/get"]}, "then": {"tools": ["*"]}, "seconds": 12}},
+        {"within": {"first": {"tools": ["shop/get"]}, "then": {"tools": ["*"]}, "calls": 3}},
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(WINDOWS, st.lists(st.tuples(st.integers(-1, 26), st.sampled_from(["shop/get", "shop/update"])), max_size=20))
+def test_a_window_ends_where_its_formula_says(definition: dict[str, Any], played: list[tuple[int, str]]) -> None:
+    """Half seconds around the ends of windows and of their slots."""
+    monitors = Monitors(read({"monitors": {"m": definition}}))
+    state, trace = monitors.initial(), Trace()
+    clock = 1_700_000_000 * S
+    for halves, target in played:
+        clock += halves * S // 2
+        event = Event(at_ns=clock, target=target, args={"amount": 1})
+        assert bool(monitors.judge(state, event)) is whole_trace.violated(definition, trace, event)
+        done = msgspec.structs.replace(event, status="ok")
+        monitors.step(state, done)
+        trace.commit(done)
