@@ -1,8 +1,9 @@
-"""Monitors travel with the policy: found where they lie, refused with their place, signed and sent with the rest."""
+"""Monitors travel with the policy: found where they lie, refused with their place, signed with the rest."""
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from gateway.policy.library import copy_pack, library_path
 from gateway.policy.module import Bundle
 from gateway.policy.worker import put_together, receive, send, take_apart
 from gateway.sessions.monitors import Event, examine
-from tests.policy.helpers import call, decide
+from tests.policy.helpers import call, decide, principal
 
 ONCE = "monitors:\n  once: {at_most_n: {match: {tools: [a/a]}, n: 1}}\n"
 
@@ -225,3 +226,44 @@ def test_a_warning_is_a_note_for_the_agent_and_stops_nothing(tmp_path: Path) -> 
     assert [(note.code, note.message) for note in decision.notes] == [
         ("monitor_warns", "slow down (monitor delete-pace)")
     ]
+
+
+# -- the pages ----------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-monitor.md"
+
+
+def test_the_how_to_works_as_it_is_written(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    shop, modes, pace = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (rule,) = re.findall(r"```rego\n(.*?)```", page, re.DOTALL)
+    put(tmp_path, "monitors/shop.yaml", shop)
+    put(tmp_path, "monitors/pace.yaml", pace)
+    put(tmp_path, "data.yaml", modes)
+    head = (
+        "# METADATA\n# title: t\n# description: d\n# custom:\n#   id: mine.many\n#   owner: o\n"
+        "#   severity: low\n#   codes: [many_mails]\npackage wardgate.rules.many_mails\n\nimport rego.v1\n\n"
+    )
+    put(tmp_path, "many_mails.rego", head + rule)
+    policy = load(tmp_path, "starter")
+    pace_now = policy.bundle.monitors["irreversible-pace"].at_most_n
+    assert pace_now is not None and pace_now.n == 5
+    mail = Event(at_ns=10**18, target="mail/send", effects=("egress",), domain="mail", status="ok")
+    state = policy.monitors.initial()
+    for _ in range(2):
+        policy.monitors.step(state, mail)
+    asked = msgspec.structs.replace(mail, status="")
+    known = Facts(fast={"session": {"monitors": policy.monitors.facts(state, asked)}})
+    decision = decide(policy, call({}, by=principal(environment="production")), known)
+    assert "many_mails" in {finding.code for finding in decision.findings}
+    # What the page shows of 'policy check' is what it says.
+    put(
+        tmp_path,
+        "monitors/shop.yaml",
+        shop.replace("shop/cancel_order]}", "shop/cancel_order], status: [ok]}"),
+    )
+    _, problems = check(tmp_path, "starter")
+    said = [line for line in page.splitlines() if line.startswith("error: ")]
+    assert [
+        f"error: {problem} [{problem.kind}]".replace(str(tmp_path), "policies") for problem in problems
+    ] == said

@@ -1,8 +1,8 @@
 """Past-time monitors: rules about the order and number of calls in a session, at constant cost.
 
-``definitions`` is what a ``monitors/*.yaml`` may say, ``reading`` refuses what cannot be meant, ``templates`` has
-the automata and their formulas, ``monitors`` compiles and runs all of them. Nothing here reads a clock or does
-I/O.
+``definitions`` is what a ``monitors/*.yaml`` may say, ``reading`` refuses what cannot be meant, ``templates``
+has the automata and their formulas, ``monitors`` compiles and runs all of them. Nothing here reads a clock or
+does I/O.
 """
 
 from gateway.sessions.monitors.definitions import Definition, Unusable

@@ -1,7 +1,7 @@
 """What a ``monitors/*.yaml`` file may say.
 
-A monitor is one of nine templates; ``templates.py`` gives each as a formula, ``reading.py`` refuses what cannot
-be meant.
+A monitor is one of nine templates; ``templates.py`` gives each as a formula, ``reading.py`` refuses what
+cannot be meant.
 """
 
 from __future__ import annotations

@@ -175,9 +175,9 @@ class _Seats:
 
 
 class AtMost(_Seats):
-    """``match → |{earlier match}| + 1 ≤ n``, or the sum of an amount in place of the number.
+    """``match → |{earlier match}| + 1 ≤ n``, or ``match → Σ amount ≤ limit`` with the amount of this call.
 
-    A key without a seat is counted with all others that have none, so it can only be refused too early.
+    A key that found no room is counted with all others of that kind, so it can only be refused too early.
     An amount that is no plain number, or below nothing, cannot be counted: it violates, and if it is
     committed all the same (by a person, or where the rule only observes), nothing is left of the limit.
     """
@@ -217,7 +217,7 @@ class AtMost(_Seats):
 
 
 class AtMostInSlots(AtMost):
-    """As ``AtMost``, for the calls of a window: those in the same slot of time and in the twelve before.
+    """``match → |{earlier match: slot(now) − slot(t) ≤ 12}| + 1 ≤ n``, or the sum of the amounts of these.
 
     A slot is a twelfth of the window, so what is counted is never less than the window and at most a twelfth
     more. That bounds the state at thirteen numbers, whatever the limit.
@@ -299,7 +299,7 @@ class AtMostInWindow(AtMost):
 
 
 class NeverAfter(_Seats):
-    """``match → ¬◆after``. A key without a seat counts as one that ``after`` has happened for."""
+    """``match → ¬◆after``. A key that found no room counts as one that ``after`` has happened for."""
 
     each = 1
 
@@ -320,7 +320,7 @@ class NeverAfter(_Seats):
 class CannotFollowWithout(_Seats):
     """``match → ¬(¬unless S after)``. A call that is both ``after`` and ``unless`` counts as ``after``.
 
-    A key without a seat counts as pending from the moment that any of them is.
+    A key that found no room counts as pending from the moment that any of them is.
     """
 
     each = 1
@@ -341,7 +341,7 @@ class CannotFollowWithout(_Seats):
 
 
 class MutuallyExclusive(_Seats):
-    """``set_i → ¬⋁_{j≠i} (◆set_j ∨ set_j)``. Keys without a seat share what happened for any of them."""
+    """``set_i → ¬⋁_{j≠i} (◆set_j ∨ set_j)``. Keys that found no room share what happened for any of them."""
 
     each = 2
 

@@ -190,8 +190,13 @@ WINDOWS = st.sampled_from(
 
 
 @settings(max_examples=400, deadline=None)
-@given(WINDOWS, st.lists(st.tuples(st.integers(-1, 26), st.sampled_from(["shop/get", "shop/update"])), max_size=20))
-def test_a_window_ends_where_its_formula_says(definition: dict[str, Any], played: list[tuple[int, str]]) -> None:
+@given(
+    WINDOWS,
+    st.lists(st.tuples(st.integers(-1, 26), st.sampled_from(["shop/get", "shop/update"])), max_size=20),
+)
+def test_a_window_ends_where_its_formula_says(
+    definition: dict[str, Any], played: list[tuple[int, str]]
+) -> None:
     """Half seconds around the ends of windows and of their slots."""
     monitors = Monitors(read({"monitors": {"m": definition}}))
     state, trace = monitors.initial(), Trace()
