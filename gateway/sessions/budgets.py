@@ -170,6 +170,11 @@ class Account:
         self._held.add(call_id)
         return True
 
+    def promise(self, call_id: str, charges: Charges) -> None:
+        """Set the charges of a call aside whatever the limits say: it was made, and is not over."""
+        if call_id not in self._reservations:
+            self._reserve(call_id, checked(charges))
+
     def charge(self, charges: Charges, at: int) -> None:
         """Record use that nobody reserved, whatever the limits say."""
         self._charge(checked(charges), at)

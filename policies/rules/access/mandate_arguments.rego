@@ -1,27 +1,19 @@
 # METADATA
 # title: A mandate bounds the arguments of its tools
 # description: >-
-#   Holds the arguments of a call against the bounds its mandate sets by JSON pointer, and the call against the mandate's
-#   expiry. Elements of a list are held one by one; what is absent or null breaks only 'required'. A bound this module
-#   does not know is broken by every value. Without a mandate the module does nothing.
+#   Holds the arguments of a call against the bounds that its mandate sets by JSON pointer. Elements of a list are held one
+#   by one; what is absent or null breaks only 'required'. A bound that this module does not know is broken by every
+#   value. Without a mandate the module does nothing.
 # custom:
 #   id: access.mandate_arguments
 #   owner: wardgate
 #   severity: high
 #   mode: enforce
-#   codes: [mandate_argument, mandate_expired]
+#   codes: [mandate_argument]
 #   scope: {kinds: [tool]}
 package wardgate.rules.mandate_arguments
 
 import rego.v1
-
-deny contains {
-	"code": "mandate_expired",
-	"message": "the mandate has expired",
-	"remedy": "ask whoever gave the mandate for a new one",
-} if {
-	input.time >= input.mandate.expires
-}
 
 deny contains {
 	"code": "mandate_argument",

@@ -7,10 +7,9 @@ refused(bounds, args) := {member.message | some member in denied({"/a": bounds},
 
 denied(pointers, args) := got if {
 	got := mandate_arguments.deny with input as {
-		"time": 5,
 		"tool": {"target": "bank/pay"},
 		"call": {"args": args},
-		"mandate": {"expires": 6, "arguments": {"bank/*": pointers, "git/*": {"/a": {"forbidden": true}}}},
+		"mandate": {"arguments": {"bank/*": pointers, "git/*": {"/a": {"forbidden": true}}}},
 	}
 }
 
@@ -68,12 +67,6 @@ test_pointers_reach_into_objects_and_lists if {
 	count(denied({"/a/1": {"required": true}}, {"a": [1]})) == 1
 }
 
-test_a_mandate_ends if {
-	expired := mandate_arguments.deny with input as {"time": 6, "mandate": {"expires": 6}, "tool": {"target": "a/b"}}
-	{member.code | some member in expired} == {"mandate_expired"}
-	count(mandate_arguments.deny) == 0 with input as {"time": 6, "mandate": {}, "tool": {"target": "a/b"}}
-}
-
 test_without_a_mandate_nothing_is_refused if {
-	count(mandate_arguments.deny) == 0 with input as {"time": 6, "tool": {"target": "a/b"}, "call": {"args": {"a": 1}}}
+	count(mandate_arguments.deny) == 0 with input as {"tool": {"target": "a/b"}, "call": {"args": {"a": 1}}}
 }
