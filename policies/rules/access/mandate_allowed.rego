@@ -58,6 +58,7 @@ named if {
 }
 
 named if {
+	readable
 	some pattern in input.mandate.tools
 	glob.match(pattern, ["/"], input.tool.target)
 }

@@ -38,7 +38,7 @@ broken(word, limit, pointer) if {
 	not holds(word, limit, value)
 }
 
-given(pointer) if not value_at(pointer) in [null]
+given(pointer) if value_at(pointer) != null
 
 each(value) := value if is_array(value)
 
