@@ -3,9 +3,11 @@ package wardgate.tests.budget_burn
 import data.wardgate.rules.budget_burn
 import rego.v1
 
-asked(risk, scope, metric, fact) := got if {
+asked(risk, scope, metric, fact) := charging(["money"], risk, scope, metric, fact)
+
+charging(effects, risk, scope, metric, fact) := got if {
 	got := {member.code | some member in budget_burn.escalate} with input as {
-		"tool": {"risk": risk, "effects": [], "cost_micro_usd": 0},
+		"tool": {"risk": risk, "effects": effects, "cost_micro_usd": 0},
 		"budget": {scope: {metric: object.union({"used": 0, "reserved": 0, "left": 100, "limit": 100, "burn_5m": 0}, fact)}},
 	}
 		with data.budgets as {"chain": "default", "ask_above_percent": {"cost_micro_usd": 80, "irreversible": 80}, "burn_minutes": {"cost_micro_usd": 10}}
@@ -26,7 +28,7 @@ test_a_budget_of_one_is_for_one if {
 }
 
 test_a_call_that_charges_nothing_passes if {
-	asked("read", "agent", "cost_micro_usd", {"used": 99}) == set()
+	charging([], "reversible", "agent", "cost_micro_usd", {"used": 99}) == set()
 	asked("reversible", "agent", "irreversible", {"used": 99}) == set()
 }
 
