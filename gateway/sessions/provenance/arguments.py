@@ -45,10 +45,12 @@ _TLD: Final = (
 _IN_TEXT: Final = re.compile(
     r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'`<>]+)"
     r"|(?P<recipient>[A-Za-z0-9!#$%&*+/=?^_~.-]{1,64}@[A-Za-z0-9.-]{1,255})"
-    r"|(?P<iban>\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?\b)"
     rf"|(?P<host>(?<![\w.@/-])(?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,62}})\.){{1,6}}(?:{_TLD})(?![\w@-])(?:/[^\s\"'`<>]*)?)"
 )
-_SUSPECT: Final = re.compile(r"[@.:]|[A-Z]{2}[0-9]{2}")
+_IBAN: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?\b")
+_INNER_DOT: Final = re.compile(r"\.[A-Za-z]")
+_IBAN_START: Final = re.compile(r"[A-Z]{2}[0-9]{2}")
+_SUSPECT: Final = re.compile(r"[@.:+/]|[A-Z]{2}[0-9]{2}")
 
 
 def sinks(
@@ -147,6 +149,8 @@ def _inferred(args: Mapping[str, Json]) -> Iterator[Sink]:
             if by_name in ("id", "iban", "recipient", "path"):
                 yield Sink(pointer, by_name, item)
             continue
+        if by_name is None and not _SUSPECT.search(item, 0, MAX_SEARCHED) and len(item) <= MAX_SEARCHED:
+            continue
         settled = _settled(by_name, name, item)
         if settled is not None:
             yield Sink(pointer, settled, item)
@@ -190,21 +194,27 @@ def named(name: str) -> lists.Kind | None:
 def _in_text(pointer: str, text: str) -> Iterator[Sink]:
     """What in a text can be followed or written to; one sink a text, as weak as its weakest."""
     head = text[:MAX_SEARCHED]
-    if not _SUSPECT.search(head) and len(text) <= MAX_SEARCHED:
-        return
     found: dict[str, lists.Kind] = {}
-    for match in _IN_TEXT.finditer(head):
-        kind: lists.Kind = match.lastgroup  # type: ignore[assignment]
-        value = match[0].rstrip(".,:;!?)]}'*")
-        if kind == "host":
-            name = value.partition("/")[0]
-            if name.rpartition(".")[2].lower() in lists.FILES and "/" not in value:
-                continue
-            if "/" in value:
-                kind, value = "url", "https://" + value
-        found[value] = kind
-        if len(found) > MAX_FOUND:
-            break
+    if "@" in head or "://" in head or _INNER_DOT.search(head):
+        # Only tokens that could be one: the pattern tries each letter of what it is given.
+        likely = " ".join([token for token in head.split() if "." in token or "@" in token or ":" in token])
+        for match in _IN_TEXT.finditer(likely):
+            kind: lists.Kind = match.lastgroup  # type: ignore[assignment]
+            value = match[0].rstrip(".,:;!?)]}'*")
+            if kind == "host":
+                name = value.partition("/")[0]
+                if name.rpartition(".")[2].lower() in lists.FILES and "/" not in value:
+                    continue
+                if "/" in value:
+                    kind, value = "url", "https://" + value
+            found[value] = kind
+            if len(found) > MAX_FOUND:
+                break
+    if _IBAN_START.search(head):
+        for match in _IBAN.finditer(head):
+            found[match[0]] = "iban"
+            if len(found) > MAX_FOUND:
+                break
     complete = len(text) <= MAX_SEARCHED and len(found) <= MAX_FOUND
     for kind in ("url", "recipient", "iban", "host"):
         values = [value for value, its in found.items() if its == kind]

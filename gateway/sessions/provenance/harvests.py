@@ -80,10 +80,6 @@ def harvest(
     )
 
 
-def print_of(token: bytes) -> bytes:
-    return crc32(token).to_bytes(4, "little")[:3]
-
-
 def packed(prints: array[int]) -> bytes:
     raw = prints.tobytes()
     out = bytearray(3 * len(prints))
@@ -331,5 +327,5 @@ class _Echo:
         bare = words.squeezed(value)
         if not bare or bare in self._squeezed:
             return True
-        pieces = words.known(value.translate(words.FINE).split())
+        pieces = words.known(set(value.translate(words.FINE).split()))
         return bool(pieces) and pieces <= self._tokens

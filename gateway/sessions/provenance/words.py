@@ -28,7 +28,6 @@ from gateway.sessions.provenance.lists import STOP
 MAX_TEXT: Final = 256 * 1024  # characters of one text; what is beyond is a flood
 MAX_LAYERS: Final = 3
 MAX_CODED: Final = 400  # blobs tried per text and layer
-MAX_WORD: Final = 1024
 
 _SPACE: Final = bytes(range(33)) + b"\x7f"
 
@@ -65,9 +64,17 @@ _ASCII64: Final = re.compile(
 _QUOTED: Final = re.compile(rb"=([0-9A-F]{2})")
 _PHONE: Final = re.compile(rb"[+(]\d[\d ().-]{6,24}\d")
 _LINE: Final = 60  # characters of a line of wrapped base64
-_WRAPPED: Final = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n){1,4000}[A-Za-z0-9+/]{0,76}={0,2}")
+_WRAPPED: Final = re.compile(
+    rb"^(?:[A-Za-z0-9+/]{60,76}\r?\n){1,4000}[A-Za-z0-9+/]{0,76}={0,2}", re.MULTILINE
+)
 _DIGITS: Final = bytes(range(48)) + bytes(range(58, 256))  # what ``translate`` takes out to leave digits
-_NOTHING: Final = STOP | {f"{number:03}".encode() for number in range(1000)}
+_SHORT: Final = (
+    b" a b c d e f g h i j k l m n o p q r s t u v w x y z am an as at be by do go he if in is it me my no of "
+    b"on or so to up us we id ok re cc pm hi"
+)
+_NOTHING: Final = STOP | {b"", *_SHORT.split(), *(b"%d" % number for number in range(1000))} | {
+    b"%0*d" % (width, number) for width in (2, 3) for number in range(10 ** (width - 1))
+}
 _MARKS: Final = bytes(code for code in range(128) if not chr(code).isalnum())
 _PRINTABLE: Final = bytes(range(32, 127)) + b"\t\n\r"
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -125,9 +132,14 @@ def cut(data: bytes) -> set[bytes]:
     return found
 
 
-def known(tokens: Iterable[bytes]) -> set[bytes]:
-    """Those that can prove something."""
-    return {token for token in tokens if 2 < len(token) <= MAX_WORD} - _NOTHING
+def known(tokens: set[bytes]) -> set[bytes]:
+    """Without those that prove nothing. What is shorter than three may stay: nobody asks for it."""
+    return tokens - _NOTHING
+
+
+def tells(token: bytes) -> bool:
+    """Whether a token can prove something."""
+    return len(token) > 2 and token not in _NOTHING
 
 
 def words(text: str) -> tuple[set[bytes], bool]:
@@ -136,14 +148,19 @@ def words(text: str) -> tuple[set[bytes], bool]:
     data = plain(text[:MAX_TEXT])
     if len(data) > MAX_TEXT:
         flood, data = True, data[:MAX_TEXT]
+    found = known(cut(data.lower()))
+    if b"+" in data or b"(" in data:
+        found.update(map(digits, _PHONE.findall(data)))
+    below, more = deeper(data)
+    return (found | below if below else found), flood or more
+
+
+def deeper(data: bytes) -> tuple[set[bytes], bool]:
+    """Tokens of what is encoded in a folded text, and whether there was more than is looked at."""
     found: set[bytes] = set()
+    flood = False
     room = MAX_TEXT
-    for layer in range(MAX_LAYERS + 1):
-        found |= known(cut(data.lower()))
-        if b"+" in data or b"(" in data:
-            found.update(map(digits, _PHONE.findall(data)))
-        if layer == MAX_LAYERS:
-            break
+    for _ in range(MAX_LAYERS):
         decoded, more = _decoded(data)
         flood |= more
         if not decoded:
@@ -152,6 +169,9 @@ def words(text: str) -> tuple[set[bytes], bool]:
         if len(data) > room:
             flood, data = True, data[:room]
         room -= len(data)
+        found |= known(cut(data.lower()))
+        if b"+" in data or b"(" in data:
+            found.update(map(digits, _PHONE.findall(data)))
     return found, flood
 
 
