@@ -216,9 +216,10 @@ class Prints:
         vouched = self._vouched(value, kind)
         if vouched is not None:
             source, match, targets = vouched
-            also = self._seen_whole(words.plain(value))
+            also = self._seen_whole(words.plain(value)) if self._whose or self._bitmap else None
             if also is not None:
-                targets = tuple(dict.fromkeys((*targets, *self._names(also))))[:3]
+                seen = self._names(also)
+                targets = tuple(dict.fromkeys((*targets, *seen)))[:3] if targets else seen
             return Traced(source, match, targets)
         suspects = self._suspects(value, kind)
         if suspects is None:
@@ -246,6 +247,8 @@ class Prints:
             return None
         if kind in ("sql", "command"):
             return self._statement(text)
+        if "@" in text and (direct := forms.email(text)) is not None:
+            return self._form(direct, text.lower())
         shape = forms.shape(text) if kind != "text" else None
         if shape == "recipient" or (kind == "recipient" and "@" in text[1:]):
             return self._recipient(text)
@@ -300,9 +303,6 @@ class Prints:
         return self._form(form, text)
 
     def _recipient(self, text: str) -> tuple[Source, Match, tuple[str, ...]] | None:
-        direct = forms.email(text)
-        if direct is not None:
-            return self._form(direct, text.lower())
         bare = forms.address(text)
         if bare is not None:
             found = self._form(forms.email(bare), "")
@@ -450,14 +450,15 @@ class Prints:
         if kind in ("iban", "recipient", "id") and (form := forms.iban(value)):
             bare = form[2:].lower()
             groups = [bare[at : at + 4] for at in range(0, len(bare), 4)]
-            for spelt in (bare, b"-".join(groups)):
-                if (found := self._seen(spelt)) is not None:
-                    return found
-            long = [group for group in groups if len(group) == 4]
-            if all(self._seen(group) is not None for group in long):
-                return self._seen(long[-1])
+            if len(bare) != len(value) and (found := self._seen(bare)) is not None:
+                return found
+            if (found := self._seen(b"-".join(groups))) is not None:
+                return found
+            whole = [group for group in groups if len(group) == 4]
+            if all(self._seen(group) is not None for group in whole):
+                return self._seen(whole[-1])
         number = words.digits(words.plain(value[:64])) if kind in ("recipient", "iban", "id", "text") else b""
-        if len(number) > 6:
+        if 6 < len(number) < 17:
             spelt_ways = [number]
             if len(number) == 10:
                 parts = (number[:3], number[3:6], number[6:])
@@ -493,8 +494,9 @@ class Prints:
         return hits or None
 
     def _names(self, indexes: Iterable[int]) -> tuple[str, ...]:
-        named = (self._targets[index] for index in indexes if 0 <= index < len(self._targets))
-        return tuple(dict.fromkeys(named))[:3]
+        count = len(self._targets)
+        named = [self._targets[index] for index in indexes if index < count]
+        return tuple(named) if len(named) < 2 else tuple(dict.fromkeys(named))[:3]
 
     # ------------------------------------------------------------------------------------- keeping
 

@@ -180,21 +180,20 @@ def _decoded(data: bytes) -> tuple[list[bytes], bool]:
     out: list[bytes] = []
     if b"\\" in data or b"&#" in data:
         out += _unescaped(data)
-    long = [token for token in data.translate(COARSE).split() if len(token) > 10]
+    coarse = data.translate(COARSE).split()
+    long = [token for token in coarse if len(token) > 10]
     if long:
         long += [token for token in b" ".join(long).translate(_MIDDLE).split() if len(token) > 10]
     coded = {token for token in long if _ASCII64(token) or _HEX(token)}
     very = [token for token in long if len(token) > 23]
     if very:
-        coded.update(token for token in very if _BASE64(token) and not token.islower())
-        if any(len(token) >= _LINE for token in very):
-            coded.update(run.translate(None, b"\r\n") for run in _WRAPPED.findall(data))
+        coded.update([token for token in very if _BASE64(token) and not token.islower()])
+        if b"\n" in data and any(len(token) >= _LINE for token in very):
+            coded.update([run.translate(None, b"\r\n") for run in _WRAPPED.findall(data)])
     if b"%" in data:
-        coded.update(token for token in data.translate(COARSE).split() if b"%" in token)
+        coded.update([token for token in coarse if b"%" in token])
     if b"=" in data:
-        coded.update(
-            token for token in data.translate(COARSE).split() if b"=" in token and _QUOTED.search(token)
-        )
+        coded.update([token for token in coarse if b"=" in token and _QUOTED.search(token)])
     more = len(coded) > MAX_CODED
     for token in sorted(coded)[:MAX_CODED] if more else coded:
         out += decodings(token)
