@@ -95,6 +95,15 @@ def unpacked(data: bytes | bytearray) -> array[int]:
     return prints
 
 
+def lowest(low: bytes | bytearray, middle: bytes | bytearray) -> array[int]:
+    """The lowest 16 bits of prints whose bytes are kept apart."""
+    raw = bytearray(2 * len(low))
+    raw[0::2], raw[1::2] = low, middle
+    prints = array("H")
+    prints.frombytes(bytes(raw))
+    return prints
+
+
 def spread(prints: Iterable[int], bitmap: bytearray) -> bytearray:
     """Set the bit of each print, which is its lowest 16 bits."""
     for number in prints:

@@ -25,14 +25,7 @@ import orjson
 
 from gateway.model import Json
 from gateway.sessions.provenance import forms, request, words
-from gateway.sessions.provenance.harvests import (
-    BITMAP,
-    PHRASE,
-    Harvest,
-    form_print,
-    spread,
-    unpacked,
-)
+from gateway.sessions.provenance.harvests import BITMAP, PHRASE, Harvest, form_print, lowest, spread, unpacked
 from gateway.sessions.provenance.lists import STOP, Kind
 
 Source = Literal["user", "mandate", "trusted", "untrusted", "none"]
@@ -78,7 +71,7 @@ class Prints:
 
     def __init__(self, key: bytes = b"") -> None:
         self._key = key
-        self._request: list[str] = []  # the user's words, one entry a turn
+        self._request = b""  # the user's words, turns with NUL between them
         self._known = bytearray()  # 8 bytes a trusted form
         self._from = bytearray()  # where each comes from: user, mandate, or two more than a target's index
         self._named = 0  # how many of them the user and the mandate named
@@ -95,8 +88,9 @@ class Prints:
 
     def learn_request(self, text: str) -> bool:
         """Take in the user's own words. ``False``: there was no room for all, and the rest is not trusted."""
-        clean = unicodedata.normalize("NFC", text[: 2 * MAX_REQUEST].encode("utf-8", "replace").decode())
-        room = MAX_REQUEST - sum(len(orjson.dumps(said)) for said in self._request)
+        clean = text[: 2 * MAX_REQUEST].encode("utf-8", "replace").decode().replace("\x00", " ")
+        clean = unicodedata.normalize("NFC", clean)
+        room = MAX_REQUEST - len(orjson.dumps(self._request.decode()))
         kept = clean.encode()[: max(0, room)].decode("utf-8", "ignore")
         while kept and len(orjson.dumps(kept)) > room:  # escapes of JSON take room too
             kept = kept[: len(kept) * 3 // 4]
@@ -104,7 +98,7 @@ class Prints:
         if not whole:  # a value cut in two would be another value
             kept = kept[: max(kept.rfind(" "), kept.rfind("\n")) + 1]
         if kept:
-            self._request.append(kept)
+            self._request += (b"\x00" if self._request else b"") + kept.encode()
             for form in request.named_forms(kept):
                 if not form.startswith(b"t:"):
                     whole &= self._learn(form_print(form, self._key), _USER)
@@ -156,7 +150,7 @@ class Prints:
         count = len(prints) // 3
         low, middle, high = self._log
         if len(low) + count > _LOG or len(self._whose) >= _MARKS:
-            spread({first | second << 8 for first, second in zip(low, middle, strict=True)}, self._bits())
+            spread(set(lowest(low, middle)), self._bits())
             self._widen(self._whose)
             for plane in self._log:
                 plane.clear()
@@ -269,6 +263,9 @@ class Prints:
             return self._form(forms.number(text), text)
         return None
 
+    def _turns(self) -> list[str]:
+        return self._request.decode().split("\x00") if self._request else []
+
     def _word(self, text: str, *, fold: bool) -> tuple[Source, Match, tuple[str, ...]] | None:
         """A word or a phrase: a whole trusted value, or tokens in a row of what the user said."""
         form = forms.text_form(text)
@@ -281,7 +278,7 @@ class Prints:
         if at >= 0 and self._from[at] <= _MANDATE:
             return self._because(at, "exact")
         normal = form[2:].decode()
-        for said in self._request:
+        for said in self._turns():
             if request.names(said, normal):
                 return "user", "exact" if said.strip() == normal else "substring", ()
             if fold and request.names(said, normal, fold=True):
@@ -297,7 +294,7 @@ class Prints:
         form = forms.text_form(text)
         if form is None or len(text) < 3:
             return None
-        for said in self._request:
+        for said in self._turns():
             if request.says(said, form[2:].decode()):
                 return "user", "substring", ()
         return self._form(form, text)
@@ -341,7 +338,7 @@ class Prints:
         if host[0] not in ("user", "mandate"):
             return None
         rest = url.path.strip("/")
-        if "/" in rest and any(request.names(said, rest) for said in self._request):
+        if "/" in rest and any(request.names(said, rest) for said in self._turns()):
             return host[0], "derived", host[2]  # "acme/web on github.com"
         return self._below(f"{url.scheme}://{url.host}", rest)
 
@@ -503,7 +500,7 @@ class Prints:
     def encode(self) -> list[Any]:
         """A plain value for a snapshot; the key is not in it."""
         return [
-            1, list(self._request), bytes(self._known), bytes(self._from), list(self._targets), b"".join(self._log),
+            1, self._request.decode(), bytes(self._known), bytes(self._from), list(self._targets), b"".join(self._log),
             list(self._ends), bytes(self._whose), None if self._bitmap is None else bytes(self._bitmap),
             list(self._wide), list(self._floods),
         ]  # fmt: skip
@@ -513,7 +510,7 @@ class Prints:
         """Raises ``msgspec.ValidationError`` for what ``encode`` did not make."""
         kept = msgspec.convert(value, _Kept)
         self = cls(key)
-        self._request = kept.request
+        self._request = kept.request.encode()
         self._known = bytearray(kept.known)
         self._from = bytearray(kept.origins)
         self._named = sum(index <= _MANDATE for index in self._from)
@@ -532,7 +529,7 @@ class Prints:
 
 class _Kept(msgspec.Struct, array_like=True):
     version: Literal[1]
-    request: list[str]
+    request: str
     known: bytes
     origins: bytes
     targets: list[str]

@@ -57,9 +57,10 @@ _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){6,}").fullmatch
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{11,}={0,2}").fullmatch
 # Base64 of ASCII text shows in which characters come first, second and third of four. Other text is tried
 # only when it is long: the most tokens of that alphabet are words and numbers.
-_ASCII64: Final = re.compile(
+_CODED: Final = re.compile(
     rb"(?:[C-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]){2,}"
     rb"[A-Za-z0-9+/_-]{0,3}={0,2}"
+    rb"|(?:[0-9a-fA-F]{2}){6,}"
 ).fullmatch
 _QUOTED: Final = re.compile(rb"=([0-9A-F]{2})")
 _PHONE: Final = re.compile(rb"[+(]\d[\d ().-]{6,24}\d")
@@ -184,7 +185,7 @@ def _decoded(data: bytes) -> tuple[list[bytes], bool]:
     long = [token for token in coarse if len(token) > 10]
     if long:
         long += [token for token in b" ".join(long).translate(_MIDDLE).split() if len(token) > 10]
-    coded = {token for token in long if _ASCII64(token) or _HEX(token)}
+    coded = set(filter(_CODED, set(long)))
     very = [token for token in long if len(token) > 23]
     if very:
         coded.update([token for token in very if _BASE64(token) and not token.islower()])
