@@ -1,4 +1,4 @@
-"""What provenance costs: ``python -m tests.sessions.bench_provenance`` prints CPU µs for typical and hostile input."""
+"""What provenance costs, in CPU µs: ``python -m tests.sessions.bench_provenance`` prints the figures."""
 
 from __future__ import annotations
 

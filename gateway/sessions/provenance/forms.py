@@ -11,7 +11,7 @@ would take it for that value.
 | ``i`` IBAN | spaces, hyphens, case | |
 | ``p`` phone | spaces, ``-.()``, ``00`` for ``+`` | with and without country code |
 | ``h`` host | case, a dot at the end | sub-domains, other ports, IP addresses spelt another way |
-| ``u`` URL | case of scheme and host, default port, escaped unreserved letters | userinfo, ``..``, another query |
+| ``u`` URL | case of scheme and host, default port, escaped plain letters | userinfo, ``..``, another query |
 | ``f`` path | ``./``, ``//``, ``/`` at the end | ``..``, case |
 | ``n`` number | ``1,200.50`` for ``1200.5`` | |
 
@@ -241,6 +241,14 @@ def known_forms(text: str, *, named: bool) -> Iterator[bytes]:
     place = path(folded)
     if place:
         yield b"f:" + place.encode()
-        last = place.rpartition("/")[2]
-        if named and (folded.endswith("/") or (place.count("/") > 1 and "." not in last[1:])):
+        if named and _is_folder(folded, place):
             yield b"d:" + place.encode()
+
+
+def _is_folder(text: str, place: str) -> bool:
+    """Whether a path is clearly a folder, and not one so high that everything lies below it."""
+    last = place.rpartition("/")[2]
+    if not text.endswith("/") and ("." in last[1:] or place.count("/") < 2):
+        return False
+    depth = place.strip("/").count("/") + 1
+    return depth > 1 or not (place[0] in "/~." or place[1:2] == ":")

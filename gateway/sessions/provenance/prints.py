@@ -5,8 +5,8 @@
     apply           prints of a result                                source ``trusted`` or ``untrusted``
 
 A fold: the same steps give the same state in any process, and ``decode(encode(p))`` behaves like ``p``. It is
-at most 40 KB however long the session runs. What is full fails closed: more trusted values are not trusted, more
-untrusted prints share bits until every value that is not trusted reads ``untrusted``.
+at most 40 KB however long the session runs. What is full fails closed: more trusted values are not trusted,
+more untrusted prints share bits until every value that is not trusted reads ``untrusted``.
 
 Order does not matter to ``source`` as long as nothing is full; it may to ``targets``.
 """
@@ -236,11 +236,13 @@ class Prints:
     # ------------------------------------------------------------------------------------- trusted
 
     def _vouched(self, value: str, kind: Kind) -> tuple[Source, Match, tuple[str, ...]] | None:
-        text = value.strip()
+        if kind in ("sql", "command"):
+            return self._statement(value.strip())
+        text = value.strip(" ")
         if not 0 < len(text) <= forms.MAX_VALUE:
             return None
-        if kind in ("sql", "command"):
-            return self._statement(text)
+        if kind != "text" and not text.isprintable():  # line breaks end a header, and hide what follows
+            return self._several(text, kind) if kind == "recipient" else None
         if "@" in text and (direct := forms.email(text)) is not None:
             return self._form(direct, text.lower())
         shape = forms.shape(text) if kind != "text" else None
@@ -250,7 +252,7 @@ class Prints:
             return self._url(text)
         if shape == "iban":
             return self._form(forms.iban(text), text.lower())
-        if kind == "host" or (kind == "url" and text[0] != "/"):
+        if (kind == "host" and ("." in text or ":" in text)) or (kind == "url" and text[0] != "/"):
             return self._form(forms.host(text), text.lower())
         if kind == "path" and ("/" in text or "\\" in text):
             return self._path(text)  # in a text, a space may be the end of a path or lie within it
@@ -279,9 +281,9 @@ class Prints:
             return self._because(at, "exact")
         normal = form[2:].decode()
         for said in self._turns():
-            if request.names(said, normal):
+            if request.names(said, normal, person=fold):
                 return "user", "exact" if said.strip() == normal else "substring", ()
-            if fold and request.names(said, normal, fold=True):
+            if fold and request.names(said, normal, fold=True, person=True):
                 return "user", "derived", ()
         if at >= 0:
             return self._because(at, "exact")
@@ -292,7 +294,7 @@ class Prints:
 
     def _statement(self, text: str) -> tuple[Source, Match, tuple[str, ...]] | None:
         form = forms.text_form(text)
-        if form is None or len(text) < 3:
+        if form is None or not 2 < len(text) <= MAX_REQUEST:
             return None
         for said in self._turns():
             if request.says(said, form[2:].decode()):
@@ -312,8 +314,8 @@ class Prints:
             if mark in text:
                 parts = [part.strip() for part in text.split(mark)]
                 parts = [part for part in parts if part]
-                if not 1 < len(parts) <= MAX_ELEMENTS:
-                    return None
+                if not 1 < len(parts) <= MAX_ELEMENTS or (mark == "\n" and "@" not in parts[0]):
+                    return None  # a name with a line break in it is not two names
                 traced = [self._vouched(part, kind) for part in parts]
                 known = [one for one in traced if one is not None]
                 if len(known) < len(traced):
@@ -500,9 +502,9 @@ class Prints:
     def encode(self) -> list[Any]:
         """A plain value for a snapshot; the key is not in it."""
         return [
-            1, self._request.decode(), bytes(self._known), bytes(self._from), list(self._targets), b"".join(self._log),
-            list(self._ends), bytes(self._whose), None if self._bitmap is None else bytes(self._bitmap),
-            list(self._wide), list(self._floods),
+            1, self._request.decode(), bytes(self._known), bytes(self._from), list(self._targets),
+            b"".join(self._log), list(self._ends), bytes(self._whose),
+            None if self._bitmap is None else bytes(self._bitmap), list(self._wide), list(self._floods),
         ]  # fmt: skip
 
     @classmethod
@@ -517,7 +519,9 @@ class Prints:
         self._targets = kept.targets
         size = len(kept.log) // 3
         self._log = (
-            bytearray(kept.log[:size]), bytearray(kept.log[size : 2 * size]), bytearray(kept.log[2 * size : 3 * size])
+            bytearray(kept.log[:size]),
+            bytearray(kept.log[size : 2 * size]),
+            bytearray(kept.log[2 * size : 3 * size]),
         )
         self._ends = array("H", kept.ends)
         self._whose = bytearray(kept.whose)

@@ -1,8 +1,8 @@
 """Text of an untrusted result, cut into the words that its prints are made of.
 
-This side may be generous: a word too many makes a value ``untrusted`` that was ``none``, and neither is trusted.
-So everything is folded (compatibility forms, case, invisible characters), every token is kept at three
-depths, and what is encoded is decoded and cut again:
+This side may be generous: a word too many makes a value ``untrusted`` that was ``none``, and neither is
+trusted. So everything is folded (compatibility forms, case, invisible characters), every token is kept at
+three depths, and what is encoded is decoded and cut again:
 
     depth    delimiters besides white space and ``"'`<>()[]{},;|\\``    what comes out
     coarse   none                                                     addresses, URLs, paths
@@ -18,7 +18,6 @@ import binascii
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
 from itertools import repeat
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -69,13 +68,15 @@ _WRAPPED: Final = re.compile(
     rb"^(?:[A-Za-z0-9+/]{60,76}\r?\n){1,4000}[A-Za-z0-9+/]{0,76}={0,2}", re.MULTILINE
 )
 _DIGITS: Final = bytes(range(48)) + bytes(range(58, 256))  # what ``translate`` takes out to leave digits
-_SHORT: Final = (
-    b" a b c d e f g h i j k l m n o p q r s t u v w x y z am an as at be by do go he if in is it me my no of "
-    b"on or so to up us we id ok re cc pm hi"
+_SHORT: Final = b"""
+    a b c d e f g h i j k l m n o p q r s t u v w x y z am an as at be by do go he if in is it me my no of on or
+    so to up us we id ok re cc pm hi
+"""
+_NOTHING: Final = (
+    STOP
+    | {b"", *_SHORT.split()}
+    | {b"%0*d" % (width, number) for width in (1, 2, 3) for number in range(10**width)}
 )
-_NOTHING: Final = STOP | {b"", *_SHORT.split(), *(b"%d" % number for number in range(1000))} | {
-    b"%0*d" % (width, number) for width in (2, 3) for number in range(10 ** (width - 1))
-}
 _MARKS: Final = bytes(code for code in range(128) if not chr(code).isalnum())
 _PRINTABLE: Final = bytes(range(32, 127)) + b"\t\n\r"
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -196,7 +197,7 @@ def _decoded(data: bytes) -> tuple[list[bytes], bool]:
     if b"=" in data:
         coded.update([token for token in coarse if b"=" in token and _QUOTED.search(token)])
     more = len(coded) > MAX_CODED
-    for token in sorted(coded)[:MAX_CODED] if more else coded:
+    for token in sorted(coded)[:MAX_CODED]:
         out += decodings(token)
     return out, more
 
