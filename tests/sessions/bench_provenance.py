@@ -134,8 +134,9 @@ HOSTILE: Final[Mapping[str, bytes]] = {
 def session() -> Prints:
     prints = Prints(b"session")
     prints.learn_request(
-        "Please pay the March invoice of Red Bicycle Shop, 1,200.50 EUR to DE89 3704 0044 0532 0130 00, and send the "
-        "receipt to ann@corp.example and bob@corp.example. Put a copy in /srv/finance/2026/ and a note in #general."
+        "Please pay the March invoice of Red Bicycle Shop, 1,200.50 EUR to DE89 3704 0044 0532 0130 00, and "
+        "send the receipt to ann@corp.example and bob@corp.example. Put a copy in /srv/finance/2026/ and a "
+        "note in #general."
     )
     for seed in range(12):
         prints.apply(harvest(result(mail(3, seed)), "office/list_mail", key=b"session"))

@@ -1,4 +1,4 @@
-"""What holds for provenance whatever the values are: a bounded fold that forgets no taint and gives no trust."""
+"""What holds for provenance whatever the values: a bounded fold that forgets no taint and gives no trust."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ LOCALS = ["ann", "bob", "ann.lee", "b", "o'neil", "x+y"]
 DOMAINS = ["corp.example", "evil.example", "corp.example.evil.example", "sub.corp.example"]
 ADDRESSES = [f"{local}@{domain}" for local in LOCALS for domain in DOMAINS]
 VALUES = [
-    *ADDRESSES, "DE89370400440532013000", "GB29NWBK60161331926819", "https://corp.example/a/b", "https://evil.example/a",
-    "/srv/data/a.txt", "general", "ISS-4711", "Red Bicycle Shop", "SELECT 1 FROM t", "12345",
+    *ADDRESSES, "DE89370400440532013000", "GB29NWBK60161331926819", "https://corp.example/a/b",
+    "https://evil.example/a", "/srv/data/a.txt", "general", "ISS-4711", "Red Bicycle Shop", "SELECT 1 FROM t",
+    "12345",
 ]  # fmt: skip
 
 addresses = st.sampled_from(ADDRESSES)
 values = st.sampled_from(VALUES)
+numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20) | values,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | values, inner, max_size=4),
+    st.none() | st.booleans() | numbers | st.text(max_size=20) | values,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | values, inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @st.composite

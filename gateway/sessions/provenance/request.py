@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.sessions.provenance import forms
+from gateway.sessions.provenance.lists import CUES_AFTER, CUES_BEFORE
 
 _CJK: Final = "\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uff0f\uff1a-\uff20\uff5b-\uff65"
 _ENDS: Final = rf"\s\"`<>()\[\]{{}},;|*\u2018-\u201f\u00ab\u00bb\u2013\u2014\u2026{_CJK}"
@@ -35,28 +36,6 @@ _AFTER_COLON: Final = re.compile(r"[A-Za-z][^:\n]{0,200}:\s")
 _GAP: Final = re.compile(r"\s+")
 _LAST_WORD: Final = re.compile(r"\w+$")
 _NEXT_WORD: Final = re.compile(r"[\"'`”’]? (\w+)")
-_CUES_BEFORE: Final = frozenset(
-    [
-        "to",
-        "with",
-        "for",
-        "from",
-        "by",
-        "user",
-        "channel",
-        "group",
-        "room",
-        "named",
-        "called",
-        "handle",
-        "cc",
-        "bcc",
-        "and",
-        "or",
-    ]
-)
-_CUES_AFTER: Final = frozenset(["channel", "group", "room", "user", "list", "chat"])
-_ASCII_LOWER: Final = {code: code + 32 for code in range(65, 91)}
 _TRIES: Final = 32  # places where a value is looked at before it counts as not named
 
 
@@ -125,8 +104,8 @@ def _balanced(text: str) -> bool:
 def names(text: str, value: str, *, fold: bool = False, person: bool = False) -> bool:
     """Whether a value stands in a text as a token, or as several in a row.
 
-    ``fold``: whatever its case. ``person``: and, when it is one plain word, looks like the name of somebody or
-    of a place to write to. Any other word of the request may be what an outsider calls himself.
+    ``fold``: whatever its case. ``person``: and, when it is one plain word, looks like the name of somebody
+    or of a place to write to. Any other word of the request may be what an outsider calls himself.
     """
     wanted = _GAP.sub(" ", value.strip())
     where, plain = (_lower(text), _lower(wanted)) if fold else (text, wanted)
@@ -144,7 +123,7 @@ def names(text: str, value: str, *, fold: bool = False, person: bool = False) ->
 
 def _lower(text: str) -> str:
     """Case of ASCII only, which changes no length: other letters have look-alikes that fold to one."""
-    return text.translate(_ASCII_LOWER)
+    return text.lower() if text.isascii() else text.encode("utf-8", "replace").lower().decode()
 
 
 def _is_common(text: str, start: int, end: int) -> bool:
@@ -155,18 +134,14 @@ def _is_common(text: str, start: int, end: int) -> bool:
     if before[-1:] in ("@", "#", '"', "`", "'", "“", "‘"):
         return False
     lead = before.rstrip()
-    if (
-        not text[start:end].islower()
-        and lead
-        and lead[-1] not in ".!?:\n"
-        and "\n" not in before[len(lead) :]
-    ):
+    begins = not lead or lead[-1] in ".!?:" or "\n" in before[len(lead) :]  # a sentence
+    if not begins and not text[start:end].islower():
         return False
     last = _LAST_WORD.search(lead[-40:])
-    if last and last[0].lower() in _CUES_BEFORE:
+    if last and last[0].lower() in CUES_BEFORE:
         return False
     following = _NEXT_WORD.match(text, end)
-    return not (following and following[1].lower() in _CUES_AFTER)
+    return not (following and following[1].lower() in CUES_AFTER)
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

@@ -69,8 +69,8 @@ _WRAPPED: Final = re.compile(
 )
 _DIGITS: Final = bytes(range(48)) + bytes(range(58, 256))  # what ``translate`` takes out to leave digits
 _SHORT: Final = b"""
-    a b c d e f g h i j k l m n o p q r s t u v w x y z am an as at be by do go he if in is it me my no of on or
-    so to up us we id ok re cc pm hi
+    a b c d e f g h i j k l m n o p q r s t u v w x y z
+    am an as at be by do go he if in is it me my no of on or so to up us we id ok re cc pm hi
 """
 _NOTHING: Final = (
     STOP
