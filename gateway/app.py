@@ -24,6 +24,7 @@ from gateway.approvals.absent import NoApprovals
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.config_sessions import session_rules
+from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
@@ -162,6 +163,7 @@ class Gateway:
         self._resolved_to = last_seq(self.database)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
         self.remembered = await Remembered.open(self.database, key, self.clock, session_rules(config))
+        self.desk = Desk(self.remembered, lambda: self.config)
         self.journal.start()
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)

@@ -60,6 +60,12 @@ class Remembered:
         for act in await asyncio.to_thread(partial(self.store.acts, after=self.state.acts)):
             self.state.acted(act)
 
+    async def store_new(self) -> None:
+        """Store sessions that were never stored, so that whoever asks the storage finds them."""
+        for session in self.state.sessions.changed():
+            if session.saved_n == -1:
+                await self.state.sessions.keep(session)
+
     async def resolved(self, effect: Recorded, *, executed: bool) -> None:
         """A person found out what became of a call in doubt."""
         self.state.effects.resolve(live(effect), done=executed and effect.key != effect.call_id)

@@ -106,6 +106,14 @@ class MemoryState:
             return _NO_FACTS
         return Facts(slow=found.slow_facts(""))
 
+    def budgets(self, session: Session) -> dict[str, Any]:
+        """What is used and left of each limited metric, by scope; of several ancestors the least."""
+        whose = session.whose
+        scopes = [("session", session.account)]
+        scopes += [("tree", above.account) for above in session.ancestors]
+        scopes += [(scope, holder.account) for scope, holder in self.holders.at(whose.tenant, whose.agent)]
+        return _budget(scopes, self.now_ns())
+
     # -------------------------------------------------------------------------------------- the fold
 
     def _mark(self, session: Session, call: Call, outcome: Outcome | None, shown: Shown) -> Mark:
