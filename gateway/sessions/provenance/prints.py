@@ -91,6 +91,10 @@ class Prints:
         self._wide: list[int] = []  # targets in the bitmap
         self._floods: list[int] = []  # targets whose results were not read to the end
 
+    @property
+    def key(self) -> bytes:
+        return self._key
+
     # ------------------------------------------------------------------------------------ learning
 
     def learn_request(self, text: str) -> bool:
