@@ -118,6 +118,13 @@ class Desk:
             for act in acts
         )
 
+    async def seen(self, session: str) -> Seen:
+        """A session that a call is in."""
+        found = await self._sessions.find(session)
+        if found is None:
+            raise Refused("no_such_session")
+        return self._seen(found)
+
     # -- people ------------------------------------------------------------------------------------------
 
     async def listed(
@@ -135,8 +142,25 @@ class Desk:
             found.append(self._seen(session))
         return found, stored[limit - 1].id if more else None
 
-    async def shown(self, tenant: str, session: str) -> Seen:
-        """A session of a tenant with everything that was done to it."""
+    async def all(self, agent: str | None, *, closed: bool, limit: int) -> list[Seen]:
+        """Sessions of every tenant, those used last first; writes nothing, for the command line."""
+        stored = await asyncio.to_thread(
+            partial(self._remembered.store.listed, None, agent, closed=closed, limit=limit)
+        )
+        found = {
+            each.whose.id: each
+            for each in self._sessions.live()
+            if agent is None or each.whose.agent == agent
+        }
+        for each in stored:
+            if each.id not in found:
+                found[each.id] = await self._sessions.viewed(each)
+        wanted = [each for each in found.values() if closed or each.status != "closed"]
+        wanted.sort(key=_used_ns, reverse=True)
+        return [self._seen(each) for each in wanted[:limit]]
+
+    async def shown(self, tenant: str | None, session: str) -> Seen:
+        """A session of a tenant, or of any, with everything that was done to it."""
         found = await self._of_tenant(tenant, session)
         acts = await asyncio.to_thread(partial(self._remembered.store.acts, session=found.whose.id))
         return {**self._seen(found), "acts": [act_seen(act) for act in acts]}
@@ -154,7 +178,7 @@ class Desk:
         return self._seen(session)
 
     async def act(
-        self, operator: str, *, tenant: str, session: str, act: ActName, note: str,
+        self, operator: str, *, tenant: str | None, session: str, act: ActName, note: str,
         labels: Sequence[str] = (),
     ) -> Seen:  # fmt: skip
         """Do something to a session as a person."""
@@ -172,10 +196,10 @@ class Desk:
     def _sessions(self) -> Sessions:
         return self._remembered.state.sessions
 
-    async def _of_tenant(self, tenant: str, session: str) -> Session:
+    async def _of_tenant(self, tenant: str | None, session: str) -> Session:
         found = await self._sessions.find(session)
         # Another tenant's session does not exist for this operator.
-        if found is None or found.whose.tenant != tenant:
+        if found is None or tenant not in (None, found.whose.tenant):
             raise Refused("no_such_session")
         return found
 
@@ -202,6 +226,10 @@ class Desk:
     def _seen(self, session: Session) -> Seen:
         at = self._state.now_ns()
         return seen(session, at, self._state.budgets(session))
+
+
+def _used_ns(session: Session) -> int:
+    return session.last[-1].at_ns if session.last else session.whose.opened_ns
 
 
 def act_seen(act: Act) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import OWN, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
@@ -74,13 +74,14 @@ class MemoryState:
         session = self.sessions.of(call.session)
         now = self.now_ns()
         effect = self.effects.begin(call)
-        charges = charges_of(call.tool.manifest, call.args, call.args_json)
-        refusal = _expired(session, now)
+        own = call.tool.upstream == OWN  # costs nothing, and answers those who have nothing left
+        charges = {} if own else charges_of(call.tool.manifest, call.args, call.args_json)
+        refusal = None if own else _expired(session, now)
         if isinstance(charges, Unreadable):
             refusal = refusal or _unreadable(charges)
             charges = {}
         scopes = self._scopes(session, call.principal)
-        if refusal is None:
+        if refusal is None and not own:
             refusal = _reserved(scopes, call.id, charges, now)
         known = session.facts(call.tool.target, now)
         monitors = self._watched(session, call, now)
@@ -170,6 +171,8 @@ class MemoryState:
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:
         manifest = call.tool.manifest
+        if call.tool.upstream == OWN:
+            return {}
         charged = charges_of(manifest, call.args, call.args_json)
         if isinstance(charged, Unreadable):  # let through in observe mode: what can be counted is
             charged = {"calls": 1}

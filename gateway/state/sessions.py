@@ -70,6 +70,8 @@ class Sessions:
         self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
+        # Whether this process knows all that a session is, and may store it; a command line has no monitors.
+        self.whole = True
 
     def __len__(self) -> int:
         return len(self._live)
@@ -241,10 +243,22 @@ class Sessions:
 
     async def keep(self, session: Session) -> None:
         """Store one that may be in memory only, because something on disk is about to name it."""
+        if not self.whole:
+            await self._keep_name(session)
+            return
         stored, n, acts = self.stored(session), session.n, session.acts
         await asyncio.to_thread(self.store.save, [stored], [])
         if session.acts == acts:
             session.saved_n = n
+
+    async def _keep_name(self, session: Session) -> None:
+        """Put down that there is such a session; what it has become is in records, which all come after."""
+        if await asyncio.to_thread(self.store.load, session.whose.id) is not None:
+            return
+        if session.whose.opened_by:  # it took over what another had used, which no record says
+            raise StateError("state_unavailable", f"session {session.whose.id} is not saved yet")
+        bare = msgspec.structs.replace(self.stored(session), n=0, state=b"")
+        await asyncio.to_thread(self.store.save, [bare], [])
 
     async def _open(
         self,
