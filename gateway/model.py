@@ -17,6 +17,11 @@ import msgspec
 
 Json = Any  # the result of parsing JSON: dict, list, str, int, float, bool or None
 
+OWN: Final = "wardgate"
+"""The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
+
+OWN_TOOL: Final = "session"
+
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
 ]  # fmt: skip
