@@ -74,7 +74,10 @@ async def timed(world: World, of: Tool, args: Mapping[str, Any], rounds: int = R
 
 
 async def main() -> None:
-    for name, rules, monitors in (("bare", SessionRules(), None), ("mandate, budgets, monitors", FULL, WATCHED)):
+    for name, rules, monitors in (
+        ("bare", SessionRules(), None),
+        ("mandate, budgets, monitors", FULL, WATCHED),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             more = {"monitors": monitors} if monitors is not None else {}
             async with living(Path(folder) / "w.db", rules, **more) as world:
@@ -87,7 +90,9 @@ async def main() -> None:
                     session = world.state.sessions.of(await world.state.enter(world.ask()))
                     while session.calls < calls:
                         await timed(world, SEND, ARGS, min(500, calls))
-                    print(f"{name:28} send   {await timed(world, SEND, ARGS, 500):6.1f} µs after {session.calls} calls")
+                    print(
+                        f"{name:28} send   {await timed(world, SEND, ARGS, 500):6.1f} µs after {session.calls} calls"
+                    )
                 facts = (await world.begin(SEND, ARGS))[1]
                 size = len(msgspec.json.encode([facts.slow, facts.fast, facts.provenance]))
                 saved = len(world.state.sessions.stored(session).state)
