@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway import pipeline
-from gateway.model import Answer, Ask, Kind
-from gateway.rolling import rolling_session
+from gateway.model import OWN, OWN_TOOL, Answer, Ask, Kind
 from gateway.surfaces.mcp import answers, capabilities, envelope, headers, lists, protocol
 from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.names import exposed as exposed_name
 from gateway.surfaces.mcp.request import Request
 from gateway.surfaces.mcp.rounds import binding, responses_in
 
@@ -26,6 +27,10 @@ _SHOWN: Final = 128  # characters of an unknown name that are repeated to the cl
 _OF_ROUNDS: Final = frozenset({"inputResponses", "requestState"})
 _ROUNDED: Final[frozenset[Kind]] = frozenset({"tool", "prompt", "resource"})
 """What may ask its client something (2026-07-28, basic/patterns/mrtr: Supported Requests)."""
+
+_OF_SESSIONS: Final = frozenset({
+    "budget_exceeded", "mandate_expired", "outside_mandate", "amount_unreadable",
+})  # fmt: skip
 
 Method = Callable[[Request], Awaitable[Reply]]
 
@@ -123,6 +128,7 @@ async def resources_subscribe(request: Request) -> Reply:
     if upstream is None:
         return _nobodys(request, "resource", uri)
     session.outbox.principal = request.principal
+    session.outbox.session = request.named_session()
     session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
     answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
@@ -145,6 +151,7 @@ async def subscriptions_listen(request: Request) -> Reply:
     outbox = Outbox(
         request.principal, request.upstream, request.named_thread(), orjson.Fragment(request.id_json)
     )
+    outbox.session = request.named_session()
 
     def resolve(uri: str) -> str | None:
         try:
@@ -198,7 +205,8 @@ async def _call(
         upstream=upstream,
         name=name,
         args=args,
-        session=rolling_session(principal),
+        session=request.named_session(),
+        mandate_json=request.mandate(),
         thread=request.thread,
         client_meta_json=request.client_meta(),
         capabilities_json=capabilities.of_client(request, upstream) if kind in _ROUNDED else b"",
@@ -212,7 +220,20 @@ async def _call(
         return Reply(envelope.result(request.id_json, orjson.dumps(answer)))
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
         return _unknown(request, refers_to or kind, exposed)
+    answer = _with_way_out(request, answer)
     return answers.reply(answer, request.id_json, request.method, modern=request.modern)
+
+
+def _with_way_out(request: Request, answer: Answer) -> Answer:
+    """A refusal for want of a mandate or budget names the tool that shows them, where there is one."""
+    refusal = answer.refusal
+    if refusal is None or refusal.code not in _OF_SESSIONS or request.upstream not in (None, OWN):
+        return answer
+    if request.view.find(request.parts, request.principal, "tool", OWN, OWN_TOOL) is None:
+        return answer
+    tool = OWN_TOOL if request.upstream is not None else exposed_name(OWN, OWN_TOOL)
+    remedy = f"{refusal.remedy} The tool '{tool}' shows what you may do and what is left.".lstrip()
+    return msgspec.structs.replace(answer, refusal=msgspec.structs.replace(refusal, remedy=remedy))
 
 
 async def _legacy(request: Request, ask: Ask) -> Answer:
@@ -304,6 +325,7 @@ def _listing(request: Request, key: lists.Key, capability: str) -> Reply:
         request.principal,
         request.upstream,
         key,
+        request.named_session(),
         request.params.get("cursor"),
         request.id_json,
         modern=request.modern,
