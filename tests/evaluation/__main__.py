@@ -59,7 +59,7 @@ def main() -> int:
     chosen.output.parent.mkdir(exist_ok=True)
     chosen.output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"written to {chosen.output}")
-    return 1 if found["missed"] or not found["sessions"] else 0
+    return 1 if found["missed"] else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import http.client
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +19,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from gateway.config import AgentConfig
-from gateway.config_upstream import ToolConfig
 from gateway.policy import load as load_policy
-from gateway.section import Section
 from tests.e2e.gateway import Wardgate
 from tests.evaluation.cases import FOLDER, Suite, Task
 from tests.evaluation.configurations import Configuration
@@ -40,9 +37,6 @@ AGENT: Final = "assistant"  # policy enforced
 REVIEWED: Final = "assistant-reviewed"  # verdicts told and not enforced, for the simulated reviewers
 
 
-MINTS: Final = {"mints": {"agents": [AGENT, REVIEWED]}}
-
-
 class Broken(Exception):
     """The gateway answered something that is neither a result nor a verdict: nothing was measured."""
 
@@ -50,8 +44,9 @@ class Broken(Exception):
 class Running:
     """A started gateway, its worlds, and one kept connection."""
 
-    def __init__(self, gateway: Wardgate, worlds: dict[str, World]) -> None:
+    def __init__(self, gateway: Wardgate, worlds: dict[str, World], configuration: Configuration) -> None:
         self._gateway = gateway
+        self._configuration = configuration
         self.worlds = worlds
         where = urlsplit(gateway.agents_url)
         self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
@@ -59,26 +54,17 @@ class Running:
     def close(self) -> None:
         self._connection.close()
 
-    def opens_sessions(self) -> bool:
-        """Whether this gateway knows sessions at all."""
-        return self.post("/v1/sessions", self._gateway.key(ORCHESTRATOR), {})[0] != 404
-
-    def open_session(self, agent: str, suite: str, task: Task) -> str | None:
-        """A session with the mandate of the task; ``None`` where the gateway has no sessions yet."""
-        status, said = self.post(
-            "/v1/sessions",
-            self._gateway.key(ORCHESTRATOR),
-            {"agent": agent, "mandate": mandate(suite, task)},
-        )
-        if status == 404:
-            return None
-        if status not in (200, 201):
+    def open_session(self, agent: str, suite: str, task: Task) -> str:
+        """A new session of the agent, opened by the orchestrator with the mandate of the task or the role."""
+        tools = task.tools if self._configuration.per_task else sorted(self.worlds[suite].tools)
+        body = {"agent": agent, "mandate": mandate(suite, task, tools)}
+        status, said = self.post("/v1/sessions", self._gateway.key(ORCHESTRATOR), body)
+        if status != 201:
             raise Broken(f"no session: {status} {said}")
         return str(said["id"])
 
-    def ask(self, path: str, agent: str, body: Json, session: str | None) -> tuple[int, Json]:
-        headers = {SESSION: session} if session else {}
-        return self.post(path, self._gateway.key(agent), body, headers)
+    def ask(self, path: str, agent: str, body: Json, session: str) -> tuple[int, Json]:
+        return self.post(path, self._gateway.key(agent), body, {SESSION: session})
 
     def post(
         self, path: str, key: str, body: Json, headers: dict[str, str] | None = None
@@ -90,12 +76,12 @@ class Running:
         return response.status, json.loads(raw) if raw else None
 
 
-def mandate(suite: str, task: Task) -> Json:
+def mandate(suite: str, task: Task, tools: Iterable[str]) -> Json:
     """What an orchestrator delegates that knows the user's words and the tools, and has seen no data."""
     return {
         "objective": task.id,
         "request": task.request,
-        "tools": [f"{suite}/{name}" for name in task.tools],
+        "tools": [f"{suite}/{name}" for name in tools],
         "reads": "any",
     }
 
@@ -106,7 +92,7 @@ def mandate(suite: str, task: Task) -> Json:
 class Enforced:
     """Nobody is there to approve: what is escalated is not done."""
 
-    def __init__(self, running: Running, suite: str, session: str | None) -> None:
+    def __init__(self, running: Running, suite: str, session: str) -> None:
         self._running = running
         self._suite = suite
         self._session = session
@@ -128,7 +114,7 @@ class Reviewed:
     those of a call that was made. Everything else is reported as not sent.
     """
 
-    def __init__(self, running: Running, suite: str, session: str | None, *, careless: bool) -> None:
+    def __init__(self, running: Running, suite: str, session: str, *, careless: bool) -> None:
         self._running = running
         self._suite = suite
         self._session = session
@@ -180,12 +166,12 @@ def running(folder: Path, suites: list[Suite], configuration: Configuration) -> 
     """A gateway with this configuration in front of the tool servers of all suites."""
     worlds = {suite.name: suite.world() for suite in suites}
     with serving(worlds) as urls:
-        upstreams = {suite.name: {"url": urls[suite.name], "tools": manifests(suite)} for suite in suites}
+        upstreams = {suite.name: {"url": urls[suite.name], "tools": suite.manifests} for suite in suites}
         gateway = Wardgate(
             folder, upstreams,
             policy={"pack": "strict", "path": "policies", "self_test": False, "reload": False},
             agents={
-                ORCHESTRATOR: {"owner": "user", **_known(AgentConfig, MINTS)},
+                ORCHESTRATOR: {"owner": "user", "mints": {"agents": [AGENT, REVIEWED]}},
                 AGENT: {"owner": "user", "labels": ["assistant"]},
                 REVIEWED: {"owner": "user", "labels": ["assistant"], "mode": "observe"},
             },
@@ -195,22 +181,13 @@ def running(folder: Path, suites: list[Suite], configuration: Configuration) -> 
         started = None
         try:
             gateway.start()
-            started = Running(gateway, worlds)
+            started = Running(gateway, worlds, configuration)
             yield started
         finally:
             if started is not None:
                 started.close()
             gateway.close()
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def manifests(suite: Suite) -> Json:
-    """The operator's manifests, without what this version of the gateway cannot be told yet."""
-    return {tool: _known(ToolConfig, manifest) for tool, manifest in suite.manifests.items()}
-
-
-def _known(section: type[Section], values: Json) -> Json:
-    return {key: value for key, value in values.items() if key in section.model_fields}
 
 
 def lay_over(policies: Path, configuration: Configuration) -> None:
@@ -220,9 +197,7 @@ def lay_over(policies: Path, configuration: Configuration) -> None:
     data = yaml.safe_load((FOLDER / "operator.yaml").read_text())
     (policies / "data.yaml").write_text(yaml.safe_dump(data))
     for module in configuration.observed:
-        source = next(iter(sorted(RULES.glob(f"*/{module}.rego"))), None)
-        if source is None:
-            continue  # a module this version does not have yet
+        source = next(RULES.glob(f"*/{module}.rego"))
         text, changed = re.subn(r"(?m)^#   mode: enforce$", "#   mode: observe", source.read_text(), count=1)
         if not changed:
             raise Broken(f"{source} says no mode")

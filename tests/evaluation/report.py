@@ -27,7 +27,6 @@ def figures(results: list[Result], final: str, seconds: float, seed: int, *, nam
     return {
         "aims": msgspec.to_builtins(AIMS),
         "missed": missed(measure(chosen.replays)),
-        "sessions": chosen.sessions,
         "configuration": chosen.configuration.name,
         "frontier": {
             name: {"about": result.configuration.about, **_plain(measure(result.replays))}
@@ -119,10 +118,6 @@ def show(results: list[Result], final: str, console: Console) -> None:
     console.print(by_part)
     for line in missed(measured[chosen.configuration.name]):
         console.print(f"missed: {line}", style="red", markup=False)
-    if not chosen.sessions:
-        console.print(
-            "This gateway opens no sessions: mandates, labels and provenance were not there.", style="red"
-        )
 
 
 def trace(results: list[Result], console: Console) -> None:

@@ -19,7 +19,6 @@ from tests.evaluation.replay import Played, Way, play
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     configuration: Configuration
     replays: list[Replays]
-    sessions: bool  # whether the gateway had sessions to open
 
 
 def run(
@@ -30,12 +29,11 @@ def run(
 ) -> Result:
     """Start a gateway, replay everything, stop it. Raises ``Broken`` when it measured nothing."""
     with running(folder, suites, configuration) as gateway:
-        sessions = gateway.opens_sessions()
         found = []
         for suite in suites:
             said(f"{configuration.name}: {suite.name}")
             found += [replay(gateway, case) for case in (*suite.benign, *suite.written, *suite.crossed)]
-    return Result(configuration=configuration, replays=found, sessions=sessions)
+    return Result(configuration=configuration, replays=found)
 
 
 def replay(gateway: Running, case: Case) -> Replays:
@@ -55,7 +53,7 @@ def replay(gateway: Running, case: Case) -> Replays:
     return Replays(alone=alone, careless=reviewed[0], correct=reviewed[1])
 
 
-def _once(gateway: Running, case: Case, agent: str, way: Callable[[str | None], Way]) -> Played:
+def _once(gateway: Running, case: Case, agent: str, way: Callable[[str], Way]) -> Played:
     world = gateway.worlds[case.suite]
     world.reset(lambda data: cases.plant(data, case.plant))
     return play(case, world, way(gateway.open_session(agent, case.suite, case.task)))

@@ -65,7 +65,7 @@ def test_every_tool_is_described_and_every_description_is_one(suite):
     world = suite.world()
     assert set(suite.manifests) == set(world.tools)
     for name, manifest in suite.manifests.items():
-        ToolConfig(**{key: value for key, value in manifest.items() if key in ToolConfig.model_fields})
+        ToolConfig.model_validate(manifest)
         changes = world.tools[name].effect and manifest.get("effects") != ["egress"]
         assert (manifest["risk"] != "read") == changes, name
 
