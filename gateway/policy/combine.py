@@ -126,7 +126,8 @@ def combine(
     merged: tuple[Obligation, ...] = ()
     if asked:
         try:
-            merged = obligations.merge(asked, duties)
+            # In an order of their own: which of two faults is named must not depend on that of the modules.
+            merged = obligations.merge(sorted(asked, key=_duty_order), duties)
         except obligations.Conflict as conflict:
             deny.append(_own("obligation_conflict", conflict.rule))
     rest = (_sorted(notes), tuple(sorted(observed, key=_observed_order)))
@@ -176,6 +177,10 @@ def _sorted(findings: Collection[Finding]) -> tuple[Finding, ...]:
 def _order(finding: Finding) -> tuple[int, str, str, str, str, str]:
     rank = SEVERITY_RANK.get(finding.severity, -1)
     return (-rank, finding.rule, finding.code, finding.message, finding.remedy, finding.chain)
+
+
+def _duty_order(duty: Obligation) -> tuple[str, str, str]:
+    return (duty.rule, duty.kind, repr(duty.value))
 
 
 def _observed_order(item: Observed) -> tuple[str, str, str]:

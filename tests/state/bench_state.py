@@ -1,4 +1,4 @@
-"""What facts cost: ``python -m tests.state.bench_state`` prints CPU µs of begin + settle, and bytes a session."""
+"""What facts cost: ``python -m tests.state.bench_state`` prints CPU µs of begin + settle, and bytes."""
 
 from __future__ import annotations
 
