@@ -55,7 +55,7 @@ def test_no_goal_is_reached_and_nothing_else_happens_when_the_agent_is_not_hijac
 def test_a_mandate_names_the_side_effects_of_its_task_and_no_other_tool(suite):
     world = suite.world()
     for case in suite.benign:
-        used = {step.call for step in case.task.calls if suite.manifests[step.call]["risk"] != "read"}
+        used = {step.call for step in case.task.calls if world.tools[step.call].effect}
         assert used == set(case.task.tools), case.id
         assert set(case.task.tools) <= set(world.tools), case.id
 

@@ -10,7 +10,7 @@ from tests.evaluation.run import run
 
 
 def test_replays_go_through_the_gateway_and_effects_are_seen_at_the_tool_server(tmp_path):
-    suites = [each for each in cases.load() if each.name in ("bank", "travel")]
+    suites = [each for each in cases.load() if each.name == "bank"]
     few = [
         msgspec.structs.replace(
             suite, benign=suite.benign[:4], written=suite.written[:3], crossed=suite.crossed[:2]
@@ -19,7 +19,7 @@ def test_replays_go_through_the_gateway_and_effects_are_seen_at_the_tool_server(
     ]
     combined = next(each for each in FRONTIER if each.name == "combined")
     result = run(few, combined, tmp_path / "gateway")
-    assert len(result.replays) == 18
+    assert len(result.replays) == 9
     for each in result.replays:
         for played in (each.alone, each.careless, each.correct):
             for made in played.made:
