@@ -56,6 +56,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     request: str
     tools: list[str]  # with side effects; reads are free
     calls: list[Step]
+    bounds: dict[str, dict[str, Json]] = {}  # of arguments, where the request gives them
     done: list[Effect] = []
     slots: list[Slot] = []
     note: str = ""

@@ -21,6 +21,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     observed: tuple[str, ...] = ()
     per_task: bool = True  # a mandate for each task, and not for the role
+    bounds: bool = False  # and with bounds of arguments where the request gives them
 
 
 FRONTIER: Final = (
@@ -44,5 +45,6 @@ FRONTIER: Final = (
         per_task=False,
     ),
     Configuration(name="combined", about="the strict pack as it is"),
+    Configuration(name="bounded", about="the same, and mandates with bounds of arguments", bounds=True),
 )
 COMBINED: Final = "combined"

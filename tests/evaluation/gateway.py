@@ -57,7 +57,8 @@ class Running:
     def open_session(self, agent: str, suite: str, task: Task) -> str:
         """A new session of the agent, opened by the orchestrator with the mandate of the task or the role."""
         tools = task.tools if self._configuration.per_task else sorted(self.worlds[suite].tools)
-        body = {"agent": agent, "mandate": mandate(suite, task, tools)}
+        delegated = mandate(suite, task, tools, bounds=self._configuration.bounds)
+        body = {"agent": agent, "mandate": delegated}
         status, said = self.post("/v1/sessions", self._gateway.key(ORCHESTRATOR), body)
         if status != 201:
             raise Broken(f"no session: {status} {said}")
@@ -76,13 +77,14 @@ class Running:
         return response.status, json.loads(raw) if raw else None
 
 
-def mandate(suite: str, task: Task, tools: Iterable[str]) -> Json:
+def mandate(suite: str, task: Task, tools: Iterable[str], *, bounds: bool = False) -> Json:
     """What an orchestrator delegates that knows the user's words and the tools, and has seen no data."""
     return {
         "objective": task.id,
         "request": task.request,
         "tools": [f"{suite}/{name}" for name in tools],
         "reads": "any",
+        **({"arguments": {f"{suite}/{tool}": said for tool, said in task.bounds.items()}} if bounds else {}),
     }
 
 

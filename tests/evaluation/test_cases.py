@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from gateway.config_upstream import ToolConfig
+from gateway.sessions import mandate as mandates
 from tests.evaluation import cases
 from tests.evaluation.cases import FOLDER, Case, Effect, Plant, Step, Suite, Task, Wrong
+from tests.evaluation.gateway import mandate
 from tests.evaluation.replay import Direct, play
 from tests.evaluation.worlds.kit import World
 
@@ -58,6 +60,19 @@ def test_a_mandate_names_the_side_effects_of_its_task_and_no_other_tool(suite):
         used = {step.call for step in case.task.calls if world.tools[step.call].effect}
         assert used == set(case.task.tools), case.id
         assert set(case.task.tools) <= set(world.tools), case.id
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_every_mandate_is_one_and_covers_its_task(suite):
+    """Also with bounds, which come from the request: what the agent does for the user is within them."""
+    world = suite.world()
+    for case in suite.benign:
+        raw = mandate(suite.name, case.task, case.task.tools, bounds=True)
+        given = mandates.parse(raw, now_ns=0)
+        world.reset()
+        play(case, world, Direct(world))
+        for effect in world.effects:
+            assert mandates.outside(given, f"{suite.name}/{effect['tool']}", effect["args"]) == (), case.id
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
