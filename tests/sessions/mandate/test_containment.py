@@ -105,6 +105,7 @@ def test_a_child_that_is_compared_as_it_is_has_no_limit_it_does_not_name() -> No
         ({"max": 5}, {"one_of": [1, 5]}, True),
         ({"max": 5}, {"one_of": [1, "5"]}, False),
         ({"max": 5}, {"one_of": [1, 9], "max": 8}, True),
+        ({"max_length": 2}, {"one_of": ["ab", "abc"], "max_length": 2}, True),
         ({"max": 5}, {"forbidden": True}, False),  # lets pass false, which is no number
         ({"one_of": ["a", False]}, {"forbidden": True}, True),
         ({"one_of": ["a", "b"]}, {"one_of": ["a"]}, True),
