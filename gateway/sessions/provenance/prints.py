@@ -25,7 +25,16 @@ import orjson
 
 from gateway.model import Json
 from gateway.sessions.provenance import forms, request, words
-from gateway.sessions.provenance.harvests import BITMAP, PHRASE, Harvest, form_print, lowest, spread, unpacked
+from gateway.sessions.provenance.harvests import (
+    BITMAP,
+    PHRASE,
+    Harvest,
+    form_print,
+    lowest,
+    short_key,
+    spread,
+    unpacked,
+)
 from gateway.sessions.provenance.lists import STOP, Kind
 
 Source = Literal["user", "mandate", "trusted", "untrusted", "none"]
@@ -36,6 +45,7 @@ MAX_KNOWN: Final = 768  # trusted values; a quarter of them is kept for the user
 MAX_TARGETS: Final = 32
 _NAME: Final = 96  # characters of a target
 MAX_ELEMENTS: Final = 256  # of a list that is traced
+MAX_JOINED: Final = 16_384  # characters of recipients in one string
 _NAMED: Final = MAX_KNOWN // 4
 _LOG: Final = 1_024  # recent untrusted prints, of which it is known where they come from
 _MARKS: Final = 256  # results that are told apart in the log
@@ -70,7 +80,7 @@ class Prints:
                  "_targets", "_whose", "_wide")  # fmt: skip
 
     def __init__(self, key: bytes = b"") -> None:
-        self._key = key
+        self._key = short_key(key)
         self._request = b""  # the user's words, turns with NUL between them
         self._known = bytearray()  # 8 bytes a trusted form
         self._from = bytearray()  # where each comes from: user, mandate, or two more than a target's index
@@ -240,7 +250,7 @@ class Prints:
             return self._statement(value.strip())
         text = value.strip(" ")
         if not 0 < len(text) <= forms.MAX_VALUE:
-            return None
+            return self._several(text, kind) if kind == "recipient" and len(text) <= MAX_JOINED else None
         if kind != "text" and not text.isprintable():  # line breaks end a header, and hide what follows
             return self._several(text, kind) if kind == "recipient" else None
         if "@" in text and (direct := forms.email(text)) is not None:
@@ -406,8 +416,10 @@ class Prints:
         found = self._seen_whole(data)
         if found is not None:
             return "exact", self._names(found)
-        tokens = words.known(words.cut(data.lower()))
-        found = self._pieces(tokens, kind) or self._spellings(value, kind)
+        low = data.lower()
+        tokens = words.known(words.cut(low))
+        tokens.discard(low)
+        found = (self._pieces(tokens, kind) if tokens else None) or self._spellings(value, kind)
         flood = False
         if found is None:
             more, flood = words.deeper(data)
@@ -429,8 +441,7 @@ class Prints:
         return None
 
     def _pieces(self, tokens: set[bytes], kind: Kind) -> list[int] | None:
-        telling = sorted(filter(_telling, tokens))
-        for token in telling:
+        for token in sorted(filter(_telling, tokens)):
             found = self._seen(token)
             if found is not None:
                 return found
@@ -456,7 +467,9 @@ class Prints:
             whole = [group for group in groups if len(group) == 4]
             if all(self._seen(group) is not None for group in whole):
                 return self._seen(whole[-1])
-        number = words.digits(words.plain(value[:64])) if kind in ("recipient", "iban", "id", "text") else b""
+        number = b""
+        if value[-1:].isdigit() and kind in ("recipient", "iban", "id", "text"):
+            number = words.digits(words.plain(value[:64]))
         if 6 < len(number) < 17:
             spelt_ways = [number]
             if len(number) == 10:
@@ -556,11 +569,11 @@ def _listed(value: str) -> list[Json] | None:
 
 def _telling(token: bytes) -> bool:
     """Whether a piece of a value is rare enough to say where the whole came from."""
-    if len(token) < 4 or token.isalpha():
+    if token.isalpha() or len(token) < 4:
         return False
-    if words.digits(token):
-        return not (len(token) == 4 and token.isdigit() and token[:2] in (b"19", b"20"))
-    return len(token) > 5
+    if len(token) > 5:
+        return True
+    return bool(words.digits(token)) and not (token.isdigit() and token[:2] in (b"19", b"20"))
 
 
 def weaker(one: Traced, other: Traced) -> Traced:
