@@ -147,11 +147,8 @@ class Desk:
         stored = await asyncio.to_thread(
             partial(self._remembered.store.listed, None, agent, closed=closed, limit=limit)
         )
-        found = {
-            each.whose.id: each
-            for each in self._sessions.live()
-            if agent is None or each.whose.agent == agent
-        }
+        live = self._sessions.live()
+        found = {each.whose.id: each for each in live if agent in (None, each.whose.agent)}
         for each in stored:
             if each.id not in found:
                 found[each.id] = await self._sessions.viewed(each)
