@@ -35,16 +35,9 @@ OPERATOR: Final = "operator "
 class Desk:
     """All methods run on the event loop's thread; those that raise, raise ``Refused``."""
 
-    def __init__(
-        self,
-        remembered: Remembered,
-        config: Callable[[], Config],
-        counted: Callable[[str], None] = lambda by: None,
-    ) -> None:
-        """``counted`` is told who opened a session: ``agent`` or ``operator``."""
+    def __init__(self, remembered: Remembered, config: Callable[[], Config]) -> None:
         self._remembered = remembered
         self._config = config
-        self._counted = counted
 
     # -- agents ------------------------------------------------------------------------------------------
 
@@ -80,7 +73,6 @@ class Desk:
             parent=parent, ceiling=ceiling, note=note,
             detail={"credential": principal.credential, "subject": principal.subject},
         )  # fmt: skip
-        self._counted("agent")
         return self._seen(session)
 
     async def current(self, principal: Principal, named: str) -> Seen:
@@ -171,7 +163,6 @@ class Desk:
             tenant=tenant, agent=agent, subject=subject, mandate=mandate, by=OPERATOR + operator,
             parent=parent, ceiling=ANYTHING if broad else None, note=note,
         )  # fmt: skip
-        self._counted("operator")
         return self._seen(session)
 
     async def act(
