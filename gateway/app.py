@@ -166,6 +166,7 @@ class Gateway:
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
         self.desk = Desk(self.remembered, lambda: self.config)
+        self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)

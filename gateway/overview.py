@@ -29,6 +29,7 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.rollout import Rollout
+from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -46,7 +47,7 @@ from gateway.surfaces.admin.deps import (
     UpstreamState,
 )
 from gateway.surfaces.http import HttpDeps
-from gateway.telemetry.metrics import CredentialStats, RecordStats
+from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
 from gateway.upstreams.secrets.credentials import CredentialState
 
@@ -277,6 +278,11 @@ def record_stats(journal: Journal) -> RecordStats:
         queue_length=journal.depth,
         last_write_s=journal.last_write_ns / 1e9,
     )
+
+
+def session_stats(state: MemoryState) -> SessionStats:
+    sessions = state.sessions
+    return SessionStats(live=len(sessions), opened=sessions.opened, exceeded=state.exceeded)
 
 
 def credential_stats(outside: Outside) -> Sequence[CredentialStats]:

@@ -7,6 +7,7 @@ marks and prints, never its calls.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class MemoryState:
         self.holders = Holders(sessions.rules)
         self.holders.restore(accounts)
         self.now_ns = now_ns
+        self.exceeded: Counter[tuple[str, str]] = Counter()  # for metrics: by scope and metric
         self.n = n
         self.acts = acts
         self.tracing = True  # whether any rule asks where values come from
@@ -82,7 +84,10 @@ class MemoryState:
             charges = {}
         scopes = self._scopes(session, call.principal)
         if refusal is None and not own:
-            refusal = _reserved(scopes, call.id, charges, now)
+            over = _reserved(scopes, call.id, charges, now)
+            if over is not None:
+                self.exceeded[over[0], over[1].metric] += 1
+                refusal = _over(*over)
         known = session.facts(call.tool.target, now)
         monitors = self._watched(session, call, now)
         if monitors:
@@ -327,15 +332,15 @@ def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
 
 def _reserved(
     scopes: list[tuple[str, Account]], call: str, charges: Mapping[str, int], now: int
-) -> Refusal | None:
-    """Reserve in all accounts or in none."""
+) -> tuple[str, Exceeded] | None:
+    """Reserve in all accounts, or in none and say which is in the way."""
     done: list[Account] = []
     for scope, account in scopes:
         exceeded = account.reserve(call, charges, now)
         if exceeded:
             for each in done:
                 each.release(call)
-            return _over(scope, exceeded[0])
+            return scope, exceeded[0]
         done.append(account)
     return None
 

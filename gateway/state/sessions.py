@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from typing import Any, Final
@@ -70,6 +70,7 @@ class Sessions:
         self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
+        self.opened: Counter[str] = Counter()  # for metrics: by whom
         # Whether this process knows all that a session is, and may store it; a command line has no monitors.
         self.whole = True
 
@@ -278,6 +279,7 @@ class Sessions:
                   detail=detail or {})  # fmt: skip
         session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
         session.saved_n = session.n
+        self.opened[_opener(by)] += 1
         return self._keep(session)
 
     def _parsed(self, raw: Any, ceiling: Ceiling | None, parent: Mandate | None = None) -> Mandate | None:
@@ -458,6 +460,12 @@ class Sessions:
             mandate_json=_mandate_json(mandate) if mandate is not None and not whose.rolling else b"",
             state=_encode(session.saved()),
         )  # fmt: skip
+
+
+def _opener(by: str) -> str:
+    """Names of agents have no spaces."""
+    kind, space, _ = by.partition(" ")
+    return kind if space else "agent"
 
 
 def belongs(whose: Whose, principal: Principal) -> bool:

@@ -67,6 +67,11 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+SESSION_OPENERS: Final = ("agent", "operator", "token")
+BUDGET_SCOPES: Final = ("session", "tree", "agent", "tenant")
+BUDGET_METRICS: Final = (
+    "calls", "writes", "irreversible", "cost_micro_usd", "bytes_out", "wall_s", "reservations",
+)  # fmt: skip
 PIN_STATES: Final = ("new", "changed", "returned", "rejected")
 PIN_EVENT_NAMES: Final = (
     "first",
@@ -196,6 +201,23 @@ OPEN: Final = Spec(
     "wardgate_decisions_open",
     "gauge",
     "Decisions about tools that run elsewhere whose outcome is still to come.",
+)
+SESSIONS_LIVE: Final = Spec(
+    "wardgate_sessions_live",
+    "gauge",
+    "Sessions in memory; others are on disk.",
+)
+SESSIONS_OPENED: Final = Spec(
+    "wardgate_sessions_opened_total",
+    "counter",
+    "Sessions opened on purpose, by whom: an agent, an operator, or whoever issued a token.",
+    {"by": ", ".join(SESSION_OPENERS)},
+)
+BUDGET_REFUSALS: Final = Spec(
+    "wardgate_budget_refusals_total",
+    "counter",
+    "Calls that a budget stood in the way of, also where policy is only observed.",
+    {"scope": ", ".join(BUDGET_SCOPES), "metric": ", ".join(BUDGET_METRICS)},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -353,6 +375,9 @@ SPECS: Final = (
     UNAUTHORIZED,
     SETTLED,
     OPEN,
+    SESSIONS_LIVE,
+    SESSIONS_OPENED,
+    BUDGET_REFUSALS,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,
