@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from gateway.model import Kind, PinState, Risk
+from gateway.output_schema import Fit
 from gateway.policy.metadata import PHASES, Phase
 
 VERSION: Final = 1
@@ -138,6 +139,11 @@ CONTRACT: Final[dict[Path, Field]] = {
         "ok, tool_error, rpc_error or input_required.",
         _AFTER,
         schema=_one_of("ok", "tool_error", "rpc_error", "input_required"),
+    ),
+    ("result", "schema"): Field(
+        "How a tool's structuredContent stands to the outputSchema it declares: conforms, violates, missing; or none.",
+        _AFTER,
+        schema=_one_of(*get_args(Fit)),
     ),
     ("result", "value"): Field("The result or error as JSON.", _AFTER, open=True, schema={}),
     ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER, schema=_TEXT),
