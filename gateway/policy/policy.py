@@ -51,6 +51,11 @@ _DUTIES: Final[Mapping[Phase, frozenset[str]]] = {
     "result": obligations.RESULT_DUTIES,
     "list": frozenset(),
 }
+_ALWAYS: Final[Mapping[Phase, frozenset[str]]] = {
+    "call": frozenset(),
+    "result": frozenset({"label"}),  # a denied result is shown where the gateway only observes
+    "list": frozenset(),
+}
 
 
 class ModuleInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,7 +243,7 @@ class EmbeddedPolicy:
         kept = self._combined.get(id(contributions))
         if kept is not None and kept[0] is contributions:
             return kept[1]
-        combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase])
+        combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase], _ALWAYS[phase])
         if isinstance(contributions, tuple):
             _bound(self._combined, _KEPT_COMBINED)
             self._combined[id(contributions)] = (contributions, combined)

@@ -86,3 +86,9 @@ def test_a_result_that_gives_orders_brings_its_labels_to_the_session() -> None:
     assert inspect(STRICT, call(on=trusted), orders).decision.labels == ("injection", "untrusted")
     assert inspect(STRICT, call(on=tool(risk="read")), FITS).decision.labels == ("untrusted",)
     assert inspect(STRICT, call(on=trusted), FITS).decision.labels == ()
+
+
+def test_a_result_that_is_denied_still_names_its_labels() -> None:
+    """Where the gateway only observes it is shown all the same, and what it brings must not be forgotten."""
+    shown = inspect(STRICT, call(on=declaring()), BREAKS)
+    assert (shown.decision.verdict, shown.decision.labels) == ("deny", ("untrusted",))
