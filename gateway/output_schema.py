@@ -13,6 +13,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -78,6 +79,21 @@ class OutputSchema:
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             self.fault = " ".join(str(getattr(error, "message", "") or error).split())[:200] or "is not valid"
 
+    @cached_property
+    def formats(self) -> frozenset[str]:
+        """Every ``format`` that is named somewhere in it."""
+        named: set[str] = set()
+        stack = [self.schema]
+        while stack:
+            part = stack.pop()
+            if isinstance(part, Mapping):
+                if isinstance(part.get("format"), str):
+                    named.add(part["format"])
+                stack += part.values()
+            elif isinstance(part, list):
+                stack += part
+        return frozenset(named)
+
     def conforms(self, value: Json, *, formats: bool = False) -> bool:
         """Whether a value fits, in bounded time; what would take longer does not.
 
@@ -95,6 +111,10 @@ class OutputSchema:
             return bool(check.is_valid(value))
         except (ValueError, TypeError, OverflowError):  # a value or a pattern the checker gives up on
             return False
+
+    def steps(self, value: Json) -> int:
+        """At most how many steps a check of this value takes."""
+        return min(self._size * strictjson.count(value), MAX_STEPS) or MAX_WALKED
 
     def _affordable(self, value: Json) -> bool:
         if self._size and self._size * strictjson.count(value) <= MAX_STEPS:
