@@ -78,6 +78,17 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------- what
 
 
+class Verify(msgspec.Struct, frozen=True, kw_only=True):
+    """A read that says whether a call had its effect; ``sessions/verify.py`` checks, fills and matches it."""
+
+    tool: str  # a read tool of the same upstream, by its name
+    arguments: Mapping[str, Json] = {}  # templates over the arguments and the result of the call
+    match: Mapping[str, Json] = {}  # JSON pointer into the result of the read → what must stand there
+    after_s: float = 0.0  # before the first read
+    attempts: int = 3
+    within_s: float = 30.0  # from the answer of the call to the last word about it
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of a tool. A tool nobody described is ``irreversible``."""
 
@@ -93,7 +104,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sensitive: tuple[str, ...] = ()  # JSON pointers into the arguments, redacted wherever they are shown
     polling: bool = False  # repeating it is normal
     interruptible: bool = True  # a call under way may be cut off when its client gives up
-    extra: Mapping[str, Json] = {}  # undo, reconcile, verify: read by later parts, shown to policy
+    verify: Verify | None = None  # a read that says whether a call had its effect
+    extra: Mapping[str, Json] = {}  # undo, reconcile: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
