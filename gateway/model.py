@@ -78,6 +78,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------- what
 
 
+VERIFY: Final = "verify"
+"""Surface of the reads by which the gateway finds out what became of calls: not what an agent does itself."""
+
+
 class Verify(msgspec.Struct, frozen=True, kw_only=True):
     """A read that says whether a call had its effect; ``sessions/verify.py`` checks, fills and matches it."""
 
@@ -175,7 +179,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", "http", "extauthz" or "hook"
+    surface: str  # "mcp", "http", "extauthz", "hook" or "verify"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
@@ -294,6 +298,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error_json: bytes = b""  # the ``error`` of the answer, when it was one
     started_ns: int = 0
     upstream_ns: int = 0  # time spent waiting for the upstream
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a read found out about a call that ended well, after it was answered."""
+
+    call_id: str
+    principal: Principal
+    tool: Tool
+    session: str
+    result: Literal["verified", "refuted", "unknown"]
+    detail: str = ""  # for operators; without values
+    read: str = ""  # call id of the last read; "" when there was none
+    reads: int = 0  # that were made
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -272,6 +272,8 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
         return _answer(call, action, decision, _refusal("outcome_unrecorded"), outcome)
+    if parts.verifications is not None and (outcome.answered or outcome.status) == "ok":
+        parts.verifications.answered(call, outcome)
     return Answer(
         call_id=call.id,
         action=action,

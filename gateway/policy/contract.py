@@ -76,7 +76,11 @@ CONTRACT: Final[dict[Path, Field]] = {
         schema={"type": "string", "pattern": "^[0-9a-f]{64}$"},
     ),
     ("call", "session"): Field("The session's id.", _DECIDED, schema=_TEXT),
-    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED, schema=_TEXT),
+    ("call", "surface"): Field(
+        "Where the call came in: mcp, http, hook, extauthz; verify for a read of the gateway's own that verifies a call.",
+        _DECIDED,
+        schema=_TEXT,
+    ),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED, schema=_BOOL),
     ("tool", "kind"): Field(KINDS, schema=_KIND),
     ("tool", "upstream"): Field("Name of the upstream.", schema=_TEXT),

@@ -7,8 +7,8 @@ expected values may be taken from the call that is verified::
      "match": {"/value": "{arguments.value}", "/version": {"exists": true}}}
 
 A text that is one template as a whole stands for the value itself, whatever its type; templates inside a
-longer text are put in as text. ``{arguments…}`` and ``{result…}`` are followed by a path: ``.name`` for members of
-objects and places of lists, or a JSON pointer (RFC 6901) as in ``{result/items/0/a.b}``.
+longer text are put in as text. ``{arguments…}`` and ``{result…}`` are followed by a path: ``.name`` for
+members of objects and places of lists, or a JSON pointer (RFC 6901) as in ``{result/items/0/a.b}``.
 
 Everything here is a function of its arguments: it reads no clock and asks nobody.
 """
@@ -140,10 +140,12 @@ def _texts(value: Json, depth: int) -> Iterator[str]:
 
 def fill(verify: Verify, arguments: Mapping[str, Json], result_json: bytes) -> Verify:
     """The post-condition of one call, without templates. ``Unfillable`` says which one has no value."""
-    content = _content(result_json)
+    content: list[Json] = []
 
     def value_at(root: str, path: str) -> Json:
-        found = arguments if root == "arguments" else content
+        if root == "result" and not content:
+            content.append(_content(result_json))
+        found: Json = arguments if root == "arguments" else content[0]
         for part in _parts(path):
             found = _member(found, part)
         if isinstance(found, _Nothing):
@@ -205,8 +207,8 @@ def matches(verify: Verify, result_json: bytes) -> bool | None:
     """Whether a result holds all that is expected; ``None`` when there is nothing in it that can be read.
 
     ``verify`` has no templates: it is ``fill``'s, or a milestone. ``result_json`` is the ``result`` of a tool
-    call. What is looked at is its ``structuredContent``, else the first text that is JSON, else its only text,
-    of which ``""`` is the only pointer.
+    call. What is looked at is its ``structuredContent``, else the first text that is JSON, else its only
+    text, of which ``""`` is the only pointer.
     """
     content = _content(result_json)
     # That a sentence has no member of some name says nothing about the record it may be about.

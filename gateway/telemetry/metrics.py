@@ -68,6 +68,7 @@ class Metrics(Collector):
         self.upstream_seconds = Histograms(specs.UPSTREAM_SECONDS)
         self.settled = Counters(specs.SETTLED)
         self.open_decisions = Gauges(specs.OPEN, [()])
+        self.verifications = Counters(specs.VERIFICATIONS, ((result,) for result in specs.VERIFIED_AS))
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -119,6 +120,7 @@ class Metrics(Collector):
             self._unauthorized,
             self.settled,
             self.open_decisions,
+            self.verifications,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -234,6 +236,10 @@ class Metrics(Collector):
         self._activated[()] = at_s
         self._bundle.clear()
         self._bundle[(revision,)] = 1
+
+    def verified(self, result: str) -> None:
+        """A verification is over."""
+        self.verifications[(result,)].value += 1
 
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
