@@ -60,9 +60,7 @@ def check(tools: Mapping[str, ToolConfig], *, elsewhere: bool, hints: bool) -> N
         if said is not None and said.risk not in (None, "read"):
             raise ValueError(f"{where}: '{reader}' is {said.risk}; only a read may verify")
         if (said is None or said.risk is None) and not hints:
-            raise ValueError(
-                f"{where}: describe '{reader}' under 'tools' with 'risk: read'; only a read may verify"
-            )
+            raise ValueError(f"{where}: only a read may verify: describe '{reader}' with 'risk: read'")
 
 
 def _by_glob(tools: Mapping[str, ToolConfig], name: str) -> ToolConfig | None:

@@ -77,7 +77,9 @@ class OutputSchema:
         except _Unusable as error:
             self.fault = str(error)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-            self.fault = " ".join(str(getattr(error, "message", "") or error).split())[:200] or "is not valid"
+            said = " ".join(str(getattr(error, "message", "") or error).split())[:200]
+            # Words of the schema may be in it, and it goes to logs and terminals.
+            self.fault = "".join(each if each.isprintable() else "?" for each in said) or "it is not valid"
 
     @cached_property
     def formats(self) -> frozenset[str]:

@@ -204,13 +204,13 @@ class Verifications:
             parts, limits=self._limits, approvals=self._approvals, verifications=None
         )
         answer = await pipeline.call(own, ask)
-        if answer.refusal is not None:
+        outcome = answer.outcome
+        if answer.refusal is not None and (outcome is None or outcome.status == "withheld"):
             said = msgspec.structs.replace(read, detail=f"the read was refused: {answer.refusal.code}")
             return _Said(said, final=not answer.refusal.retryable)
-        outcome = answer.outcome
         if outcome is None or outcome.status != "ok":
-            status = outcome.status if outcome is not None else "nothing"
-            return _Said(msgspec.structs.replace(read, detail=f"the read ended with {status}"))
+            became = (outcome.code or outcome.status) if outcome is not None else "nothing"
+            return _Said(msgspec.structs.replace(read, detail=f"the read failed: {became}"))
         # What the upstream said, not what policy lets an agent see of it: nobody is shown either.
         holds = matches(verify, outcome.result_json)
         if holds is None:
