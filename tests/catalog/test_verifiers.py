@@ -32,7 +32,7 @@ PUT = {"name": "put"}
 @pytest.mark.parametrize(
     ("definitions", "said"),
     [
-        ([PUT], "'put': its calls stay unverified: 'get' is not listed"),
+        ([PUT], "'put': its calls stay unverified: 'get' is not listed by the upstream"),
         ([PUT, {"name": "get"}], "'put': its calls stay unverified: 'get' is irreversible, not a read"),
     ],
 )
