@@ -270,6 +270,7 @@ def _rest(
             value = _json_in(block)
             if value is not _GONE and value == structure:
                 same.append(place)
+                parts[place] = {**block, "text": ""}  # written anew below, so not searched
             elif value is not _GONE and (new := _without(value, wanted)) is not value:
                 parts[place] = {**block, "text": orjson.dumps(new).decode()}
         cleaned = {**rest, "content": parts}

@@ -5,7 +5,8 @@ effect counts from the moment the line is there, whatever becomes of the answer.
 process, so a test can compare what happened here with what the gateway has on record.
 
 A tool call says in its argument ``then`` what is to become of the answer; the effect happens in any case.
-With ``keep: NAME`` its text is stored, and a call with ``of: NAME`` returns what is stored there.
+With ``keep: NAME`` its text is stored, and a call with ``of: NAME`` returns what is stored there; what is
+given as ``structured`` is returned as structured content.
 
     python -m tests.e2e.upstream LOG            HTTP, on a free port (or $PORT), at /mcp
     python -m tests.e2e.upstream LOG --stdio    the same server on stdio
@@ -82,6 +83,8 @@ def answer(log: Log, message: dict[str, Any]) -> dict[str, Any]:
         elif "keep" in params["arguments"]:
             keep(params["arguments"])
         result = {"content": [{"type": "text", "text": text}], "resultType": "complete"}
+        if "structured" in params["arguments"]:
+            result["structuredContent"] = params["arguments"]["structured"]
     elif method in _LISTS:
         result = {**lists()[method], "resultType": "complete"}
     elif method in _USES:
