@@ -230,3 +230,14 @@ async def test_a_replay_reads_verified_calls_like_any_other(gateway: Make) -> No
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["total"] == report["counts"]["unchanged"] == 2, "the call, and the read that verified it"
+
+
+async def test_the_agent_can_look_up_what_came_of_its_call(gateway: Make) -> None:
+    wardgate = verifying(gateway)
+    await note(wardgate, lose=True)
+    found = await verified(wardgate)
+    headers = {"Authorization": f"Bearer {wardgate.key()}"}
+    address = f"{wardgate.agents_url}/v1/decisions/{found['call_id']}"
+    async with aiohttp.ClientSession(headers=headers) as http, http.get(address) as response:
+        detail = await response.json()
+    assert (detail["status"], detail["end_phase"], detail["verification"]) == ("ok", "result", "refuted")
