@@ -11,9 +11,12 @@ from gateway.model import Mode
 from gateway.policy import metadata, syntax
 from gateway.policy.contract import slow
 from gateway.policy.metadata import Metadata, Phase, Scope
+from gateway.sessions.monitors import Definition
 
 RULES: Final = "wardgate.rules."
 """Packages below this are rules; every other one is a library."""
+
+_MONITORS: Final = ("session", "monitors")
 
 Role = Literal["rule", "library", "test"]
 Paths = frozenset[tuple[str, ...]]
@@ -62,6 +65,14 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
         """Whether all it reads changes rarely, so that its answers are worth remembering."""
         return all(slow(path) for path in self.reads)
 
+    @property
+    def recurring(self) -> bool:
+        """Whether what it reads besides is the same for most calls: monitors say nothing of most.
+
+        Kept apart from the slow ones, which would otherwise be asked again whenever a count changes.
+        """
+        return not self.memoisable and all(slow(path) or path[:2] == _MONITORS for path in self.reads)
+
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """Policies and data that have passed the gate. ``revision`` is the hash of all that decides."""
@@ -72,6 +83,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     tests: tuple[Module, ...]
     data: Mapping[str, Any]
     codes: frozenset[str]  # every reason code a rule declares
+    monitors: Mapping[str, Definition] = {}  # by name; ``EmbeddedPolicy.monitors`` has them compiled
 
     def phase(self, phase: Phase) -> tuple[Module, ...]:
         return tuple(rule for rule in self.rules if rule.phase == phase)
