@@ -21,23 +21,25 @@ import msgspec
 
 from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
-from gateway.config_sessions import session_rules
+from gateway.config_sessions import offers_tool, session_rules
+from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
-from gateway.journal.query import Filter
+from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import Kind, Revisions, Verified
+from gateway.model import OWN, Kind, Revisions, Verified
 from gateway.outside import Outside
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
-from gateway.ports import Parts
+from gateway.ports import Parts, Upstreams
 from gateway.remembered import Remembered
 from gateway.rollout import Found, Rollout
 from gateway.storage import control
@@ -164,6 +166,7 @@ class Gateway:
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        self.desk = Desk(self.remembered, lambda: self.config)
         self.journal.start()
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
@@ -234,16 +237,17 @@ class Gateway:
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
+        own = offers_tool(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=outside.catalog,
+            catalog=WithOwn(outside.catalog) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=NoApprovals(),
             journal=self.journal,
-            upstreams=outside.registry,
+            upstreams=self._own_before(outside.registry) if own else outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
             controls=_controls(config),
@@ -255,14 +259,21 @@ class Gateway:
         """Pass on what these upstreams say of resources that changed."""
         outside.registry.on_updated = self.mcp.changes.updated
 
+    def _own_before(self, upstreams: Upstreams) -> Upstreams:
+        titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
+        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+
     def _info(self, upstream: str) -> ServerInfo | None:
+        if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
+            return INFO
         return self.outside.registry.info(upstream)
 
     def _name_metrics(self) -> None:
         bundle = self.policy.bundle
+        own = (OWN,) if isinstance(self.parts.catalog, WithOwn) else ()
         self.telemetry.declare(
-            upstreams=self.outside.catalog.upstreams,
-            tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
+            upstreams=(*self.outside.catalog.upstreams, *own),
+            tools=(*self.parts.catalog.tools("tool"), *self.outside.catalog.elsewhere),
             rules=[module.id for module in bundle.rules],
             codes=bundle.codes,
         )

@@ -22,6 +22,7 @@ from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
+from gateway.model import OWN
 from gateway.section import Name, Seconds, Section
 
 
@@ -161,6 +162,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if OWN in self.upstreams:
+            raise ValueError(f"upstreams.{OWN}: this name is the gateway's own; choose another")
         for name, upstream in self.upstreams.items():
             if upstream.assertion and self.assertion.key_file is None:
                 raise ValueError(f"upstreams.{name}.assertion needs assertion.key_file")

@@ -17,6 +17,11 @@ import msgspec
 
 Json = Any  # the result of parsing JSON: dict, list, str, int, float, bool or None
 
+OWN: Final = "wardgate"
+"""The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
+
+OWN_TOOL: Final = "session"
+
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
 ]  # fmt: skip
@@ -323,6 +328,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=Tr
     watched: Json = None  # what it means to the monitors: a ``sessions.monitors.Note``
     held: bool = False  # its outcome is unknown, so its reservation stays
     verified: tuple[str, ...] = ()  # milestones
+    quiet: bool = False  # a read by which the gateway verified a call: charged, and no act of the agent
 
 
 class Settled(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
+from gateway.desk import Desk
 from gateway.errors import Refused
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
@@ -57,6 +58,7 @@ class Running(Protocol):
     authenticator: Authenticator
     directory: Directory
     database: Database
+    desk: Desk
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -97,6 +99,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         policy_schema=schema.published,
         shadow=lambda tenant: _shadow(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
+        sessions=gateway.desk,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
@@ -115,6 +118,7 @@ def http_deps(gateway: Running) -> HttpDeps:
         elsewhere=lambda: gateway.outside.catalog.elsewhere,
         keys=gateway.idempotency,
         ledger=RecordedCalls(gateway.database),
+        sessions=gateway.desk,
         open_decisions=lambda count: _opened(gateway, count),
     )
 

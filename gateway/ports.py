@@ -44,7 +44,9 @@ class Clock(Protocol):
 class Catalog(Protocol):
     """Which tools there are, and what the operator says of them."""
 
-    revision: str
+    @property
+    def revision(self) -> str:
+        """Of everything that can be resolved."""
 
     def resolve(self, kind: Kind, upstream: str, name: str) -> Tool:
         """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""

@@ -115,6 +115,8 @@ _ALL: Final = (
            "Ask an operator to look at it: 'wardgate tools diff'.", Party.OPERATOR),
     Reason("runs_elsewhere", "Tool runs elsewhere", "This gateway decides about this tool and does not run it.",
            "Run it where it lives, after asking 'POST /v1/decide'.", Party.AGENT),
+    Reason("not_a_read", "Not a read", "A call may be verified only by a tool that has no effect; nothing was sent.",
+           "Describe a tool with 'risk: read' as the verifier.", Party.OPERATOR),
     Reason("no_route", "No route for this request", "No configured route says which tool this request is.",
            "Add the method and path to the upstream's 'routes'.", Party.OPERATOR),
     Reason("invalid_arguments", "Arguments do not fit the tool", "The arguments do not fit the tool.",

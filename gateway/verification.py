@@ -182,8 +182,7 @@ class Verifications:
             tool = parts.catalog.resolve("tool", call.tool.upstream, verify.tool)
         except Refused as error:
             return _Said(_unknown(call, f"{verify.tool}: {error.code}"), final=True)
-        # Looked at again right before the call: what a tool is may have changed since the configuration.
-        if tool.writes or tool.elsewhere:
+        if tool.writes or tool.elsewhere:  # the pipeline holds it against this once more
             return _Said(_unknown(call, f"{tool.target} is not a read that can be made here"), final=True)
         read = Verified(
             call_id=call.id, principal=call.principal, tool=call.tool, session=call.session, result="unknown",
@@ -196,7 +195,8 @@ class Verifications:
             upstream=call.tool.upstream,
             name=verify.tool,
             args=dict(verify.arguments),
-            session=call.session,
+            # A token that delegates one piece of work says itself which session it is for.
+            session="" if call.principal.mandate_json else call.session,
             traceparent=call.traceparent,
             call_id=read.read,
         )

@@ -182,4 +182,4 @@ def _call(house: House, principal: Principal, surface: str = "mcp") -> Any:
     from gateway.pipeline import _make
 
     asked = msgspec.structs.replace(house.asked(None, principal), surface=surface)
-    return _make(house.parts(), asked, house.write)
+    return _make(house.parts(), asked, asked.session, house.write)

@@ -6,7 +6,7 @@ Nothing is repaired and nothing is dropped: an unknown word may be a bound that 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -68,10 +68,12 @@ def parse(
     if reading.faults:
         raise BadMandate(reading.faults)
     given = frozenset(document or ())
+    asked = frozenset(found.budgets)
     if parent is not None:
         found = inherited(found, parent, given)
     if ceiling is not None:
         found = ceiling.completed(found, given, now_ns)
+    found = _consistent(found, asked)
     faults = _contradictions(found)
     broad = ceiling is not None and ceiling.broad
     if not broad and parent is None:
@@ -85,6 +87,19 @@ def parse(
     return identified(found)
 
 
+_PARTS: Final = (("writes", "calls"), ("irreversible", "writes"), ("irreversible", "calls"))
+"""Budgets whose calls are counted in another budget too."""
+
+
+def _consistent(mandate: Mandate, asked: Collection[str]) -> Mandate:
+    """The mandate with budgets that it was given unasked brought down to those it asked for."""
+    budgets = dict(mandate.budgets)
+    for less, more in _PARTS:
+        if less in budgets and more in budgets and less not in asked:
+            budgets[less] = min(budgets[less], budgets[more])
+    return msgspec.structs.replace(mandate, budgets=budgets)
+
+
 def _contradictions(mandate: Mandate) -> list[Fault]:
     found: list[Fault] = []
     if not mandate.tools and mandate.reads != "any":
@@ -94,7 +109,7 @@ def _contradictions(mandate: Mandate) -> list[Fault]:
             Fault("/reads", "lets everything be read, and 'risks' no reading", "add 'read' to 'risks'")
         )
     budgets = mandate.budgets
-    for less, more in (("writes", "calls"), ("irreversible", "writes"), ("irreversible", "calls")):
+    for less, more in _PARTS:
         if less in budgets and more in budgets and budgets[less] > budgets[more]:
             found.append(
                 Fault(f"/budgets/{less}", f"is more than the budget of '{more}'", f"at most {budgets[more]}")

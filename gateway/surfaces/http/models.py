@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway.surfaces.problems import Problem
+from gateway.surfaces.problems import MandateFault, Problem
 
 CALL_ID = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
 MAX_KEY = 255
@@ -116,6 +116,12 @@ class CallProblem(Problem):
     rule: str | None = Field(None, description="Module that refused.", examples=["payments.limit"])
     approval_id: str | None = Field(None, description="The approval this call waits for.")
     because: list[str] = Field(default_factory=list, description="Further reason codes.")
+
+
+class MandateCallProblem(CallProblem):
+    """A mandate that cannot be given, with all that is wrong with it."""
+
+    faults: list[MandateFault] = Field(default_factory=list)
 
 
 class Note(BaseModel):
