@@ -152,9 +152,12 @@ class RecordedDecisions:
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
-        first, last = shown.records[0], shown.records[-1]
+        checked = [record["status"] for record in shown.records if record["phase"] == "verified"]
+        first, last = shown.records[0], [each for each in shown.records if each["phase"] != "verified"][-1]
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
+        if checked:
+            became["verification"] = checked[-1]
         return {**first, **became, "end_phase": last["phase"], "history": steps}
 
 

@@ -131,6 +131,9 @@ class Session:
         if mark.n <= self.n:
             return
         self.n = mark.n
+        if mark.quiet:
+            self.running.pop(mark.call, None)
+            return
         self._count(mark)
         self._shown(mark)
         if mark.lowered:
@@ -145,6 +148,9 @@ class Session:
         """What a call of a session below did: what it has read may come up with its answer."""
         if mark.n > self.n:
             self.n = mark.n
+            if mark.quiet:
+                self.running.pop(mark.call, None)
+                return
             self._shown(mark)
 
     def _shown(self, mark: Mark) -> None:

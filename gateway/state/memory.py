@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import OWN, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import OWN, VERIFY, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
@@ -172,6 +172,7 @@ class MemoryState:
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
+            quiet=call.surface == VERIFY,
         )
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:

@@ -83,6 +83,7 @@ class Metrics(Collector):
             ((scope, metric) for scope in specs.BUDGET_SCOPES for metric in specs.BUDGET_METRICS),
         )
         self._sessions: Callable[[], SessionStats] = SessionStats
+        self.verifications = Counters(specs.VERIFICATIONS, ((result,) for result in specs.VERIFIED_AS))
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -137,6 +138,7 @@ class Metrics(Collector):
             self._sessions_live,
             self._sessions_opened,
             self._budget_refusals,
+            self.verifications,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -259,6 +261,10 @@ class Metrics(Collector):
         self._activated[()] = at_s
         self._bundle.clear()
         self._bundle[(revision,)] = 1
+
+    def verified(self, result: str) -> None:
+        """A verification is over."""
+        self.verifications[(result,)].value += 1
 
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
