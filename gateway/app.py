@@ -34,7 +34,7 @@ from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import OWN, Kind, Revisions
+from gateway.model import OWN, Kind, Revisions, Verified
 from gateway.outside import Outside
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
@@ -56,6 +56,7 @@ from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
+from gateway.verification import Verifications
 
 logger = logging.getLogger("wardgate.app")
 
@@ -166,13 +167,18 @@ class Gateway:
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
         self.desk = Desk(self.remembered, lambda: self.config)
+        self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
+        self.verifications = Verifications(
+            lambda: self.parts, approvals=NoApprovals(), told=(self.journal.verified, self._verified)
+        )
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
+        stack.push_async_callback(self.verifications.drain, 0)
         self.rollout.now(config, found, self.policy)
         await self.rollout.candidate(config)
         self._put_in_force(config, self.policy, self.outside)
@@ -246,6 +252,7 @@ class Gateway:
             telemetry=self.telemetry,
             limits=self.limits,
             controls=_controls(config),
+            verifications=self.verifications,
         )
         self._name_metrics()
 
@@ -271,6 +278,10 @@ class Gateway:
             rules=[module.id for module in bundle.rules],
             codes=bundle.codes,
         )
+
+    def _verified(self, found: Verified) -> None:
+        """What trust and milestones will hear too."""
+        self.telemetry.metrics.verified(found.result)
 
     # ------------------------------------------------------------------------------------- reload
 
@@ -421,7 +432,8 @@ class Gateway:
     # ---------------------------------------------------------------------------------------- end
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls and wait for those in flight, at most ``seconds``."""
+        """Refuse new calls, wait for those in flight and verify what ended, at most ``seconds`` in all."""
+        until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
         try:
@@ -429,6 +441,7 @@ class Gateway:
                 await self.limits.idle.wait()
         except TimeoutError:
             logger.warning("calls cut off while draining", extra={"calls": self.limits.total})
+        await self.verifications.drain(until - self.clock.monotonic())
 
     async def _close_policy(self) -> None:
         if isinstance(self.policy, OpaPolicy):

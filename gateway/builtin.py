@@ -126,6 +126,9 @@ class OwnUpstream:
             )  # fmt: skip
         if wanted:
             found = await asyncio.to_thread(self._explained, call.principal, wanted)
+            if not found["known"]:  # a refusal of a moment ago may be on its way to the journal
+                await asyncio.sleep(_WRITTEN_S)
+                found = await asyncio.to_thread(self._explained, call.principal, wanted)
         else:
             found = told(await self._desk.seen(call.session))
         return Outcome(status="ok", result_json=_result(found), started_ns=started)
@@ -188,6 +191,7 @@ def _left(metrics: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]
     }
 
 
+_WRITTEN_S: Final = 0.2
 _ONLY: Final = (TOOL,)
 _NUMBERS: Final = ("left", "limit", "reserved", "window_s")
 _SHOWN: Final = ("objective", "tools", "reads", "risks", "arguments", "horizon", "expires")

@@ -153,6 +153,14 @@ class Config(Section):
             where = f"identity.issuers.{name}"
             names = [*([issuer.agent] if issuer.agent else []), *issuer.agents.values()]
             named += [(where, issuer.tenant, agent) for agent in names]
+        for name, each in self.agents.items():
+            # A pattern may wait for agents to come; a name that is none is a mistake in a name.
+            for agent in each.mints.agents if each.mints is not None else ():
+                if "*" not in agent:
+                    named.append((f"agents.{name}.mints", each.tenant, agent))
+        if idle := self.tenants.keys() - {each.tenant for each in self.agents.values()}:
+            # The budget of a tenant that is none bounds nobody, and somebody counts on it.
+            raise ValueError(f"tenants: {', '.join(sorted(idle))}: no agent belongs to it")
         for where, tenant, agent in named:
             if agent not in self.agents:
                 raise ValueError(f"{where}: there is no agent '{agent}' under 'agents'")

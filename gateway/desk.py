@@ -35,16 +35,9 @@ OPERATOR: Final = "operator "
 class Desk:
     """All methods run on the event loop's thread; those that raise, raise ``Refused``."""
 
-    def __init__(
-        self,
-        remembered: Remembered,
-        config: Callable[[], Config],
-        counted: Callable[[str], None] = lambda by: None,
-    ) -> None:
-        """``counted`` is told who opened a session: ``agent`` or ``operator``."""
+    def __init__(self, remembered: Remembered, config: Callable[[], Config]) -> None:
         self._remembered = remembered
         self._config = config
-        self._counted = counted
 
     # -- agents ------------------------------------------------------------------------------------------
 
@@ -80,7 +73,6 @@ class Desk:
             parent=parent, ceiling=ceiling, note=note,
             detail={"credential": principal.credential, "subject": principal.subject},
         )  # fmt: skip
-        self._counted("agent")
         return self._seen(session)
 
     async def current(self, principal: Principal, named: str) -> Seen:
@@ -147,11 +139,8 @@ class Desk:
         stored = await asyncio.to_thread(
             partial(self._remembered.store.listed, None, agent, closed=closed, limit=limit)
         )
-        found = {
-            each.whose.id: each
-            for each in self._sessions.live()
-            if agent is None or each.whose.agent == agent
-        }
+        live = self._sessions.live()
+        found = {each.whose.id: each for each in live if agent in (None, each.whose.agent)}
         for each in stored:
             if each.id not in found:
                 found[each.id] = await self._sessions.viewed(each)
@@ -174,7 +163,6 @@ class Desk:
             tenant=tenant, agent=agent, subject=subject, mandate=mandate, by=OPERATOR + operator,
             parent=parent, ceiling=ANYTHING if broad else None, note=note,
         )  # fmt: skip
-        self._counted("operator")
         return self._seen(session)
 
     async def act(

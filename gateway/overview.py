@@ -29,6 +29,7 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.rollout import Rollout
+from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -46,7 +47,7 @@ from gateway.surfaces.admin.deps import (
     UpstreamState,
 )
 from gateway.surfaces.http import HttpDeps
-from gateway.telemetry.metrics import CredentialStats, RecordStats
+from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
 from gateway.upstreams.secrets.credentials import CredentialState
 
@@ -151,9 +152,12 @@ class RecordedDecisions:
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
-        first, last = shown.records[0], shown.records[-1]
+        checked = [record["status"] for record in shown.records if record["phase"] == "verified"]
+        first, last = shown.records[0], [each for each in shown.records if each["phase"] != "verified"][-1]
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
+        if checked:
+            became["verification"] = checked[-1]
         return {**first, **became, "end_phase": last["phase"], "history": steps}
 
 
@@ -277,6 +281,11 @@ def record_stats(journal: Journal) -> RecordStats:
         queue_length=journal.depth,
         last_write_s=journal.last_write_ns / 1e9,
     )
+
+
+def session_stats(state: MemoryState) -> SessionStats:
+    sessions = state.sessions
+    return SessionStats(live=len(sessions), opened=sessions.opened, exceeded=state.exceeded)
 
 
 def credential_stats(outside: Outside) -> Sequence[CredentialStats]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Refusal,
         Settled,
         Tool,
+        Verified,
     )
 
 
@@ -159,6 +160,16 @@ class Journal(Protocol):
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
         """Note a request that never became a call. Bounded in rate; never blocks, never raises."""
 
+    def verified(self, found: Verified) -> None:
+        """Record what became of verifying a call. Written behind, like a read; never blocks, never raises."""
+
+
+class Verifications(Protocol):
+    """Finds out whether calls had their effect."""
+
+    def answered(self, call: Call, outcome: Outcome) -> None:
+        """A call ended well and is on record; not every tool has a verifier. Never raises, never blocks."""
+
 
 class Caller(Protocol):
     """The client of a call while it waits, as its surface can reach it."""
@@ -286,3 +297,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     limits: Limits
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
+    verifications: Verifications | None = None

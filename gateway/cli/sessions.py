@@ -266,8 +266,8 @@ def _tell(found: dict[str, Any]) -> None:
         ("expires", found["expires"] or ""),
         ("objective", _line(mandate.get("objective", ""))),
         ("tools", ", ".join(mandate.get("tools", ()))),
-        ("calls", f"{found['calls']}, of these {found['writes']} writes, {found['irreversible']} irreversible;"
-                  f" {found['denials']} refused, {found['errors']} failed"),
+        ("calls", f"{found['calls']}: {found['writes']} writes, {found['irreversible']} irreversible, "
+                  f"{found['errors']} failed; {found['denials']} refused"),
         ("integrity", found["integrity"]),
         ("confidentiality", found["confidentiality"]),
         ("labels", ", ".join(found["labels"])),

@@ -103,9 +103,15 @@ def fault(rule: Rule, code: str) -> Contribution:
 
 
 def combine(
-    contributions: Iterable[Contribution], otherwise: Literal["deny", "allow"], duties: Collection[str]
+    contributions: Iterable[Contribution],
+    otherwise: Literal["deny", "allow"],
+    duties: Collection[str],
+    always: Collection[str] = (),
 ) -> Combined:
-    """``otherwise`` is the verdict when nothing speaks; ``duties`` are the obligations the phase can meet."""
+    """``otherwise`` is the verdict when nothing speaks; ``duties`` are the obligations the phase can meet.
+
+    ``always`` are those that hold beside a deny too.
+    """
     allow: list[Finding] = []
     deny: list[Finding] = []
     escalate: list[Finding] = []
@@ -132,7 +138,7 @@ def combine(
             deny.append(_own("obligation_conflict", conflict.rule))
     rest = (_sorted(notes), tuple(sorted(observed, key=_observed_order)))
     if deny:  # a call that does not happen owes nothing
-        return Combined("deny", _sorted(deny), (), *rest)
+        return Combined("deny", _sorted(deny), tuple(duty for duty in merged if duty.kind in always), *rest)
     if escalate:
         return Combined("escalate", _sorted(escalate), merged, *rest)
     if allow or otherwise == "allow":

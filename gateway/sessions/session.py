@@ -90,16 +90,23 @@ class Session:
     """A live session. All methods run on the event loop's thread."""
 
     __slots__ = (
-        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "known",
+        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key", "known",
         "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress", "running",
         "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
     def __init__(
-        self, whose: Whose, mandate: Mandate | None, account: Account, prints: Prints, monitors: Monitors
+        self,
+        whose: Whose,
+        mandate: Mandate | None,
+        account: Account,
+        prints: Prints,
+        key: bytes,
+        monitors: Monitors,
     ) -> None:
-        """``prints`` has learned the mandate."""
+        """``prints`` has learned the mandate; ``key`` is theirs."""
         self.whose = whose
+        self.key = key
         self.prints = prints
         self.monitors = monitors
         self.watched = monitors.initial()
@@ -131,6 +138,9 @@ class Session:
         if mark.n <= self.n:
             return
         self.n = mark.n
+        if mark.quiet:
+            self.running.pop(mark.call, None)
+            return
         self._count(mark)
         self._shown(mark)
         if mark.lowered:
@@ -145,6 +155,9 @@ class Session:
         """What a call of a session below did: what it has read may come up with its answer."""
         if mark.n > self.n:
             self.n = mark.n
+            if mark.quiet:
+                self.running.pop(mark.call, None)
+                return
             self._shown(mark)
 
     def _shown(self, mark: Mark) -> None:
@@ -254,7 +267,7 @@ class Session:
         self.account = Account.decode(saved.account)
         self.last = deque(saved.last, maxlen=LAST)
         self.known = dict.fromkeys(saved.known)
-        self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.prints.key)
+        self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.key)
         self.learned = saved.learned
         self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))
         return dropped

@@ -7,13 +7,14 @@ marks and prints, never its calls.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import OWN, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import OWN, VERIFY, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
@@ -52,6 +53,7 @@ class MemoryState:
         self.holders = Holders(sessions.rules)
         self.holders.restore(accounts)
         self.now_ns = now_ns
+        self.exceeded: Counter[tuple[str, str]] = Counter()  # for metrics: by scope and metric
         self.n = n
         self.acts = acts
         self.tracing = True  # whether any rule asks where values come from
@@ -82,7 +84,10 @@ class MemoryState:
             charges = {}
         scopes = self._scopes(session, call.principal)
         if refusal is None and not own:
-            refusal = _reserved(scopes, call.id, charges, now)
+            over = _reserved(scopes, call.id, charges, now)
+            if over is not None:
+                self.exceeded[over[0], over[1].metric] += 1
+                refusal = _over(*over)
         known = session.facts(call.tool.target, now)
         monitors = self._watched(session, call, now)
         if monitors:
@@ -167,6 +172,7 @@ class MemoryState:
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
+            quiet=call.surface == VERIFY,
         )
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:
@@ -251,7 +257,7 @@ class MemoryState:
         found = harvest(
             content_json, call.tool.target, integrity=manifest.integrity, args=call.args,
             trusted_fields=manifest.trusted_fields, untrusted_fields=manifest.untrusted_fields,
-            key=session.prints.key,
+            key=session.key,
         )  # fmt: skip
         return _encode(found) if found.trusted or found.untrusted or found.bitmap or found.flood else b""
 
@@ -263,7 +269,9 @@ class MemoryState:
         note = self.sessions.monitors.note(event)
         found: dict[str, Any] = {}
         for each in (session, *session.ancestors):
-            facts = each.monitors.facts(each.watched, event, tuple(each.running.values()))
+            # Asked again after an approval, a call must not stand in its own way.
+            others = tuple(told for call_id, told in each.running.items() if call_id != call.id)
+            facts = each.monitors.facts(each.watched, event, others)
             for name, fact in facts.items():
                 if name not in found or (fact["violated"] and not found[name]["violated"]):
                     found[name] = fact
@@ -327,15 +335,15 @@ def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
 
 def _reserved(
     scopes: list[tuple[str, Account]], call: str, charges: Mapping[str, int], now: int
-) -> Refusal | None:
-    """Reserve in all accounts or in none."""
+) -> tuple[str, Exceeded] | None:
+    """Reserve in all accounts, or in none and say which is in the way."""
     done: list[Account] = []
     for scope, account in scopes:
         exceeded = account.reserve(call, charges, now)
         if exceeded:
             for each in done:
                 each.release(call)
-            return _over(scope, exceeded[0])
+            return scope, exceeded[0]
         done.append(account)
     return None
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from typing import Any, Final
@@ -70,6 +70,7 @@ class Sessions:
         self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
+        self.opened: Counter[str] = Counter()  # for metrics: by whom
         # Whether this process knows all that a session is, and may store it; a command line has no monitors.
         self.whole = True
 
@@ -278,6 +279,7 @@ class Sessions:
                   detail=detail or {})  # fmt: skip
         session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
         session.saved_n = session.n
+        self.opened[_opener(by)] += 1
         return self._keep(session)
 
     def _parsed(self, raw: Any, ceiling: Ceiling | None, parent: Mandate | None = None) -> Mandate | None:
@@ -299,10 +301,12 @@ class Sessions:
     ) -> Session:
         # One key for a whole tree: what a child has read is known above it too.
         if above is None:
-            prints = learned(mandate, blake2b(whose.id.encode(), key=self._secret, digest_size=16).digest())
+            key = blake2b(whose.id.encode(), key=self._secret, digest_size=16).digest()
+            prints = learned(mandate, key)
         else:
-            prints = Prints.decode(above.prints.encode(), above.prints.key)
-        session = Session(whose, mandate, account, prints, self._monitors)
+            key = above.key
+            prints = Prints.decode(above.prints.encode(), key)
+        session = Session(whose, mandate, account, prints, key, self._monitors)
         session.horizon = self._horizon(mandate)
         return session
 
@@ -415,7 +419,7 @@ class Sessions:
             mandate = self._rules.mandates.get((whose.tenant, whose.agent))
             if _id(mandate) != session.learned:
                 # What the mandate before vouched for is not vouched for any more.
-                session.prints = learned(mandate, session.prints.key)
+                session.prints = learned(mandate, session.key)
                 session.learned = _id(mandate)
             session.mandate = mandate
         session.slow = {}
@@ -458,6 +462,12 @@ class Sessions:
             mandate_json=_mandate_json(mandate) if mandate is not None and not whose.rolling else b"",
             state=_encode(session.saved()),
         )  # fmt: skip
+
+
+def _opener(by: str) -> str:
+    """Names of agents have no spaces."""
+    kind, space, _ = by.partition(" ")
+    return kind if space else "agent"
 
 
 def belongs(whose: Whose, principal: Principal) -> bool:

@@ -229,6 +229,12 @@ class Decision(BaseModel):
     status: str | None = Field(None, description="What became of it.", examples=["ok"])
     outcome_code: str | None = Field(None, description="Reason code when that was not ok.")
     end_phase: str | None = Field(None, description="The last step on record.", examples=["result"])
+    verification: str | None = Field(
+        None,
+        description="What a read found out after the answer: verified, refuted or unknown; null when nothing "
+        "is on record.",
+        examples=["verified"],
+    )
 
 
 class DecisionList(BaseModel):

@@ -11,31 +11,10 @@
 #   severity: critical
 #   mode: enforce
 #   codes: [value_from_untrusted, value_from_nowhere]
-#   scope: {kinds: [tool]}
+#   scope: {kinds: [tool], risks: [reversible, compensable, irreversible]}
 package wardgate.rules.sink_provenance
 
-import data.wardgate.lib.origins.tainted
+import data.wardgate.lib.origins.doubts
 import rego.v1
 
-escalate contains {
-	"code": "value_from_untrusted",
-	"message": sprintf("%s (%s) was taken from content that an outsider can have written", [pointer, origin.kind]),
-	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
-	"approval": {"chain": data.provenance.chain},
-} if {
-	some pointer, origin in input.call.provenance
-	origin.source == "untrusted"
-	origin.kind in data.provenance.untrusted
-}
-
-escalate contains {
-	"code": "value_from_nowhere",
-	"message": sprintf("%s (%s) stands in nothing that the user said or a trusted tool lists", [pointer, origin.kind]),
-	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
-	"approval": {"chain": data.provenance.chain},
-} if {
-	some pointer, origin in input.call.provenance
-	origin.source == "none"
-	origin.kind in data.provenance.unknown
-	tainted
-}
+escalate contains doubt if some doubt in doubts(data.provenance)

@@ -24,7 +24,7 @@ def policy() -> EmbeddedPolicy:
     rules = library_path() / "rules" / "access"
     files = {name: (rules / f"{name}.rego").read_text() for name in ("mandate_allowed", "mandate_arguments")}
     files["all"] = rule("all", 'allow contains {"code": "fine", "message": "x"}')
-    files["data.yaml"] = "mandates: {required_for: []}"
+    files["data.yaml"] = (library_path() / "data.yaml").read_text()
     return policy_of(Path(mkdtemp()), files)
 
 
@@ -100,6 +100,7 @@ def test_texts_that_readers_like_to_read_differently(bound: dict[str, Any]) -> N
     "args",
     [
         {"a": [9]}, {"a": {"0": 9}}, {"a/b": 9, "~": 9, "": 9}, {"a": {"b": {"c": {"d": 9}}}},
+        {"a~1b": 1, "a/b": 9}, {"~0": 1, "~": 9}, {"a/b/c/d": 1, "a": {"b": {"c": {"d": 9}}}},
         {"a": "text"}, {"a": None}, {"a": {"00": 9, "-1": 9}}, {"a": [[9], 9]},
     ],
 )  # fmt: skip
