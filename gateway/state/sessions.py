@@ -212,9 +212,6 @@ class Sessions:
         above = None
         if parent:
             above = await self._parent(parent, tenant)
-        if mandate is None and (above is None or above.mandate is None):
-            # Who says nothing would open a session without any bounds.
-            raise BadMandate([Fault("", "is missing", "write what the session is for")])
         wanted = self._parsed(mandate, ceiling, above.mandate if above is not None else None)
         whose = Whose(
             id=f"s-{secrets.token_hex(16)}", tenant=tenant, agent=agent, subject=subject, rolling=False,
