@@ -17,8 +17,10 @@ from gateway.identity.directory import Directory
 from gateway.model import Manifest, Tool
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account
+from gateway.sessions.provenance import Prints
 from gateway.sessions.session import Session, Whose
 from gateway.sessions.view import seen
+from gateway.state.sessions import NO_MONITORS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
 from gateway.surfaces.admin import (
@@ -71,7 +73,8 @@ class Sessions:
         if tenant != "default":
             raise Refused("no_such_session")
         whose = Whose(id=session, tenant=tenant, agent="bot", opened_ns=10**18)
-        return seen(Session(whose, None, Account(opened_ns=10**18)), 10**18, {})
+        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), NO_MONITORS)
+        return seen(session, 10**18, {})
 
     async def act(self, operator, **what):
         raise Refused("no_such_session")
