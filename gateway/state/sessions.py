@@ -187,7 +187,9 @@ class Sessions:
         base = rolling_session(principal)
         session = "s-" + sha256(f"{base} {name}".encode()).hexdigest()[:32]
         found = self._live.get(session) or await self._load(session)
-        wanted = self._parsed(raw, ceiling)
+        # A name without a mandate must not leave the one that the configuration gives this agent.
+        usual = self._rules.mandates.get((principal.tenant, principal.agent))
+        wanted = self._parsed(raw, ceiling) if raw is not None else usual
         if found is not None:
             # Another mandate under the same name would be a way to widen what was delegated.
             if raw is not None and wanted is not None and not _same(found.mandate, wanted):
