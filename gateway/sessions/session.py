@@ -90,9 +90,9 @@ class Session:
     """A live session. All methods run on the event loop's thread."""
 
     __slots__ = (
-        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key", "known",
-        "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress", "running",
-        "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
+        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key",
+        "known", "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress",
+        "running", "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
     def __init__(

@@ -14,13 +14,26 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import OWN, VERIFY, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import (
+    OWN,
+    VERIFY,
+    Action,
+    Ask,
+    Call,
+    Facts,
+    Mark,
+    Outcome,
+    Principal,
+    Refusal,
+    Settled,
+    Tool,
+)
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
 from gateway.sessions.monitors import Event
-from gateway.sessions.provenance import harvest, provenance
+from gateway.sessions.provenance import harvest, provenance, takes_destination
 from gateway.sessions.rules import SessionRules
 from gateway.sessions.session import COMMITTED, Session
 from gateway.state.accounts import Holder, Holders, spent
@@ -30,6 +43,7 @@ from gateway.state.sessions import Sessions
 from gateway.storage.sessions import Act, SavedAccount
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_KNOWN_TOOLS: Final = 20_000
 _ANSWERED_WITH_CONTENT: Final = ("tool", "prompt", "resource", "completion")
 """Kinds whose answer the agent reads; the answer to an upstream's question goes the other way."""
 
@@ -56,6 +70,7 @@ class MemoryState:
         self.exceeded: Counter[tuple[str, str]] = Counter()  # for metrics: by scope and metric
         self.n = n
         self.acts = acts
+        self._destinations: dict[int, tuple[Tool, bool]] = {}
         self.tracing = True  # whether any rule asks where values come from
 
     @property
@@ -96,10 +111,12 @@ class MemoryState:
         budget = _budget(scopes, now)
         if budget:
             fast["budget"] = budget
+        traced = self._traced(session, call)
         return bounded(
             slow=session.slow_facts(call.tool.target),
             fast=fast,
-            provenance=self._traced(session, call),
+            provenance=traced,
+            addressed=bool(traced) or not self._takes_destination(call),
             reserved=charges if refusal is None else {},
             refusal=refusal,
             effect=effect,
@@ -251,6 +268,16 @@ class MemoryState:
             session.prints, call.args, risk=manifest.risk, effects=manifest.effects,
             declared=manifest.sinks or None,  # type: ignore[arg-type]  # kinds, checked by the configuration
         )  # fmt: skip
+
+    def _takes_destination(self, call: Call) -> bool:
+        """Whether the tool's schema names where a call goes; looked at once for each tool."""
+        tool = call.tool
+        known = self._destinations.get(id(tool))
+        if known is None or known[0] is not tool:
+            if len(self._destinations) >= _KNOWN_TOOLS:
+                self._destinations.clear()
+            known = self._destinations[id(tool)] = tool, takes_destination(tool.definition_json)
+        return known[1]
 
     def _harvested(self, session: Session, call: Call, content_json: bytes) -> bytes:
         manifest = call.tool.manifest

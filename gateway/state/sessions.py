@@ -491,6 +491,9 @@ def learned(mandate: Mandate | None, key: bytes) -> Prints:
     if mandate is not None:
         prints.learn_request(mandate.request)
         prints.trust(mandate.trusted_values)
+        # A value that the mandate allows is one that it names.
+        choices = (bounds.one_of or () for each in mandate.arguments.values() for bounds in each.values())
+        prints.trust(str(value) for values in choices for value in values if isinstance(value, str | int))
     return prints
 
 
