@@ -165,6 +165,7 @@ class Session:
         self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
         if mark.prints:
             self.prints.apply(_harvest(mark.prints))
+        self.moved = False
         if mark.status in COMMITTED:
             # A limit on one session would be none if its children did not count.
             note = Note(mark.at_ns) if mark.watched is None else msgspec.convert(mark.watched, Note)

@@ -27,9 +27,11 @@ from gateway.model import (
     Refusal,
     Settled,
     Tool,
+    Verify,
 )
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
+from gateway.sessions import verify
 from gateway.sessions.budgets import Account, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
 from gateway.sessions.monitors import Event
@@ -189,7 +191,24 @@ class MemoryState:
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
+            verified=self._reached(session, call, outcome),
             quiet=call.surface == VERIFY,
+        )
+
+    def _reached(self, session: Session, call: Call, outcome: Outcome | None) -> tuple[str, ...]:
+        """Milestones of the mandate that this read proves: what the tool says, not what the agent says of it."""
+        mandate = session.mandate
+        if mandate is None or not mandate.milestones or outcome is None or outcome.status != "ok":
+            return ()
+        if call.tool.writes:
+            return ()
+        return tuple(
+            each.name
+            for each in mandate.milestones
+            if each.verify.tool == call.tool.target
+            and each.name not in session.progress.verified
+            and all(call.args.get(name) == value for name, value in each.verify.arguments.items())
+            and verify.matches(Verify(tool=each.verify.tool, match=each.verify.match), outcome.result_json)
         )
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:

@@ -47,4 +47,4 @@ FRONTIER: Final = (
     Configuration(name="combined", about="the strict pack as it is"),
     Configuration(name="bounded", about="the same, and mandates with bounds of arguments", bounds=True),
 )
-COMBINED: Final = "combined"
+COMBINED: Final = "bounded"
