@@ -452,6 +452,6 @@ async def test_what_budgets_refuse_and_who_opens_sessions_is_counted(gateway):
         assert (await call(bob, "look", opened["id"], text="x")).reason == "budget_exceeded"
     _, scraped = await gateway.admin("/metrics", operator)
     seen = dict(line.rsplit(" ", 1) for line in scraped.decode().splitlines() if line[:1] != "#")
-    assert float(seen['wardgate_budget_refusals_total{scope="session",metric="calls"}']) >= 1
+    assert float(seen['wardgate_budget_refusals_total{metric="calls",scope="session"}']) >= 1
     assert float(seen['wardgate_sessions_opened_total{by="operator"}']) >= 1
     assert float(seen["wardgate_sessions_live"]) >= 1
