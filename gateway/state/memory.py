@@ -196,7 +196,7 @@ class MemoryState:
         )
 
     def _reached(self, session: Session, call: Call, outcome: Outcome | None) -> tuple[str, ...]:
-        """Milestones of the mandate that this read proves: what the tool says, not what the agent says of it."""
+        """Milestones that this read proves: what the tool says, not what the agent says of it."""
         mandate = session.mandate
         if mandate is None or not mandate.milestones or outcome is None or outcome.status != "ok":
             return ()
