@@ -117,3 +117,20 @@ async def test_a_mandate_that_no_longer_vouches_is_not_believed(tmp_path: Path) 
         assert (await seen(world, "a@b.example"))["source"] == "mandate"
         world.state.rules = SessionRules(mandates={("t", "bot"): after})
         assert (await seen(world, "a@b.example"))["source"] == "none"
+
+
+async def test_every_fact_of_a_session_is_described(tmp_path: Path) -> None:
+    given = parse(
+        {"objective": "x", "tools": ["u/*"], "horizon": {"actions": 2}, "budgets": {"calls": 9}}, now_ns=0
+    )
+    page = (Path(__file__).parents[2] / "docs/reference/policy.md").read_text()
+    async with living(
+        tmp_path / "w.db", SessionRules(mandates={("t", "bot"): given}), monitors=WATCHED
+    ) as world:
+        await world.call(BOOK, shown=Shown(CONTACTS, True))
+        _, facts = await world.begin(SEND, {"to": "ann@corp.example"})
+    session = facts.fast["session"]
+    names = {*session, *session["progress"], *session["last"][0], *session["monitors"]["two-sends"]}
+    names |= {*facts.slow["mandate"], *facts.fast["budget"]["session"]["calls"], *facts.provenance["/to"]}
+    missing = [name for name in names if f"`{name}`" not in page and f"`{name}." not in page]
+    assert not missing
