@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gateway.errors import StateError
 from gateway.model import Outcome
 from gateway.ports import Shown
 from gateway.sessions.mandate import parse
@@ -134,3 +137,22 @@ async def test_every_fact_of_a_session_is_described(tmp_path: Path) -> None:
     names |= {*facts.slow["mandate"], *facts.fast["budget"]["session"]["calls"], *facts.provenance["/to"]}
     missing = [name for name in names if f"`{name}`" not in page and f"`{name}." not in page]
     assert not missing
+
+
+async def test_facts_that_cannot_be_gathered_leave_nothing_reserved(tmp_path: Path, monkeypatch) -> None:
+    given = parse({"objective": "x", "tools": ["u/*"], "budgets": {"calls": 9}}, now_ns=0)
+    async with living(tmp_path / "w.db", SessionRules(mandates={("t", "bot"): given})) as world:
+        keyed = tool("pay", "irreversible", effect_key="pay:{id}")
+
+        def broken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("gateway.state.memory.provenance", broken)
+        with pytest.raises(StateError):
+            await world.begin(keyed, {"id": 1})
+        call = world.last
+        await world.state.settle(call, "block", None)  # as the pipeline does with a fault
+        monkeypatch.undo()
+        _, facts = await world.begin(keyed, {"id": 1})
+        assert facts.effect == "free"
+        assert facts.fast["budget"]["session"]["calls"]["reserved"] == 1, "its own"
