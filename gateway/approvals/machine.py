@@ -26,7 +26,7 @@ State = Literal[
     "executing", "recovering", "in_doubt", "executed", "failed",
 ]  # fmt: skip
 Became = Literal["executed", "failed", "unsent", "in_doubt"]
-"""What an attempt reports: ``failed`` is the upstream's own refusal, ``unsent`` the proof that nothing left."""
+"""What an attempt reports: ``failed`` is the upstream's own refusal, ``unsent`` proof that nothing left."""
 
 STATES: Final[tuple[State, ...]] = get_args(State)
 UNCLAIMED: Final[tuple[State, ...]] = ("pending", "approved")

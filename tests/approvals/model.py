@@ -11,7 +11,8 @@ violation comes with its shortest history.
 Assumed, as in the real thing: what was handed to the transport arrives within the lease, or never (a lease is
 longer than the send deadline and the deadline of the tool together).
 
-The wrong variants are known to be wrong, and must be found wrong: a checker that finds nothing proves nothing.
+The wrong variants are known to be wrong, and must be found wrong: a checker that finds nothing
+proves nothing.
 """
 
 from __future__ import annotations
@@ -258,8 +259,9 @@ def main() -> int:
             taken = time.perf_counter() - started
             fine = bool(found.violations) is wanted
             bad += not fine
+            kinds = len(found.violations)
             print(
-                f"  {'ok ' if fine else 'BAD'} {name}: {found.states} states, {len(found.violations)} kinds of violation, {taken:.1f} s"
+                f"  {'ok ' if fine else 'BAD'} {name}: {found.states} states, {kinds} kinds of violation, {taken:.1f} s"
             )
             for what, history in found.violations.items():
                 print(f"        {what}\n          {' → '.join(history)}")
