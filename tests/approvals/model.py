@@ -259,10 +259,8 @@ def main() -> int:
             taken = time.perf_counter() - started
             fine = bool(found.violations) is wanted
             bad += not fine
-            kinds = len(found.violations)
-            print(
-                f"  {'ok ' if fine else 'BAD'} {name}: {found.states} states, {kinds} kinds of violation, {taken:.1f} s"
-            )
+            said = f"{found.states} states, {len(found.violations)} kinds of violation, {taken:.1f} s"
+            print(f"  {'ok ' if fine else 'BAD'} {name}: {said}")
             for what, history in found.violations.items():
                 print(f"        {what}\n          {' → '.join(history)}")
     print("All as expected." if not bad else f"{bad} variants are not as expected.")
