@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
+from gateway.desk import Desk
 from gateway.errors import Refused
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
@@ -57,6 +58,7 @@ class Running(Protocol):
     authenticator: Authenticator
     directory: Directory
     database: Database
+    desk: Desk
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -100,6 +102,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
+        approvals=gateway.desk,
     )
 
 

@@ -86,25 +86,24 @@ def may_send(store: Store, wanted: Claim, *, monotonic: float) -> bool:
         found is not None
         and found.state == "executing"
         and found.machine.attempt == wanted.ticket.attempt
+        and found.attempt_call == wanted.call_id
         and epoch == wanted.ticket.epoch
     )
 
 
 def settle(
-    store: Store,
-    connection: Connection,
-    approval_id: str,
-    attempt: int,
-    became: machine.Became,
-    detail: str = "",
+    store: Store, connection: Connection, approval_id: str, attempt: int, call_id: str, became: machine.Became
 ) -> Approval | None:
-    """Write what became of an attempt, in the transaction of its record. Late answers are welcome."""
+    """Write what became of an attempt, in the transaction of its record. Late answers are welcome.
+
+    Only of the call that made the attempt: two may have wanted to make the same one.
+    """
     found = rows.load(connection, approval_id)
-    if found is None:
+    if found is None or found.attempt_call != call_id:
         return None
     now = store.now(connection)
     after = machine.answered(found.machine, attempt, became)
-    said = f"attempt {attempt}: {became} {detail}".rstrip()
+    said = f"attempt {attempt}: {became}"
     rows.note(
         connection, approval_id, now, "outcome" if after != found.machine else "late_outcome", SYSTEM, said
     )

@@ -32,7 +32,7 @@ from gateway.digest import new_id
 from gateway.storage import control
 from gateway.storage.crypto import Sealed, StorageKey, Unreadable
 from gateway.storage.database import Database
-from gateway.storage.tables import approvals
+from gateway.storage.tables import approvals, records
 
 _SECOND: Final = 1_000_000_000
 
@@ -88,6 +88,38 @@ class Store:
                 return found
             since = self.now(connection) - int(self.settings.sticky_s * _SECOND)
             return rows.newest_closed(connection, tenant, asked_digest, since)
+
+    def counts(self) -> dict[str, int]:
+        """How many approvals are in each state that is not over."""
+        query = select(approvals.c.state, func.count()).group_by(approvals.c.state)
+        with self.database.reading() as connection:
+            found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
+            return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+
+    def reconciled(self, call_id: str) -> str | None:
+        """What a person has said in the journal of a call that was in doubt."""
+        query = select(records.c.status).where(records.c.call_id == call_id, records.c.phase == "reconciled")
+        with self.database.reading() as connection:
+            return connection.execute(query.limit(1)).scalar()
+
+    def state_of(self, approval_id: str) -> str | None:
+        """The state alone, for those who wait."""
+        query = select(approvals.c.state).where(approvals.c.id == approval_id)
+        with self.database.reading() as connection:
+            return connection.execute(query).scalar()
+
+    def replace(self, approval_id: str, wanted: Opening) -> Approval:
+        """Policy asks for more than was approved: another approval in its place, with no votes."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is None or found.state not in machine.UNCLAIMED:
+                raise Blocked("in_doubt" if found and found.state in machine.CLAIMED else "approval_changed")
+            now, new = self.now(connection), new_id()
+            gone = machine.supersede(found.machine)
+            self._close(connection, found, gone, now, SYSTEM, superseded_by=new)
+            rows.note(connection, approval_id, now, "replaced", SYSTEM, new)
+            self._room(connection, wanted)
+            return self._insert(connection, wanted, now, approval_id=new, supersedes=approval_id)
 
     def ticket(self, approval_id: str) -> Ticket | None:
         """What a claim would start from; ``None`` while it cannot be claimed."""

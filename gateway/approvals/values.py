@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.approvals.chain import Absence, Chain, Rules
 from gateway.approvals.machine import Machine, State
+from gateway.errors import ApprovalError
 
 Decide = Literal["approve", "reject"]
 
@@ -177,14 +178,12 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Blocked(Exception):
-    """A write that was refused: ``code`` is a reason, ``approval`` the state as it is now."""
+class Blocked(ApprovalError):
+    """A write that was refused; ``approval`` is the state as it is now."""
 
     def __init__(self, code: str, approval: Approval | None = None, detail: str = "") -> None:
-        super().__init__(f"{code}: {detail}" if detail else code)
-        self.code = code
+        super().__init__(code, detail)
         self.approval = approval
-        self.detail = detail
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

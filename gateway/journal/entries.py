@@ -27,6 +27,7 @@ from gateway.model import (
     Revisions,
     Tool,
 )
+from gateway.ports import Permit
 from gateway.storage.crypto import StorageKey
 from gateway.storage.tables import payloads, records, snapshots
 
@@ -45,6 +46,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     action: Action
     code: str  # why it is refused, when it is
     revisions: Revisions
+    permit: Permit | None = None  # an approval that is claimed in the same transaction
 
     @property
     def happens(self) -> bool:
@@ -60,6 +62,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome | None  # ``None``: nothing was sent
     result: Decision | None  # of the result policy
     revisions: Revisions
+    permit: Permit | None = None  # an approval that hears of it in the same transaction
 
 
 class Early(msgspec.Struct, frozen=True, gc=False):

@@ -19,7 +19,7 @@ from gateway.journal.recovery import Watermark
 from gateway.journal.retention import Retention
 from gateway.journal.writer import Waiting, Writer
 from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions
-from gateway.ports import Clock
+from gateway.ports import Clock, Permit
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
 
@@ -100,15 +100,21 @@ class Journal:
     # -- the port --------------------------------------------------------------------------------
 
     async def intent(
-        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
+        self,
+        call: Call,
+        facts: Facts,
+        decision: Decision,
+        action: Action,
+        code: str = "",
+        permit: Permit | None = None,
     ) -> None:
         # Fail closed, and before memory grows: a record that cannot be written soon is not promised.
         if (why := self._refuses()) is not None:
             self._dropped += 1
             raise JournalError("journal_unavailable", why)
-        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions())
+        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions(), permit)
         # A refusal has no effect that could outrun its record.
-        if not (call.tool.writes and entry.happens):
+        if not (call.tool.writes and entry.happens) and permit is None:
             self._put(entry, len(call.args_json))
             return
         try:
@@ -116,22 +122,28 @@ class Journal:
         except asyncio.CancelledError:
             # The caller left before anything was sent, and the intent may be on disk by now.
             unsent = Outcome(status="not_sent", detail="cancelled before it was sent")
-            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions), 0)
+            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions, permit), 0)
             raise
 
     async def settle(
-        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
+        self,
+        call: Call,
+        decision: Decision,
+        action: Action,
+        outcome: Outcome | None,
+        result: Decision | None,
+        permit: Permit | None = None,
     ) -> None:
         # Never refused for a full queue: there is one for each accepted intent, so it is bounded too.
         if self._writer.stopped:
             # Nobody would write it, and a caller must not wait for ever: recovery will list the call.
             self._dropped += 1
             raise JournalError("journal_unavailable", "stopped")
-        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions())
+        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions(), permit)
         size = len(call.args_json)
         if outcome is not None:
             size += len(outcome.result_json) + len(outcome.error_json)
-        if call.tool.writes:
+        if call.tool.writes or permit is not None:
             await self._put_and_wait(entry, size)
         else:
             self._put(entry, size)

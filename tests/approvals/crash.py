@@ -7,8 +7,8 @@ Each run is one approval in a real store, decided by votes that come twice, late
 people who may not; two workers in processes of their own that claim it, send it to an upstream (a third
 process, which counts effects and never forgets) and settle; and somebody who changes the clock, raises the
 control epoch, edits and cancels meanwhile. The first worker is killed with SIGKILL at the point that the
-run's number says: before or after a statement, a commit, the send, the answer. Then leases lapse, a worker tries
-again, and a person says of what is in doubt what they see at the upstream.
+run's number says: before or after a statement, a commit, the send, the answer. Then leases lapse, a worker
+tries again, and a person says of what is in doubt what they see at the upstream.
 
 Wrong is: two effects of one effect key, or a record that denies an effect that happened. Processes are
 forked from a warm one, so a run takes some ten milliseconds.
@@ -206,7 +206,7 @@ def work(
                 effect_key=approval.effect_key,
             )
         )  # fmt: skip
-        claims.settle(store, connection, approval.id, ticket.attempt, became)
+        claims.settle(store, connection, approval.id, ticket.attempt, call_id, became)
     point()
 
 
@@ -305,7 +305,8 @@ def votes(store: Store, approval: Approval, rng: random.Random, tally: Tally) ->
     said = [("bob", "approve"), ("cat", "approve")]
     said += rng.sample(
         [
-            ("bob", "approve"), ("bob", "reject"), ("cat", "approve"), ("alice", "approve"), ("dan", "reject"),
+            ("bob", "approve"), ("bob", "reject"), ("cat", "approve"), ("alice", "approve"),
+            ("dan", "reject"),
             ("mallory", "approve"), ("vic", "approve"), ("ann", "approve"), ("ann", "approve"),
         ],
         rng.randint(0, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import msgspec
@@ -41,12 +42,15 @@ def store(tmp_path, now):
     made.database.close()
 
 
-def take(store, approval, *, call_id="c2", at=0.0, revision="r1", **changed):
+numbers = itertools.count(2)
+
+
+def take(store, approval, *, at=0.0, revision="r1", **changed):
     """Claim it as the gateway does; the clock of the process stands at 0 unless said."""
     ticket = store.ticket(approval.id)
     assert ticket is not None
     wanted = Claim(
-        ticket=ticket, call_id=call_id, digest=ticket.approval.digest, policy_revision="r1",
+        ticket=ticket, call_id=f"c{next(numbers)}", digest=ticket.approval.digest, policy_revision="r1",
         decided_at=0.0, send_by=5.0,
     )  # fmt: skip
     wanted = msgspec.structs.replace(wanted, **changed)
@@ -57,7 +61,9 @@ def take(store, approval, *, call_id="c2", at=0.0, revision="r1", **changed):
 
 def settle(store, wanted, became):
     with store.database.writing() as connection:
-        return claims.settle(store, connection, wanted.ticket.approval.id, wanted.ticket.attempt, became)
+        ticket = wanted.ticket
+        claims.settle(store, connection, ticket.approval.id, ticket.attempt, wanted.call_id, became)
+    return store.show(ticket.approval.id, "default").approval
 
 
 def state(store, approval):
