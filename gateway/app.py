@@ -20,6 +20,7 @@ from typing import Final, Self
 import msgspec
 
 from gateway import __version__, overview, watch
+from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
@@ -159,7 +160,9 @@ class Gateway:
             controls=_controls(config),
         )
         self.approvals = self._open_approvals(config)
-        self.desk = Desk(self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided)
+        self.desk = Desk(
+            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        )
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
@@ -204,6 +207,7 @@ class Gateway:
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
+        self._spawn(self.notifier.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -214,6 +218,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
+        self.notifier = Notifier(time.time)
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -230,6 +235,7 @@ class Gateway:
 
     def _noticed(self, notice: Notice) -> None:
         self.telemetry.metrics.approval_event(notice.event)
+        self.notifier.tell(notice)
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -262,6 +268,7 @@ class Gateway:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
+        self.notifier.configure(config.approvals.hooks())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)

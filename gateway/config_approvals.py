@@ -7,12 +7,14 @@ is refused.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from os.path import expandvars
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
 from gateway.approvals import chain as chains
 from gateway.approvals.chain import Absence, Chain, Escalation, Person, Rules, Threshold, Who
+from gateway.approvals.notify import Hook
 from gateway.approvals.values import Settings
 from gateway.config_identity import LEAST_SECRET, secure_url
 from gateway.section import Name, Seconds, Section
@@ -114,12 +116,18 @@ class AbsenceConfig(Section):
 
 
 class WebhookConfig(Section):
-    """Where the gateway says what happens to approvals, signed."""
+    """A party that is told what happens to approvals, and may pass on what people decide; both signed."""
 
     url: Annotated[str, Field(max_length=2000)] = Field(description="https, or http on loopback.")
     secret: str = Field(description="What signs the body, at least 32 bytes; ${NAME} expands.")
     key_id: Name = Field("1", description="Sent along, so that a secret can be replaced.")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="Time for one delivery.")
+    tenant: Name = Field("default", description="The tenant whose approvals it is told of.")
+    actors: dict[Operator, Operator] = Field(
+        default_factory=dict,
+        description="Operators by what the party calls them, such as a chat user's id. Their decisions are "
+        "taken from it at `/v1/callbacks/<name>`, with their own rights and not its.",
+    )
 
     @model_validator(mode="after")
     def _secure(self) -> WebhookConfig:
@@ -175,6 +183,21 @@ class ApprovalsConfig(Section):
             for role in _ROLES:
                 found += [Person(name=f"any {role} {n}", role=role) for n in range(100)]
         return found
+
+    def hooks(self) -> dict[str, Hook]:
+        """The webhooks with their secrets read; ``config.load`` has seen that they are there."""
+        return {
+            name: Hook(
+                name=name,
+                url=each.url,
+                secret=expandvars(each.secret).encode(),
+                key_id=each.key_id,
+                timeout_s=each.timeout_s,
+                tenant=each.tenant,
+                actors=each.actors,
+            )
+            for name, each in self.webhooks.items()
+        }
 
     def built(self, keep_days: int) -> Settings:
         """As values, for the queue."""

@@ -15,14 +15,15 @@ import jsonschema_rs
 import msgspec
 import orjson
 
-from gateway import pipeline
+from gateway import pipeline, strictjson
 from gateway.approvals import chain as chains
-from gateway.approvals import grants
+from gateway.approvals import grants, rows
 from gateway.approvals.grants import Grant
+from gateway.approvals.notify import Hook, verified
 from gateway.approvals.queue import Queue, Snapshot
 from gateway.approvals.store import Full
 from gateway.approvals.values import Approval, Blocked, Decide, Expected, Notice, Reviewer
-from gateway.errors import ApprovalError, Refused
+from gateway.errors import ApprovalError, Refused, Unauthenticated
 from gateway.journal import resolution
 from gateway.model import Ask, Call, Decision, Facts, Json, Operator, Tool
 from gateway.ports import Parts
@@ -34,12 +35,29 @@ _SHOWN_STATES: Final = ("pending", "approved", "executing", "recovering", "in_do
 _snapshot = msgspec.json.Decoder(Snapshot)
 
 
+class CalledBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a party passes on: who decided what about which approval, as it was shown to them."""
+
+    approval: str
+    version: int
+    digest: str
+    actor: str
+    decision: Decide
+    reason_code: str = ""
+    reason: str = ""
+
+
 class Desk:
     """``decided`` is told of each vote that decided: what, and after how many seconds."""
 
     def __init__(
-        self, queue: Queue, parts: Callable[[], Parts], decided: Callable[[str, float], None]
+        self,
+        queue: Queue,
+        parts: Callable[[], Parts],
+        decided: Callable[[str, float], None],
+        hook: Callable[[str], Hook | None],
     ) -> None:
+        self._hook = hook
         self._queue = queue
         self._store = queue.store
         self._parts = parts
@@ -244,6 +262,37 @@ class Desk:
                 return grants.revoke(connection, now, grant_id, operator.tenant, operator.name)
 
         return shown_grant(await self._run(work))
+
+    async def called_back(
+        self, name: str, key_id: str, at: str, signature: str, body: bytes
+    ) -> Mapping[str, Any]:
+        """A decision of a person, passed on by a party that was told. The person's rights decide, not its.
+
+        Raises ``Unauthenticated`` for what is not signed, not now, or by somebody it may not name.
+        """
+        hook = self._hook(name)
+        now_s = self._parts().clock.now_ns() / 1e9
+        if hook is None or not verified(hook, key_id, at, signature, body, now_s):
+            raise Unauthenticated("bad_credential", f"callback {name[:64]}")
+        try:
+            said = msgspec.json.decode(strictjson.canonical(strictjson.parse(body)), type=CalledBack)
+        except (msgspec.MsgspecError, Refused):
+            raise Refused("invalid_request", "not a decision") from None
+        operator = await asyncio.to_thread(self._actor, hook, said.actor)
+        return await self.vote(
+            operator, said.approval, said.decision, said.version, said.digest, reason_code=said.reason_code,
+            reason=said.reason,
+        )  # fmt: skip
+
+    def _actor(self, hook: Hook, actor: str) -> Operator:
+        name = hook.actors.get(actor)
+        with self._store.database.reading() as connection:
+            everyone = rows.circle(connection, hook.tenant, self._store.settings)
+        person = everyone.people.get(name) if name is not None else None
+        if person is None or person.role not in chains.VOTERS:
+            raise Refused("wrong_role", f"{hook.name}: {actor[:64]}")
+        role: Any = person.role
+        return Operator(name=person.name, tenant=hook.tenant, role=role, credential=f"callback:{hook.name}")
 
     # -------------------------------------------------------------------------------------------- in common
 

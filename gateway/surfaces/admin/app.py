@@ -39,6 +39,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(health.routes)
     app.include_router(v1.routes)
     app.include_router(approvals.routes)
+    app.include_router(approvals.callbacks)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:

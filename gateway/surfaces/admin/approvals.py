@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPBearer
 
-from gateway.errors import Refused
+from gateway.errors import Refused, Unauthenticated
 from gateway.model import Operator
 from gateway.surfaces.admin import models_approvals as models
 from gateway.surfaces.admin.deps import Deps, Reviewing
@@ -20,6 +20,7 @@ from gateway.surfaces.admin.v1 import Viewer
 from gateway.surfaces.problems import ApprovalProblem, Problem
 
 _WRITERS: Final = ("approver", "operator")
+_MAX_CALLBACK: Final = 16_384
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": Problem, "description": "No operator."},
@@ -224,6 +225,33 @@ async def granted(operator: Viewer, deps: Deps) -> models.GrantList:
 async def revoke(operator: Viewer, deps: Deps, grant_id: str) -> models.Grant:
     _may_write(deps, operator)
     return models.Grant.model_validate(await _desk(deps.approvals).revoke(operator, grant_id))
+
+
+callbacks = APIRouter(prefix="/v1", tags=["approvals"], responses={401: PROBLEMS[401], 421: PROBLEMS[421]})
+
+
+@callbacks.post("/callbacks/{name}", summary="A person's decision, passed on and signed", responses=_WRITES)
+async def called_back(request: Request, deps: Deps, name: str) -> models.Approval:
+    """From a configured webhook: `c1=` and the hex HMAC-SHA256 over `c1:<seconds>:` and the body.
+
+    The body names the approval, the version and digest the person was shown, the actor and the decision. The
+    actor's own rights decide; the same decision again is answered as the first was.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        # Nobody is known yet, so nobody may make the gateway remember much.
+        if len(body) > _MAX_CALLBACK:
+            raise Refused("too_large")
+    heads = request.headers
+    key_id, at = heads.get("wardgate-key-id", ""), heads.get("wardgate-timestamp", "")
+    signature = heads.get("wardgate-signature", "")
+    try:
+        found = await _desk(deps.approvals).called_back(name, key_id, at, signature, body)
+    except Unauthenticated as unknown:
+        deps.refused(unknown.code, "admin")
+        raise
+    return models.Approval.model_validate(found)
 
 
 def _desk(desk: Reviewing | None) -> Reviewing:

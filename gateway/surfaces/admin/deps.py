@@ -170,6 +170,10 @@ class Reviewing(Protocol):
 
     async def revoke(self, operator: Operator, grant_id: str) -> Mapping[str, Any]: ...
 
+    async def called_back(
+        self, name: str, key_id: str, at: str, signature: str, body: bytes
+    ) -> Mapping[str, Any]: ...
+
 
 class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the admin API calls."""
