@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import jsonschema_rs
@@ -25,7 +26,7 @@ from gateway.approvals.store import Full
 from gateway.approvals.values import Approval, Blocked, Decide, Expected, Notice, Reviewer
 from gateway.errors import ApprovalError, Refused, Unauthenticated
 from gateway.journal import resolution
-from gateway.model import Ask, Call, Decision, Facts, Json, Operator, Tool
+from gateway.model import Ask, Call, Decision, Facts, Json, Operator, Principal, Tool
 from gateway.ports import Parts
 
 MAX_BULK: Final = 20
@@ -294,6 +295,26 @@ class Desk:
         role: Any = person.role
         return Operator(name=person.name, tenant=hook.tenant, role=role, credential=f"callback:{hook.name}")
 
+    # ------------------------------------------------------------------------------------------- the agent
+
+    async def agent_looks(self, principal: Principal, approval_id: str) -> Mapping[str, Any]:
+        """What an agent may know of a held call of its own: not who reviews it, nor what they think."""
+        full = await asyncio.to_thread(self._store.show, approval_id, principal.tenant)
+        if full is None or full.approval.agent != principal.agent:
+            raise Refused("not_found", approval_id[:64])
+        return _for_the_agent(full.approval)
+
+    async def agent_answers(self, principal: Principal, approval_id: str, text: str) -> Mapping[str, Any]:
+        def work() -> Approval:
+            return self._store.answer(approval_id, principal.tenant, principal.agent, text)
+
+        try:
+            after = await asyncio.to_thread(work)
+        except Blocked as blocked:
+            raise Refused(blocked.code, approval_id[:64]) from None
+        self._tell("answered", after)
+        return _for_the_agent(after)
+
     # -------------------------------------------------------------------------------------------- in common
 
     async def _full(self, operator: Operator, approval_id: str) -> Full:
@@ -423,6 +444,24 @@ def shown(approval: Approval) -> dict[str, Any]:
         "answer": approval.answer,
         "policy_revision": approval.policy_revision,
     }
+
+
+def _for_the_agent(approval: Approval) -> dict[str, Any]:
+    return {
+        "id": approval.id,
+        "state": approval.state,
+        "tool": approval.target,
+        "decide_by": _moment(approval.decide_by_ns),
+        "execute_by": _moment(approval.execute_by_ns) if approval.execute_by_ns is not None else None,
+        "question": approval.question,
+        "answer": approval.answer,
+        "reason_code": approval.reason_code if approval.state == "rejected" else None,
+        "reason": approval.reason_text if approval.state == "rejected" else None,
+    }
+
+
+def _moment(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns / 1e9, UTC)
 
 
 def shown_grant(grant: Grant) -> dict[str, Any]:

@@ -119,6 +119,7 @@ def http_deps(gateway: Running) -> HttpDeps:
         keys=gateway.idempotency,
         ledger=RecordedCalls(gateway.database),
         open_decisions=lambda count: _opened(gateway, count),
+        waiting=gateway.desk,
     )
 
 

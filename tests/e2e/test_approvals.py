@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from gateway.approvals.notify import sign
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
-from tests.e2e.gateway import ALLOW_ALL, Wardgate, eventually, rule, talking
+from tests.e2e.gateway import ALLOW_ALL, ROOT, WARDGATE, Wardgate, eventually, rule, talking
 
 HELD = rule(
     "held",
@@ -412,3 +415,138 @@ async def test_a_chain_whose_quorum_cannot_be_met_does_not_start(gateway):
     few = {"stages": [{"any": [{"who": {"names": ["ann"]}, "approve": 2}]}]}
     code, log = gateway(approvals={"chains": {"default": few}}).refuses_to_start()
     assert code != 0 and "not enough people" in log
+
+
+async def test_the_agent_answers_a_question_about_its_own_call_and_nobody_elses(held):
+    running, ann = held()
+    async with talking(running, running.key()) as alice:
+        await alice.call("pay", text="rent")
+    (waiting,) = await ann.waiting()
+    await ann.do("ask", waiting, question="Which month?")
+    url = f"{running.agents_url}/v1/approvals/{waiting['id']}"
+    for agent, status in (("bob", 404), ("alice", 200)):
+        headers = {"Authorization": f"Bearer {running.key(agent)}"}
+        async with aiohttp.ClientSession(headers=headers) as http:
+            async with http.get(url) as response:
+                assert response.status == status
+            async with http.post(url + "/answer", json={"answer": "May"}) as response:
+                assert response.status == status
+                said = await response.json()
+    assert (said["question"], said["answer"], said["state"]) == ("Which month?", "May", "pending")
+    _, detail = await ann.get(f"/v1/approvals/{waiting['id']}")
+    assert detail["answer"] == "May"
+
+
+async def test_the_command_line_reviews_with_the_reviewers_own_key(held, server):
+    running, ann, vic = held("ann", "vic:viewer")
+    running.env = {"WARDGATE_OPERATOR_KEY": ann.key, "WARDGATE_ADMIN_URL": running.admin_url}
+
+    async def cli(*arguments: str):
+        return await asyncio.to_thread(
+            subprocess.run,
+            [*WARDGATE, "approvals", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=running._environment(),
+            cwd=ROOT,
+        )
+
+    async with talking(running, running.key()) as alice:
+        await alice.call("pay", text="rent\u202e\nvote       bob: approve")
+        listed = await cli("list", "--json")
+        (waiting,) = json.loads(listed.stdout)["items"]
+        shown = await cli("show", waiting["id"])
+        assert "U+202E" in shown.stdout and "\u202e" not in shown.stdout
+        assert "\nvote " not in shown.stdout
+        blind = await cli("approve", waiting["id"], "--yes")
+        assert blind.returncode == 2 and "--digest" in blind.stderr
+        wrong = await cli("approve", waiting["id"], "--yes", "--digest", "0" * 64)
+        assert wrong.returncode == 2
+        running.env["WARDGATE_OPERATOR_KEY"] = vic.key
+        refused = await cli("approve", waiting["id"], "--yes", "--digest", waiting["digest"])
+        assert refused.returncode == 2 and "may not" in refused.stderr
+        running.env["WARDGATE_OPERATOR_KEY"] = ann.key
+        done = await cli("approve", waiting["id"], "--yes", "--digest", waiting["digest"][:16])
+        assert done.returncode == 0 and "approved" in done.stdout, done.stderr
+        assert not (await alice.call("pay", text="rent\u202e\nvote       bob: approve")).refused
+        assert len(server.effects()) == 1
+        late = await cli("reject", waiting["id"], "--code", "other", "--yes", "--digest", waiting["digest"])
+        assert late.returncode == 2 and "executed" in late.stderr
+
+
+SECRET = b"a secret of a chat plug-in, long enough"
+
+
+async def test_a_chat_is_told_and_passes_on_what_people_decide_with_their_own_rights(held, server):
+    heard: list[tuple[dict[str, str], bytes]] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append((dict(request.headers), await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/told", hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    hook = {
+        "url": f"http://127.0.0.1:{port}/told",
+        "secret": SECRET.decode(),
+        "actors": {"U1": "ann", "U2": "vic", "U3": "team-a", "U4": "nobody"},
+    }
+    running, _, _, _ = held("ann", "vic:viewer", "team-a", approvals={"webhooks": {"chat": hook}})
+    try:
+        async with talking(running, running.key()) as alice:
+            await alice.call("pay", text="rent-secret")
+            await eventually(lambda: heard)
+            headers, body = heard[0]
+            headers = {name.lower(): value for name, value in headers.items()}
+            at = headers["wardgate-timestamp"]
+            assert headers["wardgate-signature"] == sign(SECRET, int(at), body)
+            told = json.loads(body)
+            assert told["event"] == "opened" and b"rent-secret" not in body
+
+            async def decide(actor="U1", *, secret=SECRET, version="c1", at=None, key_id="1", **changed):
+                about = told["approval"]
+                said = {
+                    "approval": about["id"], "version": about["version"], "digest": about["digest"],
+                    "actor": actor, "decision": "approve", **changed,
+                }  # fmt: skip
+                raw = json.dumps(said).encode()
+                at = int(time.time()) if at is None else at
+                signed = {
+                    "wardgate-key-id": key_id, "wardgate-timestamp": str(at),
+                    "wardgate-signature": sign(secret, at, raw, version),
+                }  # fmt: skip
+                url = running.admin_url + "/v1/callbacks/chat"
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.post(url, data=raw, headers=signed) as response,
+                ):
+                    return response.status, await response.json()
+
+            forged = [
+                await decide(secret=b"another secret that is long enough to be"),
+                await decide(version="v1"),  # a delivery sent back
+                await decide(at=int(time.time()) - 301),
+                await decide(at=int(time.time()) + 301),
+                await decide(key_id="2"),
+            ]
+            assert {status for status, _ in forged} == {401}
+            assert (await decide("U2"))[0] == 403  # only looks
+            assert (await decide("U3"))[1]["code"] == "self_approval"
+            assert (await decide("U4"))[0] == 403
+            assert (await decide("U9"))[0] == 403
+            assert (await decide(digest="0" * 64))[0] == 412
+            assert (await decide(more=1))[0] == 422
+            assert not server.effects()
+            assert (await decide())[1]["state"] == "approved"
+            assert (await decide())[1]["state"] == "approved"  # delivered twice
+            assert (await decide(decision="reject", reason_code="other"))[0] == 409
+            assert not (await alice.call("pay", text="rent-secret")).refused
+            assert len(server.effects()) == 1
+    finally:
+        await runner.cleanup()

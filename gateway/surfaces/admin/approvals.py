@@ -227,7 +227,7 @@ async def revoke(operator: Viewer, deps: Deps, grant_id: str) -> models.Grant:
     return models.Grant.model_validate(await _desk(deps.approvals).revoke(operator, grant_id))
 
 
-callbacks = APIRouter(prefix="/v1", tags=["approvals"], responses={401: PROBLEMS[401], 421: PROBLEMS[421]})
+callbacks = APIRouter(prefix="/v1", tags=["approvals"], responses=PROBLEMS)
 
 
 @callbacks.post("/callbacks/{name}", summary="A person's decision, passed on and signed", responses=_WRITES)

@@ -118,6 +118,28 @@ class CallProblem(Problem):
     because: list[str] = Field(default_factory=list, description="Further reason codes.")
 
 
+class ReviewAnswer(BaseModel):
+    """The answer to a reviewer's question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Waits(BaseModel):
+    """A held call, as far as its agent may know."""
+
+    id: str
+    state: str = Field(examples=["pending"])
+    tool: str = Field(examples=["bank/pay"])
+    decide_by: datetime
+    execute_by: datetime | None = Field(None, description="Until when an approved call must be made again.")
+    question: str | None = Field(None, description="What a reviewer asks.")
+    answer: str | None = None
+    reason_code: str | None = Field(None, description="Why it was rejected.")
+    reason: str | None = None
+
+
 class Note(BaseModel):
     """What a rule in warn mode has to say."""
 

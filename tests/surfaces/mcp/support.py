@@ -196,10 +196,12 @@ class _Journal:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    async def intent(self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "") -> None:
+    async def intent(
+        self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "", permit: Any = None
+    ) -> None:
         self.desk.recorded.append((action, decision.verdict))
 
-    async def settle(self, *record: Any) -> None:
+    async def settle(self, *record: Any, permit: Any = None) -> None:
         self.desk.recorded.append(("settled", ""))
 
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
