@@ -7,7 +7,6 @@ is refused.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from os.path import expandvars
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
@@ -186,11 +185,13 @@ class ApprovalsConfig(Section):
 
     def hooks(self) -> dict[str, Hook]:
         """The webhooks with their secrets read; ``config.load`` has seen that they are there."""
+        from gateway.config import expand  # which is made of this module
+
         return {
             name: Hook(
                 name=name,
                 url=each.url,
-                secret=expandvars(each.secret).encode(),
+                secret=expand(each.secret, f"approvals.webhooks.{name}.secret").encode(),
                 key_id=each.key_id,
                 timeout_s=each.timeout_s,
                 tenant=each.tenant,

@@ -60,6 +60,11 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     permit: Permit | None = None  # of an escalated call that people agreed to
 
+    @property
+    def approval(self) -> str:
+        """Id of the approval or grant that let it through; "" when it needed none."""
+        return str(self.permit.fact["id"]) if self.permit is not None else ""
+
 
 async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     """Carry one call through; never raises but for cancellation.
@@ -152,7 +157,12 @@ async def settle(parts: Parts, cleared: Cleared, outcome: Outcome) -> Answer:
 
 def _let_go(cleared: Cleared) -> Answer:
     """What telemetry is told of a decision whose outcome is still to come."""
-    return Answer(call_id=cleared.call.id, action=cleared.action, decision=cleared.decision)
+    return Answer(
+        call_id=cleared.call.id,
+        action=cleared.action,
+        decision=cleared.decision,
+        approval=cleared.approval,
+    )
 
 
 def _admitted(parts: Parts, ask: Ask) -> Call:
@@ -342,6 +352,7 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         refusal=refusal,
         result_json=result_json,
         error_json=error_json,
+        approval=cleared.approval,
     )
 
 

@@ -101,7 +101,9 @@ class Queue:
 
     async def refused(self, permit: Permit, code: str) -> None:
         if isinstance(permit, ApprovalPermit):
-            await asyncio.to_thread(self.store.drifted, permit.ticket.approval.id, code)
+            after = await asyncio.to_thread(self.store.drifted, permit.ticket.approval.id, code)
+            if after is not None:
+                self.noticed(Notice(event=after.state, approval=after))
 
     async def wait(self, approval_id: str) -> bool:
         loop = asyncio.get_running_loop()
@@ -127,14 +129,17 @@ class Queue:
         may = await asyncio.to_thread(
             claims.may_send, self.store, permit.claim, monotonic=self.clock.monotonic()
         )
-        if may and permit.ticket.self_reviewed:
-            self._unenforced("approval", "self_review")
         # Once more, because looking has taken a while.
         return may and self.clock.monotonic() <= permit.claim.send_by
 
     def ended(self, permit: Permit) -> None:
-        if isinstance(permit, ApprovalPermit):
-            self.working.discard(permit.ticket.approval.id)
+        if not isinstance(permit, ApprovalPermit) or not permit.taken:
+            return
+        self.working.discard(permit.ticket.approval.id)
+        if permit.ticket.self_reviewed:
+            self._unenforced("approval", "self_review")
+        if permit.after is not None:
+            self.noticed(Notice(event=permit.after.state, approval=permit.after))
 
     # -------------------------------------------------------------------------------------- in a thread
 
@@ -303,6 +308,7 @@ class ApprovalPermit:
         self.ticket = ticket
         self.claim: Claim | None = None
         self.taken = False
+        self.after: Approval | None = None  # what the outcome has made of it
 
     @property
     def fact(self) -> Mapping[str, Json]:
@@ -348,7 +354,8 @@ class ApprovalPermit:
 
     def end(self, connection: Connection, outcome: Outcome | None) -> None:
         assert self.claim is not None
-        claims.settle(
+        self._queue.working.discard(self.ticket.approval.id)
+        self.after = claims.settle(
             self._queue.store,
             connection,
             self.ticket.approval.id,

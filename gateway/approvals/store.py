@@ -140,16 +140,16 @@ class Store:
             self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
         )
 
-    def drifted(self, approval_id: str, code: str) -> None:
+    def drifted(self, approval_id: str, code: str) -> Approval | None:
         """Decided again, policy says no. What nobody claimed is over; what was claimed stays in doubt."""
         with self.database.writing() as connection:
             found = rows.load(connection, approval_id)
             if found is None or found.state not in ("approved", "recovering"):
-                return
+                return None
             now = self.now(connection)
             became = machine.drift(found.machine)
-            self._close(connection, found, became, now, SYSTEM, reason_code=code)
             rows.note(connection, approval_id, now, "refused_by_policy", SYSTEM, code)
+            return self._close(connection, found, became, now, SYSTEM, reason_code=code)
 
     def answer(self, approval_id: str, tenant: str, agent: str, text: str) -> Approval:
         """The agent's answer to the question it was asked."""
@@ -392,12 +392,10 @@ class Store:
         approval_id: str | None = None, supersedes: str | None = None,
     ) -> Approval:  # fmt: skip
         approval_id = approval_id or new_id()
-        sealed: dict[str, Any] = {}
-        if self.settings.keep_days > 0 or wanted.editors:
-            key_id, nonce, ciphertext = self._key.sealer(now).seal(
-                f"approval/{approval_id}", wanted.args_json
-            )
-            sealed = {"key_id": key_id, "nonce": nonce, "ciphertext": ciphertext}
+        # Kept while people decide in any case: what nobody can look at, nobody can decide about.
+        name = f"approval/{approval_id}"
+        key_id, nonce, ciphertext = self._key.sealer(now).seal(name, wanted.args_json)
+        sealed = {"key_id": key_id, "nonce": nonce, "ciphertext": ciphertext}
         rules = msgspec.structs.replace(wanted.rules, opened_ns=now)
         values = {
             "id": approval_id, "tenant": wanted.tenant, "agent": wanted.agent, "owner": wanted.owner,

@@ -168,6 +168,7 @@ class CallAnswer(BaseModel):
     error: Any = Field(None, description="The tool server's own error.")
     notes: list[Note] = Field(default_factory=list)
     observed: Observed | None = None
+    approval_id: str | None = Field(None, description="The approval or grant that let it through.")
 
 
 class Obligation(BaseModel):
@@ -192,6 +193,7 @@ class DecideAnswer(BaseModel):
     settle_within_ms: int = Field(description="The same as a duration.", examples=[60_000])
     notes: list[Note] = Field(default_factory=list)
     observed: Observed | None = None
+    approval_id: str | None = Field(None, description="The approval or grant that let it through.")
 
 
 class Withheld(BaseModel):
