@@ -18,6 +18,7 @@ from gateway.approvals.values import SYSTEM, Approval, Notice
 from gateway.storage.tables import approvals, records
 
 MARGIN_S: Final = 2.0
+FORGET_S: Final = 60.0
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 _LOT: Final = 200
@@ -40,6 +41,7 @@ class Sweeper:
         self._monotonic = monotonic
         self._working = working
         self._seen: dict[tuple[str, int], float] = {}
+        self._forget_at = monotonic()
 
     def sweep(self) -> list[Notice]:
         """One round; returns what people should hear of."""
@@ -54,7 +56,9 @@ class Sweeper:
                     notice = self._one(connection, found, self._store.now(connection))
                     if notice is not None:
                         notices.append(notice)
-        self._forget(now)
+        if self._monotonic() >= self._forget_at:
+            self._forget_at = self._monotonic() + FORGET_S
+            self._forget(now)
         return notices
 
     def _due(self, connection: Connection, now: int) -> list[str]:

@@ -299,8 +299,15 @@ Index(
     postgresql_where=text(_LIVE),
 )
 Index("approvals_digest", approvals.c.tenant, approvals.c.asked_digest)
-Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.opened_ns)
+Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
+Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index(
+    "approvals_kept",
+    approvals.c.closed_ns,
+    sqlite_where=text("ciphertext IS NOT NULL"),
+    postgresql_where=text("ciphertext IS NOT NULL"),
+)
 
 approval_votes = Table(
     "approval_votes",

@@ -67,6 +67,14 @@ def upgrade() -> None:
     )
     op.create_index("approvals_call", "approvals", ["call_id"])
     op.create_index("approvals_digest", "approvals", ["tenant", "asked_digest"])
+    op.create_index("approvals_due", "approvals", ["state", "decide_by_ns"])
+    op.create_index(
+        "approvals_kept",
+        "approvals",
+        ["closed_ns"],
+        sqlite_where=sa.text("ciphertext IS NOT NULL"),
+        postgresql_where=sa.text("ciphertext IS NOT NULL"),
+    )
     op.create_index(
         "approvals_live",
         "approvals",
@@ -75,7 +83,7 @@ def upgrade() -> None:
         sqlite_where=sa.text(_LIVE),
         postgresql_where=sa.text(_LIVE),
     )
-    op.create_index("approvals_state", "approvals", ["tenant", "state", "opened_ns"])
+    op.create_index("approvals_state", "approvals", ["tenant", "state", "id"])
     op.create_table(
         "approval_votes",
         sa.Column("approval_id", sa.Text(), nullable=False),
