@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval conformance parity docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy eval conformance parity model-check crash-approvals docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -56,6 +56,12 @@ conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (nee
 
 parity: $(VENV)/.dev ## Decide 20,000 inputs with the embedded engine and a real OPA; writes build/parity.json
 	$(PY) -m tests.policy.parity $(ARGS)
+
+model-check: $(VENV)/.dev ## Explore the states of an approval completely; prints states and violations
+	$(PY) -m tests.approvals.model
+
+crash-approvals: $(VENV)/.dev ## Kill workers between the statements of claim, send and settle; writes build/approvals.json
+	$(PY) -m tests.approvals.crash $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done

@@ -21,6 +21,11 @@ import msgspec
 
 from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.notify import Notifier
+from gateway.approvals.queue import Queue
+from gateway.approvals.store import Store
+from gateway.approvals.sweeper import Sweeper
+from gateway.approvals.values import Notice
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
@@ -41,6 +46,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts, Upstreams
 from gateway.remembered import Remembered
+from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
 from gateway.storage import control
 from gateway.storage.credentials import Credentials
@@ -78,6 +84,7 @@ CONTROLS: Final = (
 
 _WARMED: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
 _STEP_S: Final = 0.002
+_SWEEP_S: Final = 1.0
 _RECORDED: Final = 1000
 """Calls a changed policy is tried on before it is put in force."""
 
@@ -158,6 +165,10 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.approvals = self._open_approvals(config)
+        self.reviews = Reviews(
+            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        )
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
@@ -212,6 +223,8 @@ class Gateway:
         self._spawn(self.remembered.keeper.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
+        self._spawn(self._sweep_approvals())
+        self._spawn(self.notifier.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -220,6 +233,43 @@ class Gateway:
             self._spawn(
                 watch.poll("bundle", lambda: watch.file_state(watched), self._changed_on_disk, known=state)
             )
+
+    def _open_approvals(self, config: Config) -> Queue:
+        self.notifier = Notifier(time.time)
+        store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
+        return Queue(
+            store,
+            clock=self.clock,
+            policy_revision=lambda: self.policy.revision,
+            owner_of=self._owner_of,
+            unenforced=self.telemetry.unenforced,
+            noticed=self._noticed,
+        )
+
+    def _owner_of(self, tenant: str, agent: str) -> str | None:
+        found = self.config.agents.get(agent)
+        return found.owner if found is not None and found.tenant == tenant else None
+
+    def _noticed(self, notice: Notice) -> None:
+        self.telemetry.metrics.approval_event(notice.event)
+        self.notifier.tell(notice)
+
+    async def _sweep_approvals(self) -> None:
+        """What time does to approvals, once a second; a fault of the database is tried again."""
+        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                notices = await asyncio.to_thread(sweeper.sweep)
+                waiting = await asyncio.to_thread(self.approvals.store.counts)
+            except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
+                logger.warning("approvals not swept: %s", error)
+                continue
+            self.telemetry.metrics.approvals_waiting(waiting)
+            for notice in notices:
+                self._noticed(notice)
+            if notices:
+                self.approvals.changed()
 
     # ----------------------------------------------------------------------------------- in force
 
@@ -234,6 +284,8 @@ class Gateway:
     def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
+        self.approvals.configure(config.approvals.built(config.storage.payload_days))
+        self.notifier.configure(config.approvals.hooks())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
@@ -246,7 +298,7 @@ class Gateway:
             catalog=WithOwn(outside.catalog) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
-            approvals=NoApprovals(),
+            approvals=self.approvals,
             journal=self.journal,
             upstreams=self._own_before(outside.registry) if own else outside.registry,
             telemetry=self.telemetry,
@@ -469,7 +521,9 @@ class Gateway:
 
 
 def _controls(config: Config) -> tuple[str, ...]:
-    return (f"policy:{config.policy.engine}", *CONTROLS)
+    queue = "approvals:database" if config.approvals.chains else "approvals:absent"
+    there = (queue if each == "approvals:absent" else each for each in CONTROLS)
+    return (f"policy:{config.policy.engine}", *there)
 
 
 async def _in_steps(steps: Iterator[None]) -> None:

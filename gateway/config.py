@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from gateway.config_approvals import ApprovalsConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
@@ -141,6 +142,7 @@ class Config(Section):
     identity: IdentityConfig = IdentityConfig()
     sessions: SessionsConfig = SessionsConfig()
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
+    approvals: ApprovalsConfig = ApprovalsConfig()
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:
@@ -212,6 +214,10 @@ def load(path: Path) -> Config:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
+    for name, hook in config.approvals.webhooks.items():
+        where = f"{path}: approvals.webhooks.{name}.secret"
+        if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
+            raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:

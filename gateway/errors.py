@@ -9,6 +9,7 @@
      ├─ PolicyError               the engine could not give a usable answer: a deny
      ├─ JournalError              the record could not be made durable: a deny
      ├─ StateError                the facts could not be read: a deny
+     ├─ ApprovalError             an approval is not, or no longer, what an action on it needs
      └─ UpstreamError
          ├─ NotSent               proven: no byte of the call was handed to the transport
          │   └─ BadArguments      and why: they do not fit what the tool's description asks for
@@ -20,7 +21,7 @@ arguments, paths and secrets inside an exception can never reach them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.reasons import REASONS, Reason
@@ -95,6 +96,17 @@ class JournalError(WardgateError):
 
 class StateError(WardgateError):
     """Facts could not be read or settled."""
+
+
+class ApprovalError(WardgateError):
+    """An approval is not, or no longer, what an action on it needs; nothing was changed.
+
+    ``state`` is the approval as it is now, for whoever may see it.
+    """
+
+    def __init__(self, code: str, detail: str = "", state: Mapping[str, object] | None = None) -> None:
+        super().__init__(code, detail)
+        self.state = state
 
 
 class UpstreamError(WardgateError):

@@ -388,4 +388,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
     result_json: bytes = b""  # to relay, after result policy; empty when refused
     error_json: bytes = b""
+    approval: str = ""  # id of the approval or grant that let it through
     degraded: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from gateway.policy import schema
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
+from gateway.reviews import Reviews
 from gateway.rollout import Rollout
 from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
@@ -68,6 +69,7 @@ class Running(Protocol):
     pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
+    reviews: Reviews
     revocations: TokenRevocations
     rollout: Rollout
     started_ns: int
@@ -104,6 +106,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
+        approvals=gateway.reviews,
     )
 
 
@@ -121,6 +124,7 @@ def http_deps(gateway: Running) -> HttpDeps:
         ledger=RecordedCalls(gateway.database),
         sessions=gateway.desk,
         open_decisions=lambda count: _opened(gateway, count),
+        waiting=gateway.reviews,
     )
 
 

@@ -22,7 +22,7 @@ import msgspec
 from gateway import strictjson
 from gateway.dialogue import Dialogue
 from gateway.digest import call_digest, effect_key, new_id
-from gateway.errors import BadMandate, JournalError, Overloaded, Refused, StateError
+from gateway.errors import ApprovalError, BadMandate, JournalError, Overloaded, Refused, StateError
 from gateway.model import (
     VERIFY,
     Action,
@@ -39,7 +39,7 @@ from gateway.model import (
     Refusal,
     Tool,
 )
-from gateway.ports import NOTHING_SHOWN, Caller, Parts, Shown
+from gateway.ports import NOTHING_SHOWN, Caller, Parts, Permit, Shown
 from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.pipeline")
@@ -61,6 +61,12 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     decision: Decision
     action: Action
+    permit: Permit | None = None  # of an escalated call that people agreed to
+
+    @property
+    def approval(self) -> str:
+        """Id of the approval or grant that let it through; "" when it needed none."""
+        return str(self.permit.fact["id"]) if self.permit is not None else ""
 
 
 async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
@@ -86,6 +92,10 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
             cleared = await _clear(parts, made)
+            if isinstance(cleared, Answer) and await _decided_meanwhile(parts, ask, cleared):
+                # As if the agent had called again: another call, with facts of now.
+                made = _again(parts, made)
+                cleared = await _clear(parts, made)
             answer = cleared if isinstance(cleared, Answer) else await _carry_out(parts, ask, cleared, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
@@ -141,13 +151,21 @@ async def settle(parts: Parts, cleared: Cleared, outcome: Outcome) -> Answer:
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s could not be settled", cleared.call.id)
         answer = _answer(cleared.call, cleared.action, cleared.decision, _refusal("outcome_unrecorded"))
+    finally:
+        if cleared.permit is not None:
+            parts.approvals.ended(cleared.permit)
     parts.telemetry.settled(cleared.call, outcome)
     return answer
 
 
 def _let_go(cleared: Cleared) -> Answer:
     """What telemetry is told of a decision whose outcome is still to come."""
-    return Answer(call_id=cleared.call.id, action=cleared.action, decision=cleared.decision)
+    return Answer(
+        call_id=cleared.call.id,
+        action=cleared.action,
+        decision=cleared.decision,
+        approval=cleared.approval,
+    )
 
 
 async def _admitted(parts: Parts, ask: Ask) -> Call:
@@ -188,7 +206,6 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     if decision.verdict != "deny" and decision.obligations:
         call, decision = await _modified(parts, call, facts, decision)
     enforced = call.mode == "enforce"
-    action: Action = "modify" if call.modified_from else "allow"
 
     if decision.verdict == "deny":
         if enforced:
@@ -205,24 +222,72 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     if facts.effect != "free":
         code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         return await _block(parts, call, facts, decision, code)
-    if decision.verdict == "escalate":
+    permit: Permit | None = None
+    if decision.verdict == "escalate" and enforced:
         # A person decides; until then the call is not made.
-        held = await parts.approvals.hold(call, decision) if enforced else None
-        if held is not None:
+        held = await parts.approvals.hold(call, facts, decision)
+        if isinstance(held, Refusal):
             return await _block(parts, call, facts, decision, decision.code, held)
-        if not enforced:
-            parts.telemetry.unenforced("approval", call.mode)
+        permit = held
+        again = await _decided_again(parts, call, facts, permit)
+        if isinstance(again, Answer):
+            return again
+        call, facts, decision = again
+    elif decision.verdict == "escalate":
+        parts.telemetry.unenforced("approval", call.mode)
+    action: Action = "modify" if call.modified_from else "allow"
     parts.telemetry.decided(call, decision, action)
 
     # What is not on record does not happen: for a call that may write, this returns when it is on disk.
     try:
-        await parts.journal.intent(call, facts, decision, action)
+        await parts.journal.intent(call, facts, decision, action, permit=permit)
     except JournalError as fault:
         await parts.state.settle(
             call, "block", None
         )  # recovery finds no intent, so nothing is lost with its mark
         return _answer(call, "block", decision, _refusal(fault.code, decision))
-    return Cleared(call=call, facts=facts, decision=decision, action=action)
+    except ApprovalError as lost:
+        # Somebody else was quicker, or what was agreed to does not hold any more: there is no intent.
+        return await _block(parts, call, facts, decision, lost.code)
+    return Cleared(call=call, facts=facts, decision=decision, action=action, permit=permit)
+
+
+async def _decided_again(
+    parts: Parts, call: Call, facts: Facts, permit: Permit
+) -> tuple[Call, Facts, Decision] | Answer:
+    """Ask policy once more about a call that people agreed to, exactly as it would be sent.
+
+    An approval discharges the escalations it was given for and nothing else: a deny still wins.
+    """
+    facts = msgspec.structs.replace(facts, fast={**facts.fast, "approval": permit.fact})
+    if permit.args is not None:
+        call = _with_args(call, permit.args)
+    decided_at = parts.clock.monotonic()
+    decision = await parts.policy.call(call, facts)
+    if decision.verdict != "deny" and parts.policy.modify(call, decision) is not None:
+        decision = _said(parts, "modified_again", decision)  # it would be sent otherwise than approved
+    if decision.verdict == "deny":
+        await parts.approvals.refused(permit, decision.code)
+        return await _block(parts, call, facts, decision, decision.code)
+    if decision.verdict == "escalate" and not permit.discharges(call, decision):
+        refusal = await parts.approvals.renew(permit, call, facts, decision)
+        return await _block(parts, call, facts, decision, decision.code, refusal)
+    permit.bind(call, decision, decided_at)
+    return call, facts, decision
+
+
+async def _decided_meanwhile(parts: Parts, ask: Ask, answer: Answer) -> bool:
+    """Whether people decided while the agent waited a moment; one that chose the call's id must come back."""
+    refusal = answer.refusal
+    if refusal is None or refusal.approval is None or ask.call_id:
+        return False
+    return await parts.approvals.wait(refusal.approval)
+
+
+def _again(parts: Parts, made: Call) -> Call:
+    call_id = new_id()
+    key = call_id if made.effect_key == made.id else made.effect_key
+    return msgspec.structs.replace(made, id=call_id, effect_key=key, received_ns=parts.clock.now_ns())
 
 
 async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | None) -> Answer:
@@ -238,17 +303,24 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
             dialogue = Dialogue(parts, ask, call, cleared.facts, caller, judged, _reverse)
             caller.attach(dialogue.cancel)
         try:
+            # A kill, or too long a pause, since the claim: it is not sent, and that is proven.
+            if cleared.permit is not None and not await parts.approvals.may_send(cleared.permit):
+                late = Outcome(status="not_sent", code="approval_lapsed")
+                return await _finish(parts, cleared, late, judged=False)
             outcome = await parts.upstreams.execute(call, dialogue)
         except CancelledError:
             # The process is stopping while the call is out: say that its outcome is unknown.
             unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
             settled = await parts.state.settle(call, action, unknown)
-            await parts.journal.settle(call, decision, action, unknown, None, settled)
+            await parts.journal.settle(call, decision, action, unknown, None, settled, permit=cleared.permit)
             raise
         return await _finish(parts, cleared, outcome, judged=judged)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
         return _answer(call, action, decision, _refusal("outcome_unrecorded"))
+    finally:
+        if cleared.permit is not None:
+            parts.approvals.ended(cleared.permit)
 
 
 async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: bool) -> Answer:
@@ -283,7 +355,7 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
     seen = _shown(call, outcome, result_json or error_json, (decision, inspected))
     settled = await parts.state.settle(call, action, outcome, seen)
     try:
-        await parts.journal.settle(call, decision, action, outcome, inspected, settled)
+        await parts.journal.settle(call, decision, action, outcome, inspected, settled, permit=cleared.permit)
     except JournalError:
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
@@ -298,7 +370,20 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         refusal=refusal,
         result_json=result_json,
         error_json=error_json,
+        approval=cleared.approval,
     )
+
+
+async def reviewed(parts: Parts, ask: Ask, facts: Facts) -> tuple[Call, Decision]:
+    """What policy says of a call that a reviewer would put in an agent's place; it is not made.
+
+    Raises ``Refused`` when it could not be decided at all.
+    """
+    call = await _admitted(parts, ask)
+    decision = await parts.policy.call(call, facts)
+    if decision.verdict != "deny" and decision.obligations:
+        call, decision = await _modified(parts, call, facts, decision)
+    return call, decision
 
 
 def _shown(call: Call, outcome: Outcome, content_json: bytes, said: Sequence[Decision | None]) -> Shown:
@@ -391,20 +476,25 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
     args: Mapping[str, Any] | None = parts.policy.modify(call, decision)
     if args is None or call.mode != "enforce":
         return call, decision
-    args_json = strictjson.canonical(args)
-    changed = msgspec.structs.replace(
-        call,
-        args=args,
-        args_json=args_json,
-        digest=call_digest(call.principal, call.session, call.tool, args_json, call.inputs_json),
-        modified_from=call.digest,
-        asked_json=call.args_json,
-    )
+    changed = _with_args(call, args)
     again = await parts.policy.call(changed, facts)
     # A policy that changes its own change has no fixed meaning.
     if again.verdict != "deny" and parts.policy.modify(changed, again) is not None:
         again = _said(parts, "modified_again", again)
     return changed, again
+
+
+def _with_args(call: Call, args: Mapping[str, Any]) -> Call:
+    """The call with other arguments than the agent's, which stay on record."""
+    args_json = strictjson.canonical(args)
+    return msgspec.structs.replace(
+        call,
+        args=args,
+        args_json=args_json,
+        digest=call_digest(call.principal, call.session, call.tool, args_json, call.inputs_json),
+        modified_from=call.modified_from or call.digest,
+        asked_json=call.asked_json or call.args_json,
+    )
 
 
 async def _block(

@@ -8,7 +8,7 @@ the path of a call readable and cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -124,11 +124,57 @@ class Policy(Protocol):
         """New arguments where obligations change them, or ``None``."""
 
 
+class Permit(Protocol):
+    """What people agreed to about one call: it discharges escalations, once, and binds to exact bytes.
+
+    ``begin`` and ``end`` run in the transactions that write the intent and the outcome of the call.
+    """
+
+    @property
+    def fact(self) -> Mapping[str, Json]:
+        """``input.approval`` of the second decision."""
+
+    @property
+    def args(self) -> Mapping[str, Json] | None:
+        """What to send instead of what was asked, after a reviewer's edit."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether ``begin`` has claimed it."""
+
+    def discharges(self, call: Call, decision: Decision) -> bool:
+        """Whether it was given for these bytes and for each of these escalations."""
+
+    def bind(self, call: Call, decision: Decision, decided_at: float) -> None:
+        """This call is what is carried out, decided at a moment of the monotonic clock."""
+
+    def begin(self, connection: Any) -> None:
+        """Claim it, or raise ``ApprovalError`` and leave everything as it is."""
+
+    def end(self, connection: Any, outcome: Outcome | None) -> None:
+        """Write what became of it; at any later time, and more than once."""
+
+
 class Approvals(Protocol):
     """The queue of held calls."""
 
-    async def hold(self, call: Call, decision: Decision) -> Refusal | None:
-        """Open or find the approval of an escalated call; ``None`` when it is already granted."""
+    async def hold(self, call: Call, facts: Facts, decision: Decision) -> Refusal | Permit:
+        """Open or find the approval of an escalated call, or a grant that fits it."""
+
+    async def renew(self, permit: Permit, call: Call, facts: Facts, decision: Decision) -> Refusal:
+        """Decided again, policy wants more than was approved: that needs a new approval."""
+
+    async def refused(self, permit: Permit, code: str) -> None:
+        """Decided again, policy says no: whatever was approved is over."""
+
+    async def wait(self, approval_id: str) -> bool:
+        """Wait a short while for people; whether calling again would be answered otherwise."""
+
+    async def may_send(self, permit: Permit) -> bool:
+        """The last look before the wire."""
+
+    def ended(self, permit: Permit) -> None:
+        """The attempt is over, however it ended."""
 
 
 class Journal(Protocol):
@@ -140,17 +186,18 @@ class Journal(Protocol):
 
     async def intent(
         self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = "",
-        settled: Settled | None = None,
+        settled: Settled | None = None, permit: Permit | None = None,
     ) -> None:  # fmt: skip
         """Record what is about to happen, or with which code it was refused and what that did to the session.
 
         For a call that may write this returns when the record is on disk, or raises ``JournalError``; for
-        a read it returns when the record is queued.
+        a read it returns when the record is queued. With a ``permit`` the record and its claim are one
+        transaction, and ``ApprovalError`` says that there is neither.
         """
 
     async def settle(
         self, call: Call, decision: Decision, action: Action, outcome: Outcome | None,
-        result: Decision | None, settled: Settled | None = None,
+        result: Decision | None, settled: Settled | None = None, permit: Permit | None = None,
     ) -> None:  # fmt: skip
         """Record what happened, or that nothing was sent, and what that did to the session.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -77,6 +77,9 @@ class Stage:
             "modified": [],
             "held": Refusal(code="approvals_not_configured", message="nobody"),
             "sees": True,
+            "may_send": True,
+            "discharges": True,
+            "edited": None,
             **script,
         }
         self._verdicts = list(self.script["verdicts"])
@@ -140,15 +143,51 @@ class Stage:
         return []
 
     # Approvals
-    async def hold(self, call, decision):
+    async def hold(self, call, facts, decision):
         self.step("hold")
-        return self.script["held"]
+        held = self.script["held"]
+        return held if held is not None else _Permit(self)
+
+    async def renew(self, permit, call, facts, decision):
+        self.step("renew")
+        return Refusal(code="approval_needed", message="again", approval="a2")
+
+    async def refused(self, permit, code):
+        self.told.append(f"over {code}")
+
+    async def wait(self, approval_id):
+        self.told.append("wait")
+        return False
+
+    async def may_send(self, permit):
+        self.step("may_send")
+        return self.script["may_send"]
+
+    def ended(self, permit):
+        pass
 
     # Upstreams
     async def execute(self, call, dialogue):
         self.step("execute")
         self.sent.append(call.args_json)
         return self.script["outcome"]
+
+
+class _Permit:
+    """What people agreed to, as the pipeline sees it."""
+
+    fact: ClassVar = {"id": "a1"}
+    taken = True
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.args = stage.script["edited"]
+
+    def discharges(self, call, decision):
+        return self.stage.script["discharges"]
+
+    def bind(self, call, decision, decided_at):
+        self.stage.told.append("bind")
 
 
 class _State:
@@ -206,11 +245,11 @@ class _Journal:
     def __init__(self, stage):
         self.stage = stage
 
-    async def intent(self, call, facts, decision, action, refused="", settled=None):
+    async def intent(self, call, facts, decision, action, refused="", settled=None, permit=None):
         self.stage.step("intent" if action in ("allow", "modify") else "record")
         self.stage.recorded.append((action, decision.verdict, refused or decision.code))
 
-    async def settle(self, call, decision, action, outcome, result, settled=None):
+    async def settle(self, call, decision, action, outcome, result, settled=None, permit=None):
         self.stage.step("settled")
 
     def refused(self, code, surface, principal, detail):

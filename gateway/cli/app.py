@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway.cli.approvals import app as approvals_app
 from gateway.cli.assertion import app as assertion_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
@@ -49,6 +50,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(sessions_app, name="sessions")
+app.add_typer(approvals_app, name="approvals")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
 app.add_typer(policy_app, name="policy")

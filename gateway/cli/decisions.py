@@ -222,7 +222,9 @@ def _would_deny(
     found: list[Record] = []
     for verdict in ("deny", "escalate"):
         each = msgspec.structs.replace(narrow, verdict=verdict, action="allow")
-        found += query.list_decisions(each, limit=limit + 1, cursor=cursor).decisions
+        listed = query.list_decisions(each, limit=limit + 1, cursor=cursor).decisions
+        # In enforce mode an escalated call goes on only when people have agreed to it.
+        found += [record for record in listed if record.get("mode") != "enforce"]
     found.sort(key=lambda record: -int(record["seq"]))
     return found[:limit], found[limit - 1]["seq"] if len(found) > limit else None
 

@@ -29,6 +29,7 @@ from gateway.model import (
     Tool,
     Verified,
 )
+from gateway.ports import Permit
 from gateway.storage.crypto import StorageKey
 from gateway.storage.tables import payloads, records, snapshots
 
@@ -48,6 +49,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     code: str  # why it is refused, when it is
     revisions: Revisions
     mark: Mark | None = None  # of a refusal: what it did to its session
+    permit: Permit | None = None  # an approval that is claimed in the same transaction
 
     @property
     def happens(self) -> bool:
@@ -64,6 +66,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
     result: Decision | None  # of the result policy
     revisions: Revisions
     mark: Mark | None = None
+    permit: Permit | None = None  # an approval that hears of it in the same transaction
 
 
 class Early(msgspec.Struct, frozen=True, gc=False):

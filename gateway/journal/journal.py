@@ -19,7 +19,7 @@ from gateway.journal.recovery import Watermark
 from gateway.journal.retention import Retention
 from gateway.journal.writer import Waiting, Writer
 from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions, Settled, Verified
-from gateway.ports import Clock
+from gateway.ports import Clock, Permit
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
 
@@ -101,16 +101,17 @@ class Journal:
 
     async def intent(
         self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = "",
-        settled: Settled | None = None,
+        settled: Settled | None = None, permit: Permit | None = None,
     ) -> None:  # fmt: skip
         # Fail closed, and before memory grows: a record that cannot be written soon is not promised.
         if (why := self._refuses()) is not None:
             self._dropped += 1
             raise JournalError("journal_unavailable", why)
         mark = settled.mark if settled is not None else None
-        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions(), mark)
+        now, revisions = self._clock.now_ns(), self._revisions()
+        entry = Intent(now, call, facts, decision, action, code, revisions, mark, permit)
         # A refusal has no effect that could outrun its record.
-        if not (call.tool.writes and entry.happens):
+        if not (call.tool.writes and entry.happens) and permit is None:
             self._put(entry, len(call.args_json))
             return
         try:
@@ -118,12 +119,12 @@ class Journal:
         except asyncio.CancelledError:
             # The caller left before anything was sent, and the intent may be on disk by now.
             unsent = Outcome(status="not_sent", detail="cancelled before it was sent")
-            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions), 0)
+            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions, permit=permit), 0)
             raise
 
     async def settle(
         self, call: Call, decision: Decision, action: Action, outcome: Outcome | None,
-        result: Decision | None, settled: Settled | None = None,
+        result: Decision | None, settled: Settled | None = None, permit: Permit | None = None,
     ) -> None:  # fmt: skip
         # Never refused for a full queue: there is one for each accepted intent, so it is bounded too.
         if self._writer.stopped:
@@ -131,12 +132,12 @@ class Journal:
             self._dropped += 1
             raise JournalError("journal_unavailable", "stopped")
         mark = settled.mark if settled is not None else None
-        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions(), mark)
+        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions(), mark, permit)
         size = len(call.args_json)
         if outcome is not None:
             size += len(outcome.result_json) + len(outcome.error_json)
         # What a read taints or uses up must be known after a crash, before anybody acts on what it said.
-        if call.tool.writes or (settled is not None and settled.durable):
+        if call.tool.writes or permit is not None or (settled is not None and settled.durable):
             await self._put_and_wait(entry, size)
         else:
             self._put(entry, size)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from gateway.storage import control
 from gateway.storage.database import Database
-from gateway.storage.tables import idempotency, payloads, records
+from gateway.storage.tables import approvals, idempotency, payloads, records
 
 Became = Literal["executed", "not_executed"]
 
@@ -117,6 +117,12 @@ def _conditions(whose: Erase) -> list[ColumnElement[bool]]:
 def _delete_payloads(connection: Connection, call_id: str) -> int:
     numbers = select(records.c.payload).where(records.c.call_id == call_id, records.c.payload.is_not(None))
     gone = connection.execute(delete(payloads).where(payloads.c.id.in_(numbers))).rowcount
+    # Of a held call the arguments were kept for those who decide; without them nobody can.
+    held = (approvals.c.call_id == call_id) | (approvals.c.attempt_call == call_id)
+    sealed = held & approvals.c.ciphertext.is_not(None)
+    gone += connection.execute(
+        update(approvals).where(sealed).values(key_id=None, nonce=None, ciphertext=None)
+    ).rowcount
     # The answer kept for an idempotency key is the result once more; that it was given stays known.
     kept = (idempotency.c.call_id == call_id) & idempotency.c.ciphertext.is_not(None)
     emptied = update(idempotency).where(kept).values(key_id=None, nonce=None, ciphertext=None, size=0)

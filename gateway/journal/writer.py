@@ -22,8 +22,9 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.errors import JournalError
-from gateway.journal.entries import Encoder, End, Entry
+from gateway.errors import ApprovalError, JournalError, WardgateError
+from gateway.journal.entries import Encoder, End, Entry, Intent
+from gateway.ports import Permit
 from gateway.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -112,11 +113,16 @@ class Writer:
 
     def _attempt(self, batch: list[Waiting]) -> list[Waiting]:
         """Commit a batch and tell those who wait; returns what must be tried again."""
+        if len(batch) > 1 and any(_permit(entry) is not None for entry, _, _ in batch):
+            return self._apart(batch)
         try:
             self._commit(batch)
         except Exception as error:  # the thread must outlive any fault: without it no call can be made
             if _is_the_database(error):
                 return self._failed(batch, error)
+            if isinstance(error, ApprovalError):  # the claim was lost, so there is no intent either
+                self._finish(batch, error)
+                return []
             if len(batch) == 1:
                 logger.exception("a record could not be written")
                 self.dropped += 1
@@ -137,7 +143,21 @@ class Writer:
         self._finish(batch, None)
         return []
 
+    def _apart(self, batch: list[Waiting]) -> list[Waiting]:
+        """Each claim has a transaction of its own, which may fail without taking others with it."""
+        again: list[Waiting] = []
+        plain: list[Waiting] = []
+        for waiting in batch:
+            if _permit(waiting[0]) is None:
+                plain.append(waiting)
+            else:
+                again += self._attempt([waiting])
+        return again + (self._attempt(plain) if plain else [])
+
     def _commit(self, batch: Sequence[Waiting]) -> None:
+        if len(batch) == 1 and (permit := _permit(batch[0][0])) is not None:
+            self._commit_with(permit, batch[0][0])
+            return
         cursor = self._connected()
         try:
             rows = self._encoder.rows(entry for entry, _, _ in batch)
@@ -153,6 +173,33 @@ class Writer:
             if cursor.connection.in_transaction:
                 cursor.execute("ROLLBACK")
             raise
+
+    def _commit_with(self, permit: Permit, entry: Entry) -> None:
+        """The record and what it means for an approval: both, or neither."""
+        if isinstance(entry, End) and not permit.taken:
+            return  # cancelled while its claim was refused: it never began
+        try:
+            self._connected()  # where the numbering of payloads goes on
+            rows = self._encoder.rows([entry])
+            with self._database.writing() as connection:
+                if isinstance(entry, End):
+                    self._told(permit, connection, entry)
+                else:
+                    permit.begin(connection)
+                for statement, values in rows.statements():
+                    if values:
+                        connection.exec_driver_sql(statement, values)
+        except BaseException:  # whatever it was, nothing of it is stored
+            self._encoder.forget()
+            raise
+
+    @staticmethod
+    def _told(permit: Permit, connection: Connection, entry: End) -> None:
+        """An outcome is recorded in any case: its approval then lapses, and is in doubt."""
+        try:
+            permit.end(connection, entry.outcome)
+        except ApprovalError:
+            logger.exception("the approval of call %s could not be told its outcome", entry.call.id)
 
     def _failed(self, batch: list[Waiting], error: Exception) -> list[Waiting]:
         if not self.failing:
@@ -172,13 +219,13 @@ class Writer:
         self._tell([waiter for entry, waiter, _ in batch if waiter and isinstance(entry, End)], refusal)
         return kept
 
-    def _finish(self, batch: Sequence[Waiting], error: JournalError | None) -> None:
+    def _finish(self, batch: Sequence[Waiting], error: WardgateError | None) -> None:
         self.finished += len(batch)
         self.finished_bytes += sum(size for _, _, size in batch)
         waiters = [waiter for _, waiter, _ in batch if waiter is not None]
         self._tell(waiters, error)
 
-    def _tell(self, waiters: list[asyncio.Future[None]], error: JournalError | None) -> None:
+    def _tell(self, waiters: list[asyncio.Future[None]], error: WardgateError | None) -> None:
         if not waiters or self._loop is None:
             return
         try:
@@ -211,7 +258,11 @@ class Writer:
                 logger.debug("closing the broken connection failed: %s", error)
 
 
-def _resolve(waiters: list[asyncio.Future[None]], error: JournalError | None) -> None:
+def _permit(entry: Entry) -> Permit | None:
+    return entry.permit if isinstance(entry, Intent | End) else None
+
+
+def _resolve(waiters: list[asyncio.Future[None]], error: WardgateError | None) -> None:
     for waiter in waiters:
         if waiter.done():  # cancelled meanwhile
             continue

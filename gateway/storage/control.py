@@ -32,6 +32,9 @@ ACTED: Final = "acted"
 FOLDED: Final = "folded"
 """Everything up to this sequence number is in what sessions and accounts were saved as."""
 
+APPROVALS: Final = "approvals"
+CONTROL: Final = "control"
+"""Raised by whatever takes an authority back: kill, trip, demotion. See ``authority``."""
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 
@@ -39,6 +42,12 @@ RECOVERED: Final = "recovered"
 def epochs(connection: Connection) -> dict[str, int]:
     """All counters; one that was never raised is absent."""
     return {row.name: row.epoch for row in connection.execute(_ALL)}
+
+
+def authority(connection: Connection) -> int:
+    """The control epoch: it moves when anything a decision relied on may have been taken back."""
+    known = epochs(connection)
+    return sum(known.get(name, 0) for name in _AUTHORITY)
 
 
 def bump(connection: Connection, name: str) -> None:
@@ -58,5 +67,7 @@ def advance(connection: Connection, name: str, epoch: int) -> None:
         )
     )
 
+
+_AUTHORITY: Final = (CONTROL, CREDENTIALS, TOKENS, PINS, ROLLOUT)
 
 _ALL: Final = select(control.c.name, control.c.epoch)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0007"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -289,3 +289,146 @@ idempotency = Table(
 Index("idempotency_expires", idempotency.c.expires_ns)
 Index("idempotency_agent", idempotency.c.tenant, idempotency.c.agent)
 Index("idempotency_call", idempotency.c.call_id)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    # One row for each call that people must decide about, by the digest of what would be sent. States are
+    # those of ``gateway/approvals/machine.py``; every change raises ``version``.
+    Column("id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("unsent", Integer, nullable=False),
+    Column("tainted", Integer, nullable=False),
+    Column("idempotent", Integer, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("subject", Text),
+    Column("chain", Text, nullable=False),  # JSON: the delegation chain, root first
+    Column("session", Text, nullable=False),
+    Column("call_id", Text, nullable=False),  # the call that was held first
+    Column("target", Text, nullable=False),
+    Column("schema_hash", Text, nullable=False),
+    Column("risk", Text, nullable=False),
+    Column("asked_digest", Text, nullable=False),  # of the call as the agent makes it
+    Column("digest", Text, nullable=False),  # of what would be sent: another one after an edit
+    Column("effect_key", Text, nullable=False),
+    Column("requirements", Text, nullable=False),  # JSON: code, chain and its revision, of each escalation
+    Column("rules", Text, nullable=False),  # JSON: stages, escalations, who is excluded
+    Column("reasons", Text, nullable=False),  # JSON: findings of the policy
+    Column("facts", Text, nullable=False),  # JSON: what the policy was told
+    Column("policy_revision", Text, nullable=False),
+    Column("key_id", Text),  # the arguments, sealed; NULL when they are no longer kept
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("opened_ns", BigInteger, nullable=False),
+    Column("decide_by_ns", BigInteger, nullable=False),
+    Column("execute_s", Integer, nullable=False),
+    Column("execute_by_ns", BigInteger),  # set by the last vote that was needed
+    Column("lease_s", Integer, nullable=False),
+    Column("send_by_ns", BigInteger),  # of the current attempt
+    Column("lease_until_ns", BigInteger),
+    Column("attempt_call", Text),  # call id of the current attempt
+    Column("closed_ns", BigInteger),
+    Column("closed_by", Text),
+    Column("reason_code", Text),
+    Column("reason_text", Text),  # for the model
+    Column("supersedes", Text, ForeignKey("approvals.id")),
+    Column("superseded_by", Text),
+    Column("editors", Text, nullable=False),  # JSON
+    Column("question", Text),
+    Column("asked_by", Text),
+    Column("answer", Text),
+    Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
+)
+
+_LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
+Index(
+    "approvals_live",
+    approvals.c.tenant,
+    approvals.c.asked_digest,
+    unique=True,  # one digest waits once: every retry finds the same approval
+    sqlite_where=text(_LIVE),
+    postgresql_where=text(_LIVE),
+)
+Index("approvals_digest", approvals.c.tenant, approvals.c.asked_digest)
+Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
+Index("approvals_call", approvals.c.call_id)
+Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index(
+    "approvals_kept",
+    approvals.c.closed_ns,
+    sqlite_where=text("ciphertext IS NOT NULL"),
+    postgresql_where=text("ciphertext IS NOT NULL"),
+)
+
+approval_votes = Table(
+    "approval_votes",
+    metadata,
+    # Append-only (triggers hold that); each row carries the hash of the one before it.
+    Column("approval_id", Text, ForeignKey("approvals.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),  # 1, 2, … of the approval
+    Column("stage", Integer, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("on_behalf", Text, nullable=False),  # of the absent person; "" for their own vote
+    Column("credential", Text, nullable=False),
+    Column("decision", Text, nullable=False),  # approve | reject
+    Column("reason_code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("shown_digest", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+Index(
+    "approval_votes_once",
+    approval_votes.c.approval_id,
+    approval_votes.c.stage,
+    approval_votes.c.principal,
+    unique=True,
+)
+
+approval_events = Table(
+    "approval_events",
+    metadata,
+    # What happened to an approval or a grant besides votes, refused attempts too. Append-only.
+    Column("seq", _Sequence, primary_key=True),
+    Column("approval_id", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+Index("approval_events_approval", approval_events.c.approval_id)
+
+approval_grants = Table(
+    "approval_grants",
+    metadata,
+    # Standing, narrow permissions made from one approval.
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("session", Text),  # NULL: of any session
+    Column("target", Text, nullable=False),
+    Column("schema_hash", Text, nullable=False),
+    Column("matcher", Text, nullable=False),  # JSON: see gateway/approvals/grants.py
+    Column("requirements", Text, nullable=False),  # JSON, as of the approval
+    Column("max_uses", Integer, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("budget_micro_usd", BigInteger, nullable=False),
+    Column("spent_micro_usd", BigInteger, nullable=False),
+    Column("made_ns", BigInteger, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_from", Text, ForeignKey("approvals.id"), nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("policy_revision", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # control epoch; a trip, kill or demotion raises it
+    Column("revoked_ns", BigInteger),
+    Column("revoked_by", Text),
+)
+
+Index("approval_grants_agent", approval_grants.c.tenant, approval_grants.c.agent, approval_grants.c.target)

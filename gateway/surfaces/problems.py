@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gateway.errors import (
+    ApprovalError,
     BadMandate,
     ConfigError,
     JournalError,
@@ -61,6 +62,19 @@ STATUS: Final[Mapping[str, int]] = {
     "decision_lapsed": 409,
     "key_in_use": 409,
     "answer_not_kept": 409,
+    "approval_needed": 409,
+    "approval_under_way": 409,
+    "approval_done": 409,
+    "approval_changed": 409,
+    "approval_lapsed": 409,
+    "approval_stale": 412,
+    "approval_closed": 409,
+    "approval_votes_altered": 409,
+    "vote_conflict": 409,
+    "reason_required": 422,
+    "edit_refused": 422,
+    "grant_refused": 409,
+    "not_similar": 422,
     "overloaded": 503,
     "shutting_down": 503,
     "state_unavailable": 503,
@@ -113,6 +127,12 @@ def faults(error: WardgateError) -> list[MandateFault]:
     """What a refused mandate says of itself; empty for every other error."""
     found = error.faults if isinstance(error, BadMandate) else ()
     return [MandateFault(pointer=each.at, what=each.what, remedy=each.remedy) for each in found]
+
+
+class ApprovalProblem(Problem):
+    """A decision about a held call that was not accepted."""
+
+    approval: dict[str, Any] | None = Field(None, description="The approval as it is now.")
 
 
 def problem(
@@ -184,6 +204,11 @@ def install(app: FastAPI, *, reply: Callable[[Request, WardgateError, str], Resp
     async def refused(request: Request, error: Any) -> Response:
         return said(request, error)
 
+    async def not_so(request: Request, error: Any) -> Response:
+        base = described_error(error.code, f"{error.reason.message} {error.detail}".strip())
+        state = None if error.state is None else dict(error.state)
+        return answer(ApprovalProblem(**base.model_dump(), approval=state))
+
     async def invalid(request: Request, error: Any) -> Response:
         return said(request, Refused("invalid_request"), invalid_detail(error))
 
@@ -203,6 +228,7 @@ def install(app: FastAPI, *, reply: Callable[[Request, WardgateError, str], Resp
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(JournalError, refused)
     app.add_exception_handler(StateError, refused)
+    app.add_exception_handler(ApprovalError, not_so)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)
     app.add_exception_handler(ConfigError, not_reloaded)

@@ -107,6 +107,9 @@ class Metrics(Collector):
         self._rollout: Callable[[], tuple[Mapping[str, int], float | None]] = lambda: ({}, None)
         self._quarantined = Gauges(specs.QUARANTINED)
         self.pin_events = Counters(specs.PIN_EVENTS)
+        self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
+        self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
+        self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -156,6 +159,9 @@ class Metrics(Collector):
             self._shadow,
             self._quarantined,
             self.pin_events,
+            self._approval_events,
+            self._approvals,
+            self._approval_seconds,
             self._issuer_keys,
             self._issuer_fetched,
             collapsed,
@@ -298,6 +304,20 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
+
+    def approval_event(self, event: str) -> None:
+        """Something happened to an approval."""
+        self._approval_events[(event if event in specs.APPROVAL_EVENTS else OTHER,)].value += 1
+
+    def approval_decided(self, decision: str, seconds: float) -> None:
+        """A vote decided an approval, so long after it was opened."""
+        if (decision,) in self._approval_seconds:
+            self._approval_seconds[(decision,)].observe(seconds)
+
+    def approvals_waiting(self, counted: Mapping[str, int]) -> None:
+        """How many approvals are in each state that is not over."""
+        for state in specs.APPROVALS_WAITING:
+            self._approvals[(state,)] = counted.get(state, 0)
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

@@ -23,7 +23,7 @@ OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
 STAGES: Final = ("list", "policy", "approval", "result")
-NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
     "bad_credential",
@@ -88,6 +88,25 @@ PIN_EVENT_NAMES: Final = (
     "rejected",
     "overflow",
 )
+APPROVAL_EVENTS: Final = (
+    "opened",
+    "approved",
+    "rejected",
+    "cancelled",
+    "superseded",
+    "expired",
+    "recovering",
+    "in_doubt",
+    "executed",
+    "failed",
+    "reminded",
+    "escalated",
+    "asked",
+    "answered",
+    "granted",
+    "refused",
+)
+APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
@@ -335,6 +354,25 @@ PIN_EVENTS: Final = Spec(
     "What happened to definitions of upstreams, once for each definition.",
     {"upstream": "configured upstreams", "event": ", ".join(PIN_EVENT_NAMES)},
 )
+APPROVAL_EVENT: Final = Spec(
+    "wardgate_approval_events_total",
+    "counter",
+    "What happened to approvals; refused is a vote or another write that was not accepted.",
+    {"event": ", ".join(APPROVAL_EVENTS)},
+)
+APPROVALS: Final = Spec(
+    "wardgate_approvals",
+    "gauge",
+    "Approvals that are not over, by state; in_doubt ones wait for a person to say what happened.",
+    {"state": ", ".join(APPROVALS_WAITING)},
+)
+APPROVAL_SECONDS: Final = Spec(
+    "wardgate_approval_decision_seconds",
+    "histogram",
+    "Time from the opening of an approval to the vote that decided it.",
+    {"decision": "approved, rejected"},
+    (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0),
+)
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
     "gauge",
@@ -403,6 +441,9 @@ SPECS: Final = (
     SHADOW,
     QUARANTINED,
     PIN_EVENTS,
+    APPROVAL_EVENT,
+    APPROVALS,
+    APPROVAL_SECONDS,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     COLLAPSED,

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import health, page, sessions, v1
+from gateway.surfaces.admin import approvals, health, page, sessions, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -17,8 +17,9 @@ _DESCRIPTION = """\
 Health, metrics and the operator's view of a wardgate gateway.
 
 Everything under `/v1` needs an operator key, `Authorization: Bearer wgo_…`. Any role reads;
-`POST /v1/reload` needs the role *operator*, `POST /v1/tools/accept` that or *policy-admin*. Operators see
-their own tenant's calls only. Errors are problem details (RFC 9457) with a reason code."""
+`POST /v1/reload` needs the role *operator*, `POST /v1/tools/accept` that or *policy-admin*, and deciding
+about held calls *approver* or *operator* and a place in the chain. Operators see their own tenant's calls
+only. Errors are problem details (RFC 9457) with a reason code."""
 
 
 def create_admin(deps: AdminDeps) -> FastAPI:
@@ -38,6 +39,8 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(health.routes)
     app.include_router(v1.routes)
     app.include_router(sessions.routes)
+    app.include_router(approvals.routes)
+    app.include_router(approvals.callbacks)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:

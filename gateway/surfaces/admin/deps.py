@@ -123,6 +123,59 @@ class Decisions(Protocol):
         """One decision with its whole history, or ``None``."""
 
 
+class Reviewing(Protocol):
+    """What reviewers do. Answers are plain data; see ``models.Approval`` for their fields.
+
+    Every write raises ``ApprovalError`` with the approval as it is, or ``Refused`` with ``not_found``.
+    """
+
+    async def listed(
+        self, operator: Operator, states: Sequence[str], agent: str | None, target: str | None, limit: int,
+        after: str | None,
+    ) -> Sequence[Mapping[str, Any]]: ...  # fmt: skip
+
+    async def show(self, operator: Operator, approval_id: str) -> Mapping[str, Any] | None: ...
+
+    async def vote(
+        self, operator: Operator, approval_id: str, decision: Literal["approve", "reject"], version: int,
+        digest: str, *, reason_code: str = "", reason: str = "",
+    ) -> Mapping[str, Any]: ...  # fmt: skip
+
+    async def bulk(
+        self, operator: Operator, decision: Literal["approve", "reject"],
+        items: Sequence[tuple[str, int, str]], *, reason_code: str, reason: str,
+    ) -> Sequence[Mapping[str, Any]]: ...  # fmt: skip
+
+    async def edit(
+        self, operator: Operator, approval_id: str, version: int, digest: str, arguments: Any
+    ) -> Mapping[str, Any]: ...
+
+    async def ask(
+        self, operator: Operator, approval_id: str, version: int, digest: str, question: str
+    ) -> Mapping[str, Any]: ...
+
+    async def cancel(
+        self, operator: Operator, approval_id: str, version: int, digest: str, reason: str
+    ) -> Mapping[str, Any]: ...
+
+    async def resolve(
+        self, operator: Operator, approval_id: str, version: int, digest: str, *, executed: bool, note: str
+    ) -> Mapping[str, Any]: ...
+
+    async def grant(
+        self, operator: Operator, approval_id: str, version: int, digest: str, *, fields: Sequence[str],
+        minutes: int, uses: int, budget_micro_usd: int, any_session: bool,
+    ) -> Mapping[str, Any]: ...  # fmt: skip
+
+    async def granted(self, operator: Operator) -> Sequence[Mapping[str, Any]]: ...
+
+    async def revoke(self, operator: Operator, grant_id: str) -> Mapping[str, Any]: ...
+
+    async def called_back(
+        self, name: str, key_id: str, at: str, signature: str, body: bytes
+    ) -> Mapping[str, Any]: ...
+
+
 class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the admin API calls."""
 
@@ -142,6 +195,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
+    approvals: Reviewing | None = None
     policy_schema: Callable[[], Mapping[str, Any]] = dict  # JSON Schema of the policy input
     jwks: Callable[[], Mapping[str, Any]] = lambda: {"keys": []}  # public keys of assertions
 

@@ -99,7 +99,7 @@ def made(answer: Answer) -> once.Made:
         "outcome": answer.outcome.status,
         "result": replies.raw(answer.result_json),
         "error": replies.raw(answer.error_json),
-        **replies.remarks(answer.decision),
+        **replies.remarks(answer.decision, answer.approval),
     }
     return once.Made(Kept(200, orjson.dumps(body)), True)
 

@@ -101,7 +101,7 @@ def _permission(caller: Caller, cleared: Cleared) -> bytes:
         "result_wanted": caller.parts.policy.wants_result(call),
         "settle_by": until.isoformat(timespec="milliseconds"),
         "settle_within_ms": round(deadline_s * 1000),
-        **replies.remarks(decision),
+        **replies.remarks(decision, cleared.approval),
     })  # fmt: skip
 
 

@@ -50,6 +50,14 @@ class Ledger(Protocol):
         """Record that a call in doubt happened after all; false when its doubt was resolved before."""
 
 
+class Waiting(Protocol):
+    """An agent's own held calls. Both raise ``Refused``: ``not_found``, ``approval_closed``."""
+
+    async def agent_looks(self, principal: Principal, approval_id: str) -> Mapping[str, Any]: ...
+
+    async def agent_answers(self, principal: Principal, approval_id: str, text: str) -> Mapping[str, Any]: ...
+
+
 class HttpDeps(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the HTTP front calls."""
 
@@ -64,3 +72,4 @@ class HttpDeps(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     sessions: Sessions
     open_decisions: Callable[[int], None]  # telemetry: how many there are
+    waiting: Waiting | None = None

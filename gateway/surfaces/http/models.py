@@ -124,6 +124,28 @@ class MandateCallProblem(CallProblem):
     faults: list[MandateFault] = Field(default_factory=list)
 
 
+class ReviewAnswer(BaseModel):
+    """The answer to a reviewer's question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Waits(BaseModel):
+    """A held call, as far as its agent may know."""
+
+    id: str
+    state: str = Field(examples=["pending"])
+    tool: str = Field(examples=["bank/pay"])
+    decide_by: datetime
+    execute_by: datetime | None = Field(None, description="Until when an approved call must be made again.")
+    question: str | None = Field(None, description="What a reviewer asks.")
+    answer: str | None = None
+    reason_code: str | None = Field(None, description="Why it was rejected.")
+    reason: str | None = None
+
+
 class Note(BaseModel):
     """What a rule in warn mode has to say."""
 
@@ -152,6 +174,7 @@ class CallAnswer(BaseModel):
     error: Any = Field(None, description="The tool server's own error.")
     notes: list[Note] = Field(default_factory=list)
     observed: Observed | None = None
+    approval_id: str | None = Field(None, description="The approval or grant that let it through.")
 
 
 class Obligation(BaseModel):
@@ -176,6 +199,7 @@ class DecideAnswer(BaseModel):
     settle_within_ms: int = Field(description="The same as a duration.", examples=[60_000])
     notes: list[Note] = Field(default_factory=list)
     observed: Observed | None = None
+    approval_id: str | None = Field(None, description="The approval or grant that let it through.")
 
 
 class Withheld(BaseModel):

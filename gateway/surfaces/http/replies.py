@@ -118,7 +118,7 @@ def respond(kept: Kept, *, replayed: bool = False, headers: dict[str, str] | Non
     return Response(kept.body, kept.status, sent, media_type=media_type)
 
 
-def remarks(decision: Decision) -> dict[str, Any]:
+def remarks(decision: Decision, approval: str = "") -> dict[str, Any]:
     """What the agent should know of an allowed call: notes of warning rules, and a verdict not enforced."""
     marks: dict[str, Any] = {
         "notes": [
@@ -126,8 +126,9 @@ def remarks(decision: Decision) -> dict[str, Any]:
             for note in decision.notes
         ],
         "observed": None,
+        "approval_id": approval or None,
     }
-    if decision.verdict != "allow":
+    if decision.verdict != "allow" and not approval:
         marks["observed"] = {"verdict": decision.verdict, "code": decision.code}
     return marks
 

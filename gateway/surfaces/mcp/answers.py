@@ -160,7 +160,10 @@ def _mark(answer: Answer) -> dict[str, Any] | None:
             {"reason": note.code, "message": note.message, "rule": note.rule, "remedy": note.remedy}
             for note in decision.notes
         ]
-    if decision.verdict != "allow":
+    if answer.approval:
+        mark["approval_id"] = answer.approval
+        mark["modified"] = answer.action == "modify"
+    elif decision.verdict != "allow":
         mark["observed"] = {"verdict": decision.verdict, "reason": decision.code}
     return mark
 

@@ -11,11 +11,16 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.approvals.queue import Queue, Snapshot
+from gateway.approvals.store import Store
+from gateway.approvals.values import Settings
+from gateway.clock import SystemClock
 from gateway.errors import ConfigError, JournalError, Refused, StateError
 from gateway.identity import keys
 from gateway.identity.directory import Directory
 from gateway.model import Manifest, Tool
 from gateway.reasons import REASONS
+from gateway.reviews import Reviews
 from gateway.sessions.budgets import Account
 from gateway.sessions.provenance import Prints
 from gateway.sessions.session import Session, Whose
@@ -35,6 +40,8 @@ from gateway.surfaces.admin import (
     UpstreamState,
     create_admin,
 )
+from tests.approvals.support import KEY, one_stage, opening
+from tests.play import AGENT, Stage
 
 CALL = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
 ROLES = ("viewer", "approver", "policy-admin", "operator")
@@ -95,7 +102,8 @@ def _item(n):
 class Office:
     """An admin app over real keys, and what can be changed about it."""
 
-    def __init__(self, directory: Directory, tokens: dict[str, str]) -> None:
+    def __init__(self, directory: Directory, tokens: dict[str, str], desk: Desk, approval: str) -> None:
+        self.approval = approval
         self.tokens = tokens
         self.refused: list[tuple[str, str]] = []
         self.records = Records()
@@ -152,6 +160,7 @@ class Office:
                 sessions=Sessions(),
                 accept=self.accept,
                 reload=self.reload,
+                approvals=desk,
             )
         )
 
@@ -191,7 +200,7 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str]]]:
+def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str], Desk, str]]:
     with Database(tmp_path_factory.mktemp("admin") / "keys.db").open() as database:
         store = Credentials(database)
         minted = {
@@ -206,7 +215,25 @@ def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str]]]:
             for who, key in minted.items()
         ]
         directory.load(stored, {}, "enforce")
-        yield directory, {who: key.token for who, key in minted.items()}
+        desk, approval = waiting_room(database)
+        yield directory, {who: key.token for who, key in minted.items()}, desk, approval
+
+
+def waiting_room(database: Database) -> tuple[Desk, str]:
+    """A desk on a real store in which one call waits."""
+    store = Store(database, KEY, Settings(chains={"default": one_stage()}))
+    stage = Stage()
+    queue = Queue(
+        store,
+        clock=SystemClock(),
+        policy_revision=lambda: "r1",
+        owner_of=lambda tenant, agent: None,
+        unenforced=lambda stage, reason: None,
+        noticed=lambda notice: None,
+    )
+    facts = msgspec.json.encode(Snapshot(principal=AGENT)).decode()
+    opened = store.open(opening(facts_json=facts)).approval
+    return Reviews(queue, stage.parts, lambda decision, seconds: None, lambda name: None), opened.id
 
 
 @pytest.fixture
@@ -216,7 +243,12 @@ def office(credentials) -> Office:
 
 def operations(office):
     return [
-        (method.upper(), path.replace("{call_id}", CALL).replace("{session}", "s-1"))
+        (
+            method.upper(),
+            path.replace("{call_id}", CALL)
+            .replace("{session}", "s-1")
+            .replace("{approval_id}", office.approval),
+        )
         for path, item in office.app.openapi()["paths"].items()
         for method in item
     ]
@@ -262,6 +294,9 @@ async def test_the_public_keys_of_assertions_are_open(office):
 async def test_everything_else_needs_an_operator(office):
     for method, path in operations(office):
         if path in ("/livez", "/readyz", "/metrics", "/.well-known/wardgate/jwks.json"):
+            continue
+        if path.startswith("/v1/callbacks/"):  # signed by who calls
+            assert (await office.ask(path, role=None, method=method)).status_code == 401
             continue
         answer = await office.ask(path, role=None, method=method)
         assert (answer.status_code, answer.json()["code"]) == (401, "no_credential"), path
@@ -471,7 +506,8 @@ async def test_the_description_is_a_page_that_loads_nothing(office):
     for forbidden in ("<script", "<link", "<img", "src=", "http://", "https://", "@import", "url("):
         assert forbidden not in page.text
     for _, path in operations(office):
-        assert path.replace(CALL, "{call_id}").replace("s-1", "{session}") in page.text
+        shown = path.replace(CALL, "{call_id}").replace("s-1", "{session}")
+        assert shown.replace(office.approval, "{approval_id}") in page.text
 
 
 async def test_the_style_of_the_page_is_the_one_its_policy_allows(office):

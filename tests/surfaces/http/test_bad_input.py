@@ -229,6 +229,7 @@ async def test_the_description_needs_no_key_and_is_whole(gateway):
     assert set(document["paths"]) == {
         "/v1/calls", "/v1/decide", "/v1/settle", "/v1/tools", "/v1/decisions", "/v1/decisions/{decision_id}",
         "/v1/sessions", "/v1/sessions/current", "/v1/sessions/{session}", "/v1/sessions/{session}/close",
+        "/v1/approvals/{approval_id}", "/v1/approvals/{approval_id}/answer",
     }  # fmt: skip
     for item in document["paths"].values():
         for operation in item.values():

@@ -198,11 +198,18 @@ class _Journal:
         self.desk = desk
 
     async def intent(
-        self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "", settled: Any = None
+        self,
+        call: Call,
+        facts: Facts,
+        decision: Decision,
+        action: str,
+        code: str = "",
+        settled: Any = None,
+        permit: Any = None,
     ) -> None:
         self.desk.recorded.append((action, decision.verdict))
 
-    async def settle(self, *record: Any) -> None:
+    async def settle(self, *record: Any, permit: Any = None) -> None:
         self.desk.recorded.append(("settled", ""))
 
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:

@@ -1,0 +1,370 @@
+"""``wardgate approvals``: held calls, and what reviewers do with them.
+
+It asks the running gateway, with the reviewer's own key: nobody decides by having the database file. What is
+decided is what was shown: a decision names the version and the digest, and is refused when either has moved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+import typer
+
+from gateway.cli.output import (
+    NOT_DONE,
+    NOT_FOUND,
+    UNREACHABLE,
+    AsJson,
+    fail,
+    print_json,
+    print_table,
+    printable,
+    say,
+)
+
+app = typer.Typer(help="Look at held calls and decide about them.", no_args_is_help=True)
+
+KEY: Final = "WARDGATE_OPERATOR_KEY"
+LEAST_DIGEST: Final = 12
+_WATCH_S: Final = 2.0
+_HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide by")
+
+Url = Annotated[str, typer.Option("--url", envvar="WARDGATE_ADMIN_URL", help="The gateway's admin port.")]
+DEFAULT_URL: Final = "http://127.0.0.1:8701"
+Id = Annotated[str, typer.Argument(help="Id of the approval.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; some chains ask for it.")]
+Digest = Annotated[
+    str, typer.Option("--digest", help="The digest you looked at, or its first 12 digits or more.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not show it and ask; needs --digest.")]
+Code = Literal["not_needed", "wrong_arguments", "too_risky", "out_of_scope", "not_now", "other"]
+
+
+@app.command("list")
+def list_approvals(
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only in this state; all that are not over by default.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="Only of this agent.")] = None,
+    tool: Annotated[str | None, typer.Option(help="Only of this tool (upstream/name).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List held calls, newest first."""
+    found = _Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_table("", _HEADINGS, [_row(each) for each in found["items"]])
+
+
+@app.command()
+def show(approval: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show one held call: what would be sent, why a person is asked, and who has said what."""
+    found = _Office(url).get(f"/v1/approvals/{approval}")
+    if as_json:
+        print_json(found)
+    else:
+        _tell(found)
+
+
+@app.command()
+def approve(
+    approval: Id, reason: Why = "", digest: Digest = "", yes: Yes = False, url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Approve a call once."""
+    _write(url, approval, "approve", digest, yes, as_json, {"reason": reason})
+
+
+@app.command()
+def reject(
+    approval: Id,
+    code: Annotated[Code, typer.Option("--code", help="Why, for the agent and for counting.")],
+    reason: Annotated[str, typer.Option("--reason", help="In words the agent can act on.")] = "",
+    digest: Digest = "",
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Reject a call; the agent is told the code and the reason."""
+    _write(url, approval, "reject", digest, yes, as_json, {"reason_code": code, "reason": reason})
+
+
+@app.command()
+def edit(
+    approval: Id,
+    file: Annotated[
+        Path | None, typer.Argument(help="File with the arguments as JSON; without it an editor is opened.")
+    ] = None,
+    digest: Digest = "",
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Put other arguments in place of the agent's. Somebody else must approve them too."""
+    import orjson
+
+    before = _Office(url).get(f"/v1/approvals/{approval}")
+    if file is not None:
+        text = file.read_text()
+    else:
+        shown = orjson.dumps(before["arguments"], option=orjson.OPT_INDENT_2).decode()
+        import click
+
+        text = click.edit(shown, extension=".json") or ""
+    try:
+        arguments = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        fail(f"The arguments are not JSON: {error}.", "Nothing was changed.")
+    _write(url, approval, "edit", digest or str(before["digest"]), yes, as_json, {"arguments": arguments})
+
+
+@app.command()
+def ask(
+    approval: Id,
+    question: Annotated[str, typer.Argument(help="What the agent is asked when it calls again.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the agent a question."""
+    _write(url, approval, "ask", "", True, as_json, {"question": question}, pinned=False)
+
+
+@app.command()
+def cancel(
+    approval: Id, reason: Why = "", digest: Digest = "", yes: Yes = False, url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """End an approval that was not carried out yet."""
+    _write(url, approval, "cancel", digest, yes, as_json, {"reason": reason})
+
+
+@app.command()
+def resolve(
+    approval: Id,
+    became: Annotated[
+        Literal["executed", "not_executed"],
+        typer.Argument(help="What became of it, by the tool's own books."),
+    ],
+    note: Annotated[str, typer.Option("--note", help="How you know; stays on record.")],
+    digest: Digest = "",
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of an approved call whose outcome is in doubt."""
+    _write(url, approval, "resolve", digest, yes, as_json, {"became": became, "note": note})
+
+
+@app.command()
+def grant(
+    approval: Id,
+    field: Annotated[
+        list[str] | None, typer.Option(help="JSON pointer of an argument that may vary, such as /text.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(min=1, max=60, help="How long.")] = 30,
+    uses: Annotated[int, typer.Option(min=1, max=20, help="How often.")] = 10,
+    budget: Annotated[int, typer.Option(min=0, help="How much in all, in micro-USD.")] = 0,
+    any_session: Annotated[bool, typer.Option("--any-session", help="In any session of the agent.")] = False,
+    digest: Digest = "",
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Permit calls similar to one that you have approved, for a while."""
+    body = {
+        "fields": field or [], "minutes": minutes, "uses": uses, "budget_micro_usd": budget,
+        "any_session": any_session,
+    }  # fmt: skip
+    _write(url, approval, "grant", digest, yes, as_json, body)
+
+
+@app.command()
+def grants(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List standing permissions, newest first."""
+    found = _Office(url).get("/v1/grants")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            each["id"], each["agent"], each["target"], ", ".join(each["fields"]) or "-",
+            f"{each['uses']}/{each['max_uses']}", each["expires"][:19],
+            f"revoked by {each['revoked_by']}" if each["revoked"] else "",
+        )
+        for each in found["items"]
+    ]  # fmt: skip
+    print_table(
+        "",
+        ("id", "agent", "tool", "may vary", "uses", "expires", ""),
+        [tuple(map(printable, r)) for r in rows],
+    )
+
+
+@app.command()
+def revoke(
+    grant_id: Annotated[str, typer.Argument(help="Id of the grant.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """End a standing permission at once."""
+    found = _Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
+    if as_json:
+        print_json(found)
+    else:
+        say(f"Revoked {found['id']}.")
+
+
+@app.command()
+def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Follow held calls: one line for each that comes or changes, until interrupted."""
+    office = _Office(url)
+    known: dict[str, int] = {}
+    while True:
+        for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
+            if known.get(each["id"]) != each["version"]:
+                known[each["id"]] = each["version"]
+                if as_json:
+                    print_json(each)
+                else:
+                    say("  ".join(_row(each)))
+                sys.stdout.flush()
+        time.sleep(_WATCH_S)
+
+
+# ------------------------------------------------------------------------------------------------ in common
+
+
+class _Office:
+    """The admin port, with the reviewer's key."""
+
+    def __init__(self, url: str) -> None:
+        import httpx
+
+        key = os.environ.get(KEY, "")
+        if not key:
+            fail(
+                f"There is no key in {KEY}.",
+                "'wardgate keys new --operator NAME --role approver' makes one.",
+            )
+        loopback = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        if httpx.URL(url).scheme != "https" and not loopback:
+            fail(f"{url} is not https, so the key would travel in the clear.")
+        headers = {"authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
+        self._url = url
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._said(
+            "GET", path, params={name: each for name, each in query.items() if each is not None}
+        )
+
+    def post(self, path: str, body: dict[str, Any], version: int | None) -> Any:
+        headers = {} if version is None else {"if-match": f'"{version}"'}
+        return self._said("POST", path, json=body, headers=headers)
+
+    def _said(self, method: str, path: str, **more: Any) -> Any:
+        import httpx
+
+        try:
+            answer = self._http.request(method, path, **more)
+            said = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            fail(
+                f"The gateway at {self._url} does not answer: {type(error).__name__}.",
+                "Is it running? --url names its admin port.",
+                UNREACHABLE,
+            )
+        if not answer.is_success:
+            _refused(said)
+        return said
+
+
+def _refused(said: dict[str, Any]) -> NoReturn:
+    state = said.get("approval") or {}
+    now = f" It is {state['state']} now, version {state['version']}." if state else ""
+    code = NOT_FOUND if said.get("code") == "not_found" else NOT_DONE
+    fail(printable(f"{said.get('detail', 'Refused.')}{now}"), printable(str(said.get("remedy", ""))), code)
+
+
+def _write(
+    url: str, approval: str, verb: str, digest: str, yes: bool, as_json: bool, body: dict[str, Any], *,
+    pinned: bool = True,
+) -> None:  # fmt: skip
+    if yes and pinned and len(digest) < LEAST_DIGEST:
+        fail("--yes needs --digest: what nobody has looked at, nobody decides.")
+    office = _Office(url)
+    found = office.get(f"/v1/approvals/{approval}")
+    if digest and not (len(digest) >= LEAST_DIGEST and found["digest"].startswith(digest)):
+        fail(
+            "It is not what you looked at: the digest is another one.", "'wardgate approvals show' shows it."
+        )
+    if not yes:
+        _tell(found)
+        if not typer.confirm(f"{verb.capitalize()} this?", err=True):
+            fail("Nothing was done.")
+    after = office.post(
+        f"/v1/approvals/{approval}/{verb}", {"digest": found["digest"], **body}, found["version"]
+    )
+    if as_json:
+        print_json(after)
+    elif verb == "grant":
+        say(f"Granted: {after['id']}, {after['max_uses']} uses until {after['expires'][:19]}.")
+    else:
+        say(printable(f"{after['id']} is {after['state']}."))
+
+
+def _row(each: dict[str, Any]) -> tuple[str, ...]:
+    asked = ", ".join(need["code"] for need in each["requirements"])
+    return tuple(
+        printable(str(part))
+        for part in (
+            each["id"], each["state"], each["agent"], each["target"], each["risk"], asked,
+            each["decide_by"][:19],
+        )
+    )  # fmt: skip
+
+
+def _tell(found: dict[str, Any]) -> None:
+    import orjson
+
+    arguments = found["arguments"]
+    shown = (
+        orjson.dumps(arguments, option=orjson.OPT_INDENT_2).decode() if arguments is not None else "not shown"
+    )
+    for name, value in (
+        ("call", f"{found['target']} ({found['risk']}; {', '.join(found['effects']) or 'no effects named'})"),
+        ("agent", f"{found['agent']} of {found['owner']}, for {found['subject'] or 'nobody in particular'}"),
+        ("session", found["session"]),
+        ("state", f"{found['state']}, version {found['version']}"),
+        ("digest", found["digest"]),
+        ("decide by", found["decide_by"][:19]),
+        ("waits for", found["waiting_for"] or "-"),
+    ):
+        _line(f"{name:10} {value}")
+    say("arguments")
+    for line in shown.splitlines():
+        _line(f"  {line}")
+    for each in found["hidden_characters"]:
+        _line(f"  careful: {each['pointer']} has characters nobody sees: {each['characters']}")
+    for each in found["reasons"]:
+        _line(f"why        {each['code']} ({each['rule']}): {each['message']}")
+    for each in found["votes"]:
+        place = f" for {each['for']}" if each.get("for") else ""
+        _line(f"vote       {each['by']}{place}: {each['decision']} {each['reason']}")
+    for name in ("question", "answer", "reason_text"):
+        if found[name]:
+            _line(f"{name:10} {found[name]}")
+    if found["you"]["own_call"]:
+        say("           This call comes from you, so you cannot decide about it.")
+
+
+def _line(text: str) -> None:
+    """One line, whatever is in it: words of an agent must not look like a line of ours."""
+    say(printable(text).replace("\n", "␤"))

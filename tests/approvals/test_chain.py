@@ -1,0 +1,189 @@
+"""Who must agree: what counts as a vote, and what never does."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.approvals.chain import (
+    Absence,
+    Circle,
+    Escalation,
+    Person,
+    Rules,
+    Threshold,
+    Vote,
+    Who,
+    evaluate,
+    names_of,
+    possible,
+    seat,
+)
+
+S = 1_000_000_000
+
+
+def circle(*named: str, groups: dict[str, tuple[str, ...]] | None = None, **more) -> Circle:
+    people = {}
+    for each in named:
+        name, _, role = each.partition(":")
+        of = tuple(g for g, members in (groups or {}).items() if name in members)
+        people[name] = Person(name=name, role=role or "approver", groups=of)
+    return Circle(people=people, **more)
+
+
+def yes(*names: str, stage: int = 0, reason: str = "", at_ns: int = 0) -> list[Vote]:
+    return [Vote(stage=stage, principal=n, decision="approve", reason=reason, at_ns=at_ns) for n in names]
+
+
+def no(*names: str) -> list[Vote]:
+    return [Vote(stage=0, principal=n, decision="reject") for n in names]
+
+
+ANY = Who(roles=("approver",))
+TWO = Rules(stages=((Threshold(who=ANY, approve=2),),))
+
+
+def test_a_quorum_is_met_by_that_many_different_people():
+    everyone = circle("ann", "bob")
+    assert evaluate(TWO, yes("ann"), everyone).verdict == "pending"
+    assert evaluate(TWO, yes("ann", "ann"), everyone).verdict == "pending"
+    assert evaluate(TWO, yes("ann", "bob"), everyone).verdict == "approved"
+
+
+def test_one_of_several_thresholds_is_enough_and_all_stages_are_needed():
+    lead = Threshold(who=Who(names=("lea",)))
+    rules = Rules(stages=((lead, Threshold(who=ANY, approve=2)), (Threshold(who=Who(groups=("money",))),)))
+    everyone = circle("lea", "ann", "bob", "cho", groups={"money": ("cho",)})
+    assert evaluate(rules, yes("lea"), everyone).stage == 1
+    assert evaluate(rules, yes("ann", "bob"), everyone).stage == 1
+    assert evaluate(rules, yes("ann"), everyone).stage == 0
+    assert evaluate(rules, yes("lea") + yes("cho", stage=1), everyone).verdict == "approved"
+
+
+def test_a_vote_for_a_later_stage_does_not_count_for_an_earlier_one():
+    rules = Rules(stages=((Threshold(who=ANY),), (Threshold(who=ANY),)))
+    assert evaluate(rules, yes("ann", stage=1), circle("ann")).stage == 0
+
+
+def test_one_person_is_one_vote_in_all_stages_together():
+    rules = Rules(stages=((Threshold(who=ANY),), (Threshold(who=ANY),)))
+    everyone = circle("ann", "bob")
+    assert evaluate(rules, yes("ann") + yes("ann", stage=1), everyone).verdict == "pending"
+    assert evaluate(rules, yes("ann") + yes("bob", stage=1), everyone).verdict == "approved"
+
+
+def test_one_no_is_enough_unless_the_threshold_says_more():
+    everyone = circle("ann", "bob")
+    assert evaluate(TWO, no("ann"), everyone).verdict == "rejected"
+    two = Rules(stages=((Threshold(who=ANY, deny=2),),))
+    assert evaluate(two, no("ann"), everyone).verdict == "pending"
+    assert evaluate(two, no("ann", "bob"), everyone).verdict == "rejected"
+
+
+def test_a_vote_without_the_reason_that_is_asked_for_does_not_count():
+    rules = Rules(stages=((Threshold(who=ANY, require_reason=True),),))
+    assert evaluate(rules, yes("ann", reason="  "), circle("ann")).verdict == "pending"
+    assert evaluate(rules, yes("ann", reason="ticket 7"), circle("ann")).verdict == "approved"
+
+
+@pytest.mark.parametrize("role", ["viewer", "policy-admin"])
+def test_who_only_looks_does_not_vote_even_when_named(role):
+    rules = Rules(stages=((Threshold(who=Who(names=("ann",))),),))
+    assert evaluate(rules, yes("ann"), circle(f"ann:{role}")).verdict == "pending"
+
+
+def test_the_vote_of_somebody_whose_key_is_gone_does_not_count_any_more():
+    assert evaluate(TWO, yes("ann", "bob"), circle("ann")).verdict == "pending"
+
+
+@pytest.mark.parametrize(
+    ("identity", "voter"),
+    [
+        ("ann", "ann"),
+        ("ANN", "ann"),
+        ("ann@example.com", "ann"),
+        ("corp:ann", "ann"),
+        ("corp:Ann@example.com", "ann"),
+        ("spiffe://cluster/ns/ann", "ann"),
+        ("ａｎｎ", "ann"),  # full width
+        ("ann", "corp:ann"),
+    ],
+)
+def test_nobody_approves_their_own_call_under_another_name(identity, voter):
+    rules = Rules(stages=((Threshold(who=ANY),),), excluded=tuple(names_of(identity)))
+    everyone = Circle(people={voter: Person(name=voter, role="approver")})
+    assert evaluate(rules, yes(voter), everyone).verdict == "pending"
+    assert seat(rules, 0, everyone.people[voter], everyone, 0) is None
+
+
+def test_an_alias_of_an_operator_is_that_operator():
+    ann = Person(name="ann", role="approver", aliases=("a.miller@example.com",))
+    rules = Rules(stages=((Threshold(who=ANY),),), excluded=tuple(names_of("A.Miller@example.com")))
+    assert evaluate(rules, yes("ann"), Circle(people={"ann": ann})).verdict == "pending"
+
+
+def test_where_a_team_owns_the_agent_no_member_of_it_approves():
+    rules = Rules(stages=((Threshold(who=ANY),),), excluded=tuple(names_of("payments")))
+    everyone = circle("ann", "bob", groups={"payments": ("ann",)})
+    assert evaluate(rules, yes("ann"), everyone).verdict == "pending"
+    assert evaluate(rules, yes("bob"), everyone).verdict == "approved"
+
+
+def test_the_editor_is_never_the_only_one_to_approve():
+    rules = Rules(stages=((Threshold(who=ANY),),), editors=("ann",))
+    everyone = circle("ann", "bob")
+    assert evaluate(rules, yes("ann"), everyone).verdict == "pending"
+    assert evaluate(rules, yes("ann", "bob"), everyone).verdict == "approved"
+
+
+AWAY = (Absence(who="ann", to="dan", from_ns=10 * S, until_ns=20 * S),)
+ANN = Rules(stages=((Threshold(who=Who(names=("ann",))),),))
+
+
+def test_a_delegate_decides_in_the_place_of_who_is_away_and_only_then():
+    everyone = circle("ann", "dan", absences=AWAY)
+    dan = everyone.people["dan"]
+    assert seat(ANN, 0, dan, everyone, 9 * S) is None
+    assert seat(ANN, 0, dan, everyone, 10 * S) == "ann"
+    assert seat(ANN, 0, dan, everyone, 20 * S) is None
+
+
+def test_a_place_is_not_passed_on_by_a_delegate():
+    more = (*AWAY, Absence(who="dan", to="eve", from_ns=0, until_ns=30 * S))
+    everyone = circle("ann", "dan", "eve", absences=more)
+    assert seat(ANN, 0, everyone.people["eve"], everyone, 15 * S) is None
+
+
+def test_a_delegate_and_the_absent_one_are_one_vote():
+    everyone = circle("ann", "dan", absences=AWAY)
+    rules = Rules(stages=((Threshold(who=Who(names=("ann", "dan")), approve=2),),))
+    votes = [*yes("ann"), Vote(stage=0, principal="dan", decision="approve", on_behalf="ann")]
+    assert evaluate(rules, votes, everyone).verdict == "pending"
+
+
+def test_a_delegate_of_the_owner_does_not_approve_for_the_owner():
+    rules = Rules(stages=((Threshold(who=Who(names=("ann",))),),), excluded=tuple(names_of("ann")))
+    everyone = circle("ann", "dan", absences=AWAY)
+    assert seat(rules, 0, everyone.people["dan"], everyone, 15 * S) is None
+
+
+def test_who_it_is_escalated_to_may_decide_from_then_on():
+    more = (Escalation(after_s=60, to=Who(names=("boss",))),)
+    rules = Rules(stages=((Threshold(who=Who(names=("ann",))),),), escalations=more, opened_ns=100 * S)
+    everyone = circle("ann", "boss")
+    assert seat(rules, 0, everyone.people["boss"], everyone, 159 * S) is None
+    assert seat(rules, 0, everyone.people["boss"], everyone, 160 * S) == "boss"
+    assert evaluate(rules, yes("boss", at_ns=159 * S), everyone).verdict == "pending"
+    assert evaluate(rules, yes("boss", at_ns=160 * S), everyone).verdict == "approved"
+
+
+def test_a_quorum_that_cannot_be_met_is_found_out():
+    everyone = circle("ann", "bob").people.values()
+    assert possible(TWO, everyone)
+    assert not possible(TWO, circle("ann").people.values())
+    # Two stages, each of which one person could meet, and only one person for both.
+    both = Rules(stages=((Threshold(who=Who(names=("ann",))),), (Threshold(who=Who(names=("ann",))),)))
+    assert not possible(both, everyone)
+    # The obvious assignment (ann first) leaves nobody for the second stage; the other one works.
+    tricky = Rules(stages=((Threshold(who=ANY),), (Threshold(who=Who(names=("ann",))),)))
+    assert possible(tricky, everyone)

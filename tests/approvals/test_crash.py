@@ -1,0 +1,27 @@
+"""Killed between every two statements: a short run of ``make crash-approvals``, and that it can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# In a process of its own: workers are forked, and a test process has threads.
+RUN = "from tests.approvals.crash import crash; import sys; t = crash({runs}, 5, sabotage={sabotage}); "
+RUN += "print(t.failures); sys.exit(3 if t.failures else 0)"
+
+
+def crashed(runs: int, sabotage: bool) -> int:
+    script = RUN.format(runs=runs, sabotage=sabotage)
+    return subprocess.run([sys.executable, "-c", script], timeout=110, check=False).returncode
+
+
+@pytest.mark.slow
+def test_no_effect_twice_and_none_denied_wherever_a_worker_dies():
+    assert crashed(144, sabotage=False) == 0
+
+
+@pytest.mark.slow
+def test_a_store_that_forgets_attempts_is_found_out():
+    assert crashed(144, sabotage=True) == 3
