@@ -31,7 +31,7 @@ from gateway.approvals.claim import Claim
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected, Ticket
 from gateway.storage import control
-from tests.approvals.support import Now, one_stage, opening, people, reviewer, store_at
+from tests.approvals.support import Now, approve, one_stage, opening, people, reviewer, store_at
 
 NAMES = ("ann", "bob", "cat", "alice", "vic", "mallory")
 SEND_S = 5.0
@@ -64,12 +64,20 @@ class Approvals(RuleBasedStateMachine):
         self.store.database.close()
         shutil.rmtree(self.folder)
 
-    @initialize(quorum=st.integers(1, 2), idempotent=st.booleans())
-    def opened(self, quorum: int, idempotent: bool) -> None:
+    @initialize(
+        quorum=st.integers(1, 2),
+        idempotent=st.booleans(),
+        approved=st.sampled_from([True, True, True, False]),
+    )
+    def opened(self, quorum: int, idempotent: bool, approved: bool) -> None:
         chain = one_stage(Threshold(who=Who(roles=("approver", "operator")), approve=quorum))
         self.idempotent = idempotent
-        self.id = self.store.open(opening(chain, idempotent=idempotent)).approval.id
+        made = self.store.open(opening(chain, idempotent=idempotent)).approval
+        self.id = made.id
         self.remember()
+        if approved:  # what is interesting comes after that
+            approve(self.store, made, *("ann", "bob")[:quorum])
+            self.remember()
 
     def approval(self):
         full = self.store.show(self.id, "default")
@@ -92,42 +100,38 @@ class Approvals(RuleBasedStateMachine):
     def expected(self, data, fresh: bool) -> Expected:
         return self.versions[-1] if fresh else data.draw(st.sampled_from(self.versions))
 
-    @rule(data=st.data(), name=st.sampled_from(NAMES), yes=st.booleans(), fresh=st.booleans())
-    def vote(self, data, name, yes, fresh) -> None:
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["vote", "vote", "cancel", "policy says no", "kill", "clock", "resolve"]),
+        fresh=st.booleans(),
+    )
+    def people_and_accidents(self, data, what, fresh) -> None:
+        """Whatever others do at any moment, knowing what is there or what was."""
         expected = self.expected(data, fresh)
-        decision = "approve" if yes else "reject"
-        self.try_(lambda: self.store.vote(self.id, reviewer(name), decision, expected, reason_code="other"))
-
-    @rule(data=st.data(), fresh=st.booleans())
-    def cancel(self, data, fresh) -> None:
-        expected = self.expected(data, fresh)
-        self.try_(lambda: self.store.cancel(self.id, reviewer("cat"), expected))
-
-    @rule(data=st.data(), fresh=st.booleans())
-    def resolve_truthfully(self, data, fresh) -> None:
-        expected = self.expected(data, fresh)
-        seen = self.effects > 0
-        self.try_(
-            lambda: self.store.resolve(self.id, reviewer("cat"), expected, executed=seen, note="looked")
-        )
-
-    @rule()
-    def policy_says_no(self) -> None:
-        self.store.drifted(self.id, "closed")
+        if what == "vote":
+            name = data.draw(st.sampled_from(NAMES))
+            decision = data.draw(st.sampled_from(["approve", "reject"]))
+            self.try_(
+                lambda: self.store.vote(self.id, reviewer(name), decision, expected, reason_code="other")
+            )
+        elif what == "cancel":
+            self.try_(lambda: self.store.cancel(self.id, reviewer("cat"), expected))
+        elif what == "policy says no":
+            self.store.drifted(self.id, "closed")
+        elif what == "kill":
+            with self.store.database.writing() as connection:
+                control.bump(connection, control.CONTROL)
+        elif what == "clock":
+            self.now.pass_s(data.draw(st.sampled_from([1, 100, 400, 1000, -500])))
+            self.sweeper.sweep()
+        else:  # truthfully: they look at the upstream
+            seen = self.effects > 0
+            self.try_(
+                lambda: self.store.resolve(self.id, reviewer("cat"), expected, executed=seen, note="looked")
+            )
         self.remember()
 
-    @rule()
-    def authority_is_taken_back(self) -> None:
-        with self.store.database.writing() as connection:
-            control.bump(connection, control.CONTROL)
-
-    @rule(seconds=st.sampled_from([1, 100, 400, 1000, -500]))
-    def the_clock_moves(self, seconds) -> None:
-        self.now.pass_s(seconds)
-        self.sweeper.sweep()
-        self.remember()
-
-    @rule(seconds=st.sampled_from([1.0, 3.0, 50.0]))
+    @rule(seconds=st.sampled_from([1.0, 3.0, 50.0, 50.0]))
     def time_passes(self, seconds) -> None:
         # As in the real thing: what may be sent is sent, or found too late, long before the lease ends.
         self.sweeper.sweep()
@@ -140,7 +144,14 @@ class Approvals(RuleBasedStateMachine):
         return self.store.ticket(self.id)
 
     @rule(target=claimed, ticket=tickets, digest=st.sampled_from(["same", "same", "other"]))
-    def claim(self, ticket, digest) -> Attempt | None:
+    def claim_what_was_seen(self, ticket, digest) -> Attempt | None:
+        return self.claim(ticket, digest)
+
+    @rule(target=claimed)
+    def look_and_claim(self) -> Attempt | None:
+        return self.claim(self.store.ticket(self.id), "same")
+
+    def claim(self, ticket: Ticket | None, digest: str) -> Attempt | None:
         if ticket is None:
             return None
         wanted = Claim(
@@ -160,7 +171,9 @@ class Approvals(RuleBasedStateMachine):
         self.remember()
         return Attempt(wanted)
 
-    @rule(target=sent, attempt=consumes(claimed), how=st.sampled_from(["done", "lost", "unreachable"]))
+    @rule(
+        target=sent, attempt=consumes(claimed), how=st.sampled_from(["done", "done", "lost", "unreachable"])
+    )
     def send(self, attempt, how) -> Attempt | None:
         """The last look and the wire, with no pause in between that a lease would not outlast."""
         if attempt is None:
