@@ -119,7 +119,8 @@ class Journal:
         except asyncio.CancelledError:
             # The caller left before anything was sent, and the intent may be on disk by now.
             unsent = Outcome(status="not_sent", detail="cancelled before it was sent")
-            self._put(End(self._clock.now_ns(), call, action, unsent, None, entry.revisions, permit=permit), 0)
+            now = self._clock.now_ns()
+            self._put(End(now, call, action, unsent, None, entry.revisions, permit=permit), 0)
             raise
 
     async def settle(

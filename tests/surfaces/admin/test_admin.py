@@ -80,7 +80,7 @@ class Sessions:
         if tenant != "default":
             raise Refused("no_such_session")
         whose = Whose(id=session, tenant=tenant, agent="bot", opened_ns=10**18)
-        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), NO_MONITORS)
+        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), b"key", NO_MONITORS)
         return seen(session, 10**18, {})
 
     async def act(self, operator, **what):
@@ -102,7 +102,7 @@ def _item(n):
 class Office:
     """An admin app over real keys, and what can be changed about it."""
 
-    def __init__(self, directory: Directory, tokens: dict[str, str], desk: Desk, approval: str) -> None:
+    def __init__(self, directory: Directory, tokens: dict[str, str], desk: Reviews, approval: str) -> None:
         self.approval = approval
         self.tokens = tokens
         self.refused: list[tuple[str, str]] = []
@@ -200,7 +200,7 @@ class Office:
 
 
 @pytest.fixture(scope="module")
-def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str], Desk, str]]:
+def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str], Reviews, str]]:
     with Database(tmp_path_factory.mktemp("admin") / "keys.db").open() as database:
         store = Credentials(database)
         minted = {
@@ -219,7 +219,7 @@ def credentials(tmp_path_factory) -> Iterator[tuple[Directory, dict[str, str], D
         yield directory, {who: key.token for who, key in minted.items()}, desk, approval
 
 
-def waiting_room(database: Database) -> tuple[Desk, str]:
+def waiting_room(database: Database) -> tuple[Reviews, str]:
     """A desk on a real store in which one call waits."""
     store = Store(database, KEY, Settings(chains={"default": one_stage()}))
     stage = Stage()
