@@ -13,11 +13,14 @@ from gateway.breakers.firsts import Firsts
 from gateway.breakers.pace import Pace
 from gateway.breakers.settings import STATISTICAL, Settings
 from gateway.breakers.shares import DENIALS, ERRORS, PLACES, Share
+from gateway.breakers.shares import TOOLS as NEW_TOOLS
 from gateway.breakers.sizes import Sizes
 from gateway.breakers.surprise import TOOLS, Surprise
 
 _PRIOR_DAY: Final = log_day_of(1e9)
 _FIRST_PLACES: Final = 30
+_TOOLS_KNOWN: Final = 64
+_ACQUAINTED: Final = 20
 
 
 class Thresholds(msgspec.Struct, array_like=True):
@@ -27,6 +30,7 @@ class Thresholds(msgspec.Struct, array_like=True):
     denials: Limits
     rate: Limits
     surprise: Limits
+    tools: Limits
     bytes: Limits
     cost: Limits
     places: Limits
@@ -43,6 +47,7 @@ class Behaviour(msgspec.Struct, array_like=True):
     thresholds: Thresholds
     errors: Share
     denials: Share
+    new_tools: Share
     new_places: Share
     pace: Pace
     surprise: Surprise
@@ -50,6 +55,7 @@ class Behaviour(msgspec.Struct, array_like=True):
     cost: Sizes
     places: Firsts
     tools: list[int] = msgspec.field(default_factory=list)  # prints of names, in order of appearance
+    used: bytearray = msgspec.field(default_factory=bytearray)  # how often each of them, up to 20
     recent: list[str] = msgspec.field(default_factory=list)  # call ids, a ring of ten
     at: int = 0
     calls: int = 0
@@ -62,6 +68,7 @@ class Behaviour(msgspec.Struct, array_like=True):
             thresholds=Thresholds.at(settings, _PRIOR_DAY),
             errors=Share.of(ERRORS),
             denials=Share.of(DENIALS),
+            new_tools=Share.of(NEW_TOOLS),
             new_places=Share.of(PLACES),
             pace=Pace(),
             surprise=Surprise(),
@@ -84,7 +91,8 @@ class Behaviour(msgspec.Struct, array_like=True):
             self._reckon(settings)
         at_ns, limits, warm = event.at_ns, self.thresholds, settings.warm_up
         self.seen_ns = at_ns
-        tool = self._tool(event.tool)
+        number, strange = self._tool(event.tool, learn)
+        tool = min(number, TOOLS - 1)
         found: list[Alarm] = []
         denied = event.what == "denied"
         if level := self.denials.add(denied, at_ns, DENIALS, limits.denials, learn, warm):
@@ -99,6 +107,12 @@ class Behaviour(msgspec.Struct, array_like=True):
         if level := self.surprise.add(tool, at_ns, limits.surprise, learn, warm):
             words = "tools follow each other in an order this agent has not used before"
             found.append(_alarm("surprise", self.surprise.sum, limits.surprise, level, words))
+        if calls > warm and (
+            level := self.new_tools.add(strange, at_ns, NEW_TOOLS, limits.tools, learn, warm)
+        ):
+            found.append(
+                self._share("tools", "tools this agent has hardly used", self.new_tools, limits.tools, level)
+            )
         if event.bytes_out and (
             level := self.bytes.add(event.bytes_out, tool, at_ns, limits.bytes, learn, warm)
         ):
@@ -111,7 +125,7 @@ class Behaviour(msgspec.Struct, array_like=True):
             new = self.places.new(event.places, at_ns)
             share = self.new_places
             # At first every place is new, which says nothing of the agent.
-            if share.n < _FIRST_PLACES:
+            if share.n < _FIRST_PLACES and calls < 5 * warm:
                 if learn:
                     share.acquaint(new, PLACES)
             elif level := share.add(new, at_ns, PLACES, limits.places, learn, warm):
@@ -123,8 +137,8 @@ class Behaviour(msgspec.Struct, array_like=True):
     def sums(self) -> tuple[Cusum, ...]:
         """In the order of ``STATISTICAL``."""
         return (
-            self.errors.sum, self.denials.sum, self.pace.sum, self.surprise.sum, self.bytes.sum, self.cost.sum,
-            self.new_places.sum,
+            self.errors.sum, self.denials.sum, self.pace.sum, self.surprise.sum,
+            self.new_tools.sum, self.bytes.sum, self.cost.sum, self.new_places.sum,
         )  # fmt: skip
 
     def _reckon(self, settings: Settings) -> None:
@@ -154,26 +168,35 @@ class Behaviour(msgspec.Struct, array_like=True):
     def again(self) -> None:
         """Learn anew what is usual: a reviewer said that the alarm was a false one."""
         self.calm()
-        for each in (self.errors, self.denials, self.new_places, self.surprise, self.bytes, self.cost):
+        for each in (self.errors, self.denials, self.new_tools, self.new_places, self.bytes, self.cost):
             each.n = 0
         for sizes in (self.bytes, self.cost):
             sizes.counts = [0] * len(sizes.counts)
-        self.pace.n = 0
+        self.pace.n = self.surprise.n = 0
+        self.used = bytearray(b"\x14" * len(self.tools))
 
     def contributing(self, since_ns: int) -> tuple[str, ...]:
         """The last ten calls at most, oldest first."""
         cut = self.calls % 10 if len(self.recent) == 10 else 0
         return (*self.recent[cut:], *self.recent[:cut])
 
-    def _tool(self, name: str) -> int:
+    def _tool(self, name: str, learn: bool) -> tuple[int, bool]:
+        """The number of a tool, and whether this agent has hardly used it so far."""
         known, mark = self.tools, crc32(name.encode())
         try:
-            return known.index(mark)
+            number = known.index(mark)
         except ValueError:
-            if len(known) < TOOLS - 1:
-                known.append(mark)
-                return len(known) - 1
-            return TOOLS - 1
+            if len(known) >= _TOOLS_KNOWN:
+                return _TOOLS_KNOWN, False
+            known.append(mark)
+            self.used.append(0)
+            number = len(known) - 1
+        uses = self.used[number]
+        if uses >= _ACQUAINTED:
+            return number, False
+        if learn:
+            self.used[number] = uses + 1
+        return number, True
 
     @staticmethod
     def _share(name: str, words: str, share: Share, limits: Limits, level: Literal[1, 2]) -> Alarm:

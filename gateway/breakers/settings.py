@@ -10,7 +10,7 @@ import msgspec
 SECOND: Final = 1_000_000_000
 DAY: Final = 86_400 * SECOND
 
-STATISTICAL: Final = ("errors", "denials", "rate", "surprise", "bytes", "cost", "places")
+STATISTICAL: Final = ("errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places")
 EXACT: Final = ("repeat", "no_progress", "cycle", "return", "denied", "cap", "canary")
 DETECTORS: Final = (*STATISTICAL, *EXACT)
 
@@ -30,10 +30,11 @@ TAILS: Final[Mapping[str, Tail]] = {
     "errors": Tail(0.010, 4.0),
     "denials": Tail(0.0025, 2.0),
     "rate": Tail(0.10, 2.8),
-    "surprise": Tail(0.020, 5.3),
-    "bytes": Tail(0.020, 2.3),
-    "cost": Tail(0.020, 1.5),
-    "places": Tail(0.005, 2.8),
+    "surprise": Tail(0.010, 8.0),
+    "tools": Tail(0.005, 2.5),
+    "bytes": Tail(0.020, 1.4),
+    "cost": Tail(0.020, 1.4),
+    "places": Tail(0.005, 2.0),
 }
 """Of the most unruly of the agents ``tests/breakers`` knows; each agent's own tail is learned below these."""
 

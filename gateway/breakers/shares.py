@@ -1,4 +1,4 @@
-"""Shares of calls that are errors, refusals or name a place never seen: Bernoulli CUSUMs.
+"""Shares of calls that are errors, refusals, of a tool hardly used before, or name a place never seen: Bernoulli CUSUMs.
 
 The increment is the log-likelihood ratio of a raised share against the agent's own baseline (Page 1954;
 Reynolds and Stoumbos, "A CUSUM chart for monitoring a proportion", 1999).
@@ -30,6 +30,7 @@ class Kind(msgspec.Struct, frozen=True):
 ERRORS: Final = Kind(prior=0.04, lowest=0.01, highest=0.20, times=4.0, least=0.15)
 DENIALS: Final = Kind(prior=0.01, lowest=0.005, highest=0.05, times=5.0, least=0.10)
 PLACES: Final = Kind(prior=0.02, lowest=0.01, highest=0.35, times=4.0, least=0.15)
+TOOLS: Final = Kind(prior=0.01, lowest=0.005, highest=0.20, times=5.0, least=0.20)
 
 
 class Share(msgspec.Struct, array_like=True):

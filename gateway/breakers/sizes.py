@@ -25,7 +25,7 @@ class Sizes(msgspec.Struct, array_like=True):
     spread: float = 1.0  # mean absolute deviation, by 1.25 about a standard deviation
     n: int = 0
     day_ns: int = 0
-    highest: list[float] = msgspec.field(default_factory=list)  # that each mean may become today
+    risen: float = 0.0  # of all means together, today
     sum: Cusum = msgspec.field(default_factory=Cusum)
 
     def add(
@@ -35,7 +35,6 @@ class Sizes(msgspec.Struct, array_like=True):
         while len(self.means) <= tool:
             self.means.append(self.mean)
             self.counts.append(0)
-            self.highest.append(self.mean)
         mean = self.means[tool]
         off = x - mean
         spread = max(1.25 * self.spread, _LEAST_SPREAD)
@@ -43,11 +42,11 @@ class Sizes(msgspec.Struct, array_like=True):
             n = self.n = self.n + 1
             count = self.counts[tool] = self.counts[tool] + 1
             step = off * max(1 / count, LEARNS)
-            if count <= 20:
-                self.highest[tool] = mean + step + _DAILY
-            elif not 0 <= at_ns - self.day_ns < DAY:
-                self.day_ns, self.highest = at_ns, [each + _DAILY for each in self.means]
-            step = min(step, self.highest[tool] - mean)
+            if count > 20:
+                if not 0 <= at_ns - self.day_ns < DAY:
+                    self.day_ns, self.risen = at_ns, 0.0
+                step = min(step, _DAILY - self.risen)
+                self.risen = max(self.risen + step, -_DAILY)
             self.means[tool] = mean + step
             self.mean += (x - self.mean) * max(1 / n, LEARNS)
             if count > 1:

@@ -41,7 +41,8 @@ def clean(job: tuple[str, int, float, int, int, str]) -> dict[str, Any]:
         if not trips:
             continue
         for trip in trips:
-            breakers.reset(trip.key, event.at_ns)
+            # Of a shift in habits, the reviewer says that the alarm was a false one; else only that it is over.
+            breakers.reset(trip.key, event.at_ns, false_alarm=bool(shift))
         if n < (skip if shift else 0) or n < quiet:
             continue
         quiet = n + REFRACTORY
