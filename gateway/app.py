@@ -23,14 +23,14 @@ from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_sessions import session_rules
 from gateway.errors import ConfigError
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter
 from gateway.journal.recorded import Inputs
-from gateway.journal.recovery import LiveEffect as Recorded
-from gateway.journal.recovery import last_seq, live_effects, recover, resolved_since
+from gateway.journal.recovery import last_seq, recover, resolved_since
 from gateway.limits import InFlight
 from gateway.model import Kind, Revisions
 from gateway.outside import Outside
@@ -38,8 +38,8 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts
+from gateway.remembered import Remembered
 from gateway.rollout import Found, Rollout
-from gateway.state.memory import LiveEffect, MemoryState
 from gateway.storage import control
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
@@ -62,12 +62,14 @@ CONTROLS: Final = (
     "pins:database",
     "journal:sqlite",
     "effects:memory",
+    "sessions:memory",
+    "budgets:memory",
+    "labels:memory",
+    "provenance:memory",
+    "monitors:memory",
     "approvals:absent",
     "breakers:absent",
     "trust:absent",
-    "mandates:absent",
-    "budgets:absent",
-    "provenance:absent",
 )
 """What runs and what is not there, in every record, so that nobody reads protection into silence."""
 
@@ -158,8 +160,10 @@ class Gateway:
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         self._resolved_to = last_seq(self.database)
-        self.state = MemoryState(map(_live, live_effects(self.database)))
+        acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
+        self.remembered = await Remembered.open(self.database, key, self.clock, session_rules(config))
         self.journal.start()
+        stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
         self.telemetry.metrics.declare_upstreams(config.upstreams)
@@ -194,6 +198,8 @@ class Gateway:
         )
         self._spawn(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
+        self._spawn(watch.poll("sessions", self._acts, self.remembered.acted, known=acts))
+        self._spawn(self.remembered.keeper.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         watched = config.policy.watched
@@ -221,11 +227,12 @@ class Gateway:
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
+        self.remembered.state.rules = session_rules(config)
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
             catalog=outside.catalog,
-            state=self.rollout.state(self.state),
+            state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=NoApprovals(),
             journal=self.journal,
@@ -378,10 +385,13 @@ class Gateway:
             self.authenticator.load(stored, self.config)
         resolved, to = await asyncio.to_thread(resolved_since, self.database, self._resolved_to)
         for effect, executed in resolved:
-            # Only a key made from a template stands for more than the one call.
-            self.state.resolve(_live(effect), done=executed and effect.key != effect.call_id)
+            await self.remembered.resolved(effect, executed=executed)
         self._resolved_to = to
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
+
+    def _acts(self) -> int:
+        with self.database.reading() as connection:
+            return control.epochs(connection).get(control.SESSIONS, 0)
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:
@@ -446,10 +456,6 @@ async def _in_steps(steps: Iterator[None]) -> None:
         if time.perf_counter() > until:
             await asyncio.sleep(0.001)
             until = time.perf_counter() + _STEP_S
-
-
-def _live(effect: Recorded) -> LiveEffect:
-    return LiveEffect(effect.tenant, effect.key, effect.digest, effect.state, effect.idempotent)
 
 
 def _revision(config: Config) -> str:

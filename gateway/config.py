@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
+from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.section import Name, Seconds, Section
@@ -103,7 +104,7 @@ class AssertionConfig(Section):
     lifetime_s: int = Field(60, ge=5, le=60, description="Seconds until an assertion expires.")
 
 
-class AgentConfig(Section):
+class AgentConfig(AgentSessions):
     owner: str = Field(description="The human or team behind the agent.")
     tenant: Name = Field("default", description="Whose it is; operators see their own tenant only.")
     labels: tuple[str, ...] = Field((), description="Words for policy.")
@@ -137,6 +138,8 @@ class Config(Section):
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
     identity: IdentityConfig = IdentityConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:

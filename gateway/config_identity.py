@@ -76,6 +76,11 @@ class IssuerConfig(Section):
         description="What stands before a user's or actor's name in records and policy, so that those of "
         "two issuers never meet; the issuer's name here and a colon when not set.",
     )
+    mandate_claim: Text | None = Field(
+        None,
+        description="The claim, or JSON pointer to it, with what a token delegates: an object with the `id` "
+        "of a session and its `mandate`. Without it tokens delegate nothing.",
+    )
     scopes_claim: Text = Field(
         "scope", description="The claim with the scopes: a list, or words in a string."
     )

@@ -15,6 +15,27 @@ RiskName = Literal["read", "reversible", "compensable", "irreversible"]
 ModeName = Literal["observe", "warn", "enforce"]
 
 
+SinkKind = Literal["recipient", "iban", "url", "host", "path", "sql", "command", "id", "text"]
+
+
+class CostConfig(Section):
+    """Where a call says what it costs: one of ``arguments`` and ``result``."""
+
+    arguments: str = Field("", description="JSON pointer to the amount in the arguments.")
+    result: str = Field("", description="JSON pointer to the amount in the result.")
+    unit_micro_usd: int = Field(
+        1_000_000, ge=1, le=2**53, description="Micro-USD of one unit of the amount; 10000 for cents."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CostConfig:
+        if bool(self.arguments) == bool(self.result):
+            raise ValueError("give exactly one of 'arguments' and 'result'")
+        if not (self.arguments or self.result).startswith("/"):
+            raise ValueError("a JSON pointer starts with '/'")
+        return self
+
+
 class ToolConfig(Section):
     """The operator's manifest of a tool; ``match`` keys are exact names or ``*`` globs of the upstream."""
 
@@ -28,11 +49,25 @@ class ToolConfig(Section):
         None, description="Template over arguments, such as refund:{payment_id} or pay:{body.reference}."
     )
     cost_micro_usd: int = Field(0, ge=0, description="What one call costs, in millionths of a US dollar.")
+    cost: CostConfig | None = Field(None, description="Where a call says what it costs besides that.")
     deadline_s: Seconds | None = Field(None, description="Time for an answer; the upstream's when not set.")
     integrity: Literal["trusted", "untrusted"] = Field(
         "untrusted", description="Whether its results may steer an agent."
     )
     confidentiality: int = Field(0, ge=0, le=3, description="How secret its results are.")
+    trusted_fields: tuple[str, ...] = Field(
+        (),
+        description="JSON pointers into results, * for any member, of values that no outsider can have "
+        "written: they may name recipients and the like.",
+    )
+    untrusted_fields: tuple[str, ...] = Field(
+        (), description="The same, of values an outsider can have written, in a tool that is trusted."
+    )
+    sinks: dict[str, SinkKind] = Field(
+        default_factory=dict,
+        description="JSON pointers into arguments, * for any member, with what stands there: where it came "
+        "from is traced. When not given, found by name and shape.",
+    )
     sensitive: tuple[str, ...] = Field((), description="JSON pointers into arguments that are redacted.")
     polling: bool = Field(False, description="Repeating it is normal.")
     interruptible: bool | None = Field(
@@ -41,9 +76,9 @@ class ToolConfig(Section):
     )
     extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
 
-    @field_validator("sensitive")
+    @field_validator("sensitive", "trusted_fields", "untrusted_fields", "sinks")
     @classmethod
-    def _pointers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _pointers(cls, value: Any) -> Any:
         for pointer in value:
             if not pointer.startswith("/"):
                 raise ValueError(f"'{pointer}' is not a JSON pointer: it must start with '/'")

@@ -4,6 +4,7 @@
      ├─ ConfigError               configuration that must not start
      ├─ Refused                   a request refused before it became a call
      │   ├─ Unauthenticated       401
+     │   ├─ BadMandate            every fault of a mandate, where it is and what would do
      │   └─ Overloaded            carries a retry hint
      ├─ PolicyError               the engine could not give a usable answer: a deny
      ├─ JournalError              the record could not be made durable: a deny
@@ -18,6 +19,9 @@ arguments, paths and secrets inside an exception can never reach them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from gateway.reasons import REASONS, Reason
 
@@ -52,6 +56,25 @@ class Unauthenticated(Refused):
     def __init__(self, code: str, detail: str = "", challenge: str = "") -> None:
         super().__init__(code, detail)
         self.challenge = challenge
+
+
+class Fault(NamedTuple):
+    """What is wrong at one place of a document, and what would be accepted instead."""
+
+    at: str  # JSON pointer; "" is the whole
+    what: str
+    remedy: str
+
+
+class BadMandate(Refused):
+    """A mandate that contradicts itself, gives more than may be given, or cannot be read.
+
+    ``faults`` names what was written by whoever sent it, and is for them to see.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("bad_mandate", "; ".join(f"{fault.at or '/'}: {fault.what}" for fault in faults))
+        self.faults = tuple(faults)
 
 
 class Overloaded(Refused):

@@ -62,6 +62,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()  # set by the operator, for the agent or for a scope of its token
     missing_scopes: tuple[str, ...] = ()  # what its token would need to call anything
     environment: str = "default"
+    mandate_json: bytes = (
+        b""  # what its token delegates: ``{"id": …, "mandate": {…}}``; "" when it says nothing
+    )
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
 
@@ -78,6 +81,14 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------- what
 
 
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a call says what it costs: a JSON pointer into one of the two."""
+
+    arguments: str = ""
+    result: str = ""
+    unit_micro_usd: int = 1_000_000  # of one unit of the amount
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says of a tool. A tool nobody described is ``irreversible``."""
 
@@ -87,9 +98,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False  # the same call twice has one effect
     effect_key: str | None = None  # template such as "refund:{payment_id}"; default: the call id
     cost_micro_usd: int = 0
+    cost: Cost | None = None  # besides ``cost_micro_usd``
     deadline_s: float = 60.0
     integrity: Literal["trusted", "untrusted"] = "untrusted"  # of its results
     confidentiality: int = 0  # 0–3, of its results
+    trusted_fields: tuple[
+        str, ...
+    ] = ()  # JSON pointers into results, ``*`` for any member; no outsider fills them
+    untrusted_fields: tuple[str, ...] = ()  # the same, of what an outsider can fill
+    sinks: Mapping[
+        str, str
+    ] = {}  # JSON pointers into the arguments, ``*`` for any member → what stands there
     sensitive: tuple[str, ...] = ()  # JSON pointers into the arguments, redacted wherever they are shown
     polling: bool = False  # repeating it is normal
     interruptible: bool = True  # a call under way may be cut off when its client gives up
@@ -141,7 +160,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str
     name: str
     args: Json
-    session: str
+    session: str = ""  # what the client names; "" for the session it has without asking
+    mandate_json: bytes = b""  # what the client says it is delegated, to open the session it names
     thread: str = ""
     client_meta_json: bytes = b""
     inputs_json: bytes = b""
@@ -179,7 +199,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     asked_json: bytes = b""  # the arguments before that, canonical; on record, so that they can be replayed
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a rule may need to know, gathered in one step; at most 4 KB as JSON.
 
     ``slow`` holds what changes rarely (tier, mandate, breaker state) and is part of memo keys through
@@ -190,6 +210,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     slow: Mapping[str, Json] = {}
     slow_revision: str = ""
     fast: Mapping[str, Json] = {}
+    provenance: Mapping[
+        str, Json
+    ] = {}  # of the arguments, by JSON pointer: ``call.provenance`` of the policy input
+    reserved: Mapping[str, int] = {}  # what the call may use, by metric; held while its outcome is unknown
+    refusal: Refusal | None = (
+        None  # what forbids the call whatever policy says: a budget, an end of the session
+    )
     stale: tuple[str, ...] = ()  # which facts are older than they should be
     effect: Literal["free", "in_flight", "in_doubt", "done"] = "free"  # of this call's effect key
 
@@ -256,6 +283,37 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
     approval: str | None = None  # id of a pending approval
     findings: tuple[Finding, ...] = ()
+
+
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+    """What a call did to its session and budgets: recorded with it, and done again after a restart.
+
+    ``sessions/session.py`` says what each member does.
+    """
+
+    n: int  # counts the marks of this gateway, so that none is applied twice
+    at_ns: int  # the gateway's steady time
+    session: str
+    call: str
+    target: str
+    risk: str
+    status: str  # of the outcome; "refused" when there is none
+    charged: Mapping[str, int] = {}  # by metric
+    untrusted: bool = False
+    confidentiality: int = 0
+    raised: tuple[str, ...] = ()  # labels
+    lowered: tuple[str, ...] = ()
+    prints: bytes = b""  # of the values its result showed
+    watched: Mapping[str, Json] = {}  # what the monitors keep of it
+    held: bool = False  # its outcome is unknown, so its reservation stays
+    verified: tuple[str, ...] = ()  # milestones
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A mark, and whether it must be on disk before anybody sees the result."""
+
+    mark: Mark | None = None
+    durable: bool = False
 
 
 class Revisions(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ from gateway.model import (
     Refusal,
     Tool,
 )
-from gateway.ports import Caller, Parts
+from gateway.ports import NOTHING_SHOWN, Caller, Parts, Shown
 from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.pipeline")
@@ -73,11 +73,11 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
     try:
         try:
-            made = _admitted(parts, ask)
+            made = await _admitted(parts, ask)
             # The gateway does not run this tool, so to forward it would be to send it nowhere.
             if made.tool.elsewhere:
                 raise Refused("runs_elsewhere", made.tool.target)
-        except Refused as bad:
+        except (Refused, StateError) as bad:
             return _refused_early(parts, ask, bad.code, bad.detail)
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
@@ -109,8 +109,8 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
         return _refused_early(parts, ask, full.code, retry_after_ms=int(full.retry_after * 1000))
     try:
         try:
-            made = _admitted(parts, ask)
-        except Refused as bad:
+            made = await _admitted(parts, ask)
+        except (Refused, StateError) as bad:
             return _refused_early(parts, ask, bad.code, bad.detail)
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
@@ -147,15 +147,17 @@ def _let_go(cleared: Cleared) -> Answer:
     return Answer(call_id=cleared.call.id, action=cleared.action, decision=cleared.decision)
 
 
-def _admitted(parts: Parts, ask: Ask) -> Call:
+async def _admitted(parts: Parts, ask: Ask) -> Call:
     """The call that is asked for, if it can be decided at all; raises ``Refused``."""
     principal = ask.principal
     # A token without the scopes its issuer's tokens need may look around, and calls nothing.
     if principal.missing_scopes:
         raise Refused("insufficient_scope", " ".join(principal.missing_scopes))
+    # A session of somebody else, or one that has ended, must not lend its mandate or hide its labels.
+    session = await parts.state.enter(ask)
     # A tool that is not in the catalog has no manifest, so nothing about it could be decided.
     tool = parts.catalog.resolve(ask.kind, ask.upstream, ask.name)
-    if not parts.policy.sees(principal, tool, parts.state.slow(principal)):
+    if not parts.policy.sees(principal, tool, parts.state.slow(principal, session)):
         mode = _mode(principal.mode, tool.mode)
         # A tool hidden from this agent must not be callable by guessing its name.
         if mode == "enforce":
@@ -165,7 +167,7 @@ def _admitted(parts: Parts, ask: Ask) -> Call:
     if tool.pin.quarantined:
         raise Refused("tool_quarantined", tool.target)
     # Arguments that are no object, or too large to decide in bounded time, are not asked about.
-    return _make(parts, ask, tool)
+    return _make(parts, ask, session, tool)
 
 
 async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
@@ -186,6 +188,11 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         if enforced:
             return await _block(parts, call, facts, decision, decision.code)
         parts.telemetry.unenforced("policy", call.mode)
+    if facts.refusal is not None:
+        # Nothing is left of what was delegated, or nobody can tell what the call would use of it.
+        if enforced:
+            return await _block(parts, call, facts, decision, facts.refusal.code, facts.refusal)
+        parts.telemetry.unenforced("session", call.mode)
     # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
     # in observe mode too, because it protects the user from the gateway's own retries. A deny comes first:
     # who may not do it does not learn whether it was done.
@@ -205,7 +212,9 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     try:
         await parts.journal.intent(call, facts, decision, action)
     except JournalError as fault:
-        await parts.state.settle(call, "block", None)
+        await parts.state.settle(
+            call, "block", None
+        )  # recovery finds no intent, so nothing is lost with its mark
         return _answer(call, "block", decision, _refusal(fault.code, decision))
     return Cleared(call=call, facts=facts, decision=decision, action=action)
 
@@ -227,8 +236,8 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
         except CancelledError:
             # The process is stopping while the call is out: say that its outcome is unknown.
             unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
-            await parts.state.settle(call, action, unknown)
-            await parts.journal.settle(call, decision, action, unknown, None)
+            settled = await parts.state.settle(call, action, unknown)
+            await parts.journal.settle(call, decision, action, unknown, None, settled)
             raise
         return await _finish(parts, cleared, outcome, judged=judged)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
@@ -265,9 +274,10 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         if outcome.remedy:
             refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
-    await parts.state.settle(call, action, outcome)
+    seen = _shown(call, outcome, result_json or error_json, (decision, inspected))
+    settled = await parts.state.settle(call, action, outcome, seen)
     try:
-        await parts.journal.settle(call, decision, action, outcome, inspected)
+        await parts.journal.settle(call, decision, action, outcome, inspected, settled)
     except JournalError:
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
@@ -283,21 +293,46 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
     )
 
 
-def listed(parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
+def _shown(call: Call, outcome: Outcome, content_json: bytes, said: Sequence[Decision | None]) -> Shown:
+    """What the session learns from an answer: what the agent sees, and what policy says of it."""
+    # Where a tool runs elsewhere the agent reads what it answers, whether or not it is reported here.
+    seen = bool(content_json) or (call.tool.elsewhere and outcome.status in (*ANSWERED, "unobserved"))
+    labels: tuple[str, ...] = ()
+    lowered: tuple[str, ...] = ()
+    cost = 0
+    for decision in said:
+        if decision is None:
+            continue
+        labels += decision.labels
+        for duty in decision.obligations:
+            if duty.kind == "declassify":
+                lowered += tuple(duty.value)
+            elif duty.kind == "cost":
+                cost += duty.value
+    return (
+        Shown(content_json, seen, labels, lowered, cost)
+        if seen or labels or lowered or cost
+        else NOTHING_SHOWN
+    )
+
+
+def listed(
+    parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None, session: str = ""
+) -> Sequence[Tool]:
     """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided.
 
     What is in quarantine is not among the catalog's tools, in any mode.
 
     Where policy is only observed, nothing is hidden.
     """
-    return shown(parts, principal, parts.catalog.tools(kind, upstream))
+    return shown(parts, principal, parts.catalog.tools(kind, upstream), session)
 
 
-def shown(parts: Parts, principal: Principal, tools: Sequence[Tool]) -> Sequence[Tool]:
+def shown(parts: Parts, principal: Principal, tools: Sequence[Tool], session: str = "") -> Sequence[Tool]:
     """Which of these tools this principal may see."""
     if principal.mode != "enforce":
         return tools
-    seen = parts.policy.visible(principal, tools, parts.state.slow(principal))
+    seen = parts.policy.visible(principal, tools, parts.state.slow(principal, session))
     if len(seen) == len(tools) or all(tool.mode == "enforce" for tool in tools):
         return seen
     visible = {tool.target for tool in seen}
@@ -308,7 +343,7 @@ async def _reverse(parts: Parts, ask: Ask) -> Answer:
     return await call(parts, ask)
 
 
-def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
+def _make(parts: Parts, ask: Ask, session: str, tool: Tool) -> Call:
     """Freeze the request into a call; from here on one set of bytes is decided, recorded and sent."""
     if not isinstance(ask.args, dict):
         raise Refused("invalid_arguments")
@@ -325,8 +360,8 @@ def _make(parts: Parts, ask: Ask, tool: Tool) -> Call:
         tool=tool,
         args=ask.args,
         args_json=args_json,
-        digest=call_digest(ask.principal, ask.session, tool, args_json, ask.inputs_json),
-        session=ask.session,
+        digest=call_digest(ask.principal, session, tool, args_json, ask.inputs_json),
+        session=session,
         thread=ask.thread,
         surface=ask.surface,
         effect_key=key,
@@ -373,8 +408,8 @@ async def _block(
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or _refusal(code, decision)
     try:
-        await parts.state.settle(call, action, None)
-        await parts.journal.intent(call, facts, decision, action, code)
+        settled = await parts.state.settle(call, action, None)
+        await parts.journal.intent(call, facts, decision, action, code, settled)
     except (JournalError, StateError):
         # Nothing happens either way, so the agent is told the refusal; the journal counts its own loss.
         return _answer(call, action, decision, refusal)

@@ -8,7 +8,7 @@ the path of a call readable and cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.model import (
         Action,
         Answer,
+        Ask,
         Call,
         Decision,
         Facts,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         Outcome,
         Principal,
         Refusal,
+        Settled,
         Tool,
     )
 
@@ -56,17 +58,35 @@ class Catalog(Protocol):
         """What is in quarantine: resolved like everything else, offered to nobody, and never called."""
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """What the agent is about to be shown of a result, and which labels policy puts on it."""
+
+    content_json: bytes = b""
+    seen: bool = False  # whether the agent sees anything of it, here or where the tool runs
+    labels: tuple[str, ...] = ()  # raised by policy
+    lowered: tuple[str, ...] = ()  # taken off by a rule that may
+    cost_micro_usd: int = 0  # charged by policy, besides what the manifest says
+
+
+NOTHING_SHOWN: Final = Shown()
+
+
 class State(Protocol):
-    """Hot facts: counters, budgets, labels, breaker and trust summaries, effects under way."""
+    """Hot facts: sessions with their mandates, budgets and labels, effects under way."""
+
+    async def enter(self, ask: Ask) -> str:
+        """The id of the session a request belongs to; raises ``Refused`` for one it may not use."""
 
     async def begin(self, call: Call) -> Facts:
         """Gather the facts and reserve what the call may use. Idempotent by call id."""
 
-    async def settle(self, call: Call, action: Action, outcome: Outcome | None) -> None:
-        """Turn the reservation into what really happened. Idempotent by call id."""
+    async def settle(
+        self, call: Call, action: Action, outcome: Outcome | None, shown: Shown = NOTHING_SHOWN
+    ) -> Settled:
+        """Turn the reservation into what really happened; the mark goes on record. Idempotent by call id."""
 
-    def slow(self, principal: Principal) -> Facts:
-        """Only the facts that lists may depend on."""
+    def slow(self, principal: Principal, session: str = "") -> Facts:
+        """Only the facts that lists may depend on, of the session that the client names."""
 
 
 class ResultDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,18 +136,23 @@ class Journal(Protocol):
         """Whether a record can be made durable at this moment."""
 
     async def intent(
-        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
-    ) -> None:
-        """Record what is about to happen, or with which code it was refused.
+        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = "",
+        settled: Settled | None = None,
+    ) -> None:  # fmt: skip
+        """Record what is about to happen, or with which code it was refused and what that did to the session.
 
         For a call that may write this returns when the record is on disk, or raises ``JournalError``; for
         a read it returns when the record is queued.
         """
 
     async def settle(
-        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
-    ) -> None:
-        """Record what happened, or that nothing was sent. Same durability as ``intent``."""
+        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None,
+        result: Decision | None, settled: Settled | None = None,
+    ) -> None:  # fmt: skip
+        """Record what happened, or that nothing was sent, and what that did to the session.
+
+        Same durability as ``intent``; for a read too when the mark asks for it.
+        """
 
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
         """Note a request that never became a call. Bounded in rate; never blocks, never raises."""

@@ -5,11 +5,12 @@ The journal makes these and policy takes them, so the word stands beside both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from gateway.model import Call, Facts, Finding, Obligation, Outcome, Verdict
+from gateway.model import Call, Facts, Finding, Mark, Obligation, Outcome, Principal, Verdict
 
 Missing = Literal["no_payload", "unreadable", "not_asked", "unfinished", "no_original", "no_snapshot"]
 """Why a decision cannot be made again:
@@ -21,6 +22,17 @@ Missing = Literal["no_payload", "unreadable", "not_asked", "unfinished", "no_ori
     no_original   arguments were changed by an obligation, and the original is not on record
     no_snapshot   the agent or tool as it was is not on record
 """
+
+
+class Happened(msgspec.Struct, frozen=True, kw_only=True):
+    """What one record says of a session and of budgets: one of the three."""
+
+    call: str
+    session: str
+    principal: Principal
+    mark: Mark | None = None  # of an outcome or a refusal
+    reserved: Mapping[str, int] | None = None  # by a call whose outcome is in no record
+    executed: bool | None = None  # what a person found out about a call in doubt
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,20 @@ from gateway.clock import SystemClock
 from gateway.config import LimitsConfig
 from gateway.errors import JournalError, Refused, StateError
 from gateway.limits import InFlight
-from gateway.model import Answer, Ask, Decision, Facts, Finding, Manifest, Outcome, Principal, Refusal, Tool
-from gateway.ports import Parts, ResultDecision
+from gateway.model import (
+    Answer,
+    Ask,
+    Decision,
+    Facts,
+    Finding,
+    Manifest,
+    Outcome,
+    Principal,
+    Refusal,
+    Settled,
+    Tool,
+)
+from gateway.ports import NOTHING_SHOWN, Parts, ResultDecision, Shown
 
 AGENT = Principal(tenant="t", agent="bot", owner="team", credential="key1")
 
@@ -52,6 +64,7 @@ class Stage:
         self.told: list[str] = []
         self.sent: list[bytes] = []
         self.noted: list[str] = []
+        self.learnt: list[Shown] = []
         self.counted: list[tuple[str, str]] = []
         self.recorded: list[tuple[str, str, str]] = []
         self.script = {
@@ -142,14 +155,19 @@ class _State:
     def __init__(self, stage):
         self.stage = stage
 
+    async def enter(self, ask):
+        return ask.session
+
     async def begin(self, call):
         self.stage.step("begin")
         return self.stage.script["facts"]
 
-    async def settle(self, call, action, outcome):
+    async def settle(self, call, action, outcome, shown=NOTHING_SHOWN):
         self.stage.step("release" if outcome is None else "settle")
+        self.stage.learnt.append(shown)
+        return Settled()
 
-    def slow(self, principal):
+    def slow(self, principal, session=""):
         return Facts()
 
 
@@ -188,11 +206,11 @@ class _Journal:
     def __init__(self, stage):
         self.stage = stage
 
-    async def intent(self, call, facts, decision, action, refused=""):
+    async def intent(self, call, facts, decision, action, refused="", settled=None):
         self.stage.step("intent" if action in ("allow", "modify") else "record")
         self.stage.recorded.append((action, decision.verdict, refused or decision.code))
 
-    async def settle(self, call, decision, action, outcome, result):
+    async def settle(self, call, decision, action, outcome, result, settled=None):
         self.stage.step("settled")
 
     def refused(self, code, surface, principal, detail):

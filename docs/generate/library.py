@@ -44,6 +44,7 @@ def _lines() -> Iterator[str]:
         )
         yield f"| `{name}` | {', '.join(f'`{base}`' for base in pack.extends)} | {added} | {pack.about} |"
     yield ""
+    yield from _monitors()
     bundle = read_bundle(None, "strict")
     where = {
         name: {path.stem for path, observe in choose(name).modules.items() if not observe} for name in packs()
@@ -56,6 +57,23 @@ def _lines() -> Iterator[str]:
         yield from _module(
             bundle, module, [name for name in packs() if Path(module.name).stem in where[name]]
         )
+
+
+def _monitors() -> Iterator[str]:
+    yield from (
+        "## Monitors",
+        "",
+        "What a session does in a row; see [Monitors](monitors.md). `sessions.monitors` acts on them.",
+        "",
+        "| monitor | template | when violated | for | in |",
+        "|---|---|---|---|---|",
+    )
+    known = {name: read_bundle(None, name).monitors for name in packs()}
+    for name, definition in known["strict"].items():
+        where = ", ".join(pack for pack in packs() if name in known[pack])
+        said = (f"`{name}`", f"`{definition.template}`", definition.on_violation, definition.about, where)
+        yield f"| {' | '.join(said)} |"
+    yield ""
 
 
 def _module(bundle: Bundle, module: Module, enforced: list[str]) -> Iterator[str]:

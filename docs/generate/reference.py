@@ -21,6 +21,8 @@ from gateway.config import Config, Section
 from gateway.policy import cases
 from gateway.policy import schema as policy_schema
 from gateway.reasons import REASONS
+from gateway.sessions import monitors as session_monitors
+from gateway.sessions.monitors import definitions, templates
 from gateway.surfaces.admin import AdminDeps, create_admin
 from gateway.surfaces.http.app import create_app, describe
 from gateway.surfaces.http.deps import HttpDeps
@@ -45,6 +47,7 @@ def pages() -> dict[str, str]:
         "api.md": api(description()),
         "http.md": api(agents_description()),
         "cli.md": cli(),
+        "monitors.md": monitors(),
     }
     return {
         name: f"{_written(name)}{MARK}\n" + "\n".join(lines).rstrip() + "\n" for name, lines in parts.items()
@@ -53,7 +56,11 @@ def pages() -> dict[str, str]:
 
 def schemas() -> dict[str, str]:
     """JSON Schemas for editors, by file name."""
-    found = {"policy-input.json": policy_schema.published(), "policy-cases.json": cases.schema()}
+    found = {
+        "policy-input.json": policy_schema.published(),
+        "policy-cases.json": cases.schema(),
+        "monitors.json": session_monitors.schema(),
+    }
     return {name: json.dumps(each, indent=2) + "\n" for name, each in found.items()}
 
 
@@ -69,6 +76,70 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
     """A Markdown table, or nothing when there are no rows; ends with an empty line."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [head, "|---" * (head.count("|") - 1) + "|", *lines, ""] if lines else []
+
+
+# -- monitors -------------------------------------------------------------------------------------------
+
+_AUTOMATA: Final = {
+    "must_precede": (templates.MustPrecede,),
+    "at_most_n": (templates.AtMost, templates.AtMostInWindow),
+    "at_most_total": (templates.AtMost, templates.AtMostInSlots),
+    "never_after": (templates.NeverAfter,),
+    "cannot_follow_without": (templates.CannotFollowWithout,),
+    "mutually_exclusive": (templates.MutuallyExclusive,),
+    "rate_limit": (templates.AtMostInSlots,),
+    "separation_of_actors": (templates.SeparationOfActors,),
+    "within": (templates.Within,),
+}
+
+
+def monitors() -> Iterator[str]:
+    """Each template with its formula and members, then what a matcher may say."""
+    known = session_monitors.schema()["$defs"]
+    for name in definitions.TEMPLATES:
+        kind = name.title().replace("_", "")
+        yield from (f"## `{name}`", "", *_paragraphs(getattr(definitions, kind)))
+        for number, automaton in enumerate(_AUTOMATA[name]):
+            if len(_AUTOMATA[name]) > 1:
+                yield from (f"{'With' if number else 'Without'} `within_s`:", "")
+            yield from _paragraphs(automaton)
+        yield from _members(known[kind])
+    yield from ("## Matchers", "", *_paragraphs(definitions.Matcher), *_members(known["Matcher"]))
+    yield from ("### Conditions on an argument", "", *_members(known["Argument"]))
+
+
+def _paragraphs(kind: type) -> Iterator[str]:
+    """What a class says of itself."""
+    for paragraph in (kind.__doc__ or "").split("\n\n"):
+        yield from (" ".join(paragraph.replace("``", "`").split()), "")
+
+
+def _members(schema: dict[str, Any]) -> list[str]:
+    needed = schema["required"]
+    rows = [
+        (f"`{name}`", _shape(member), "yes" if name in needed else "")
+        for name, member in schema["properties"].items()
+    ]
+    return _table("| member | value | required |", rows)
+
+
+def _shape(member: dict[str, Any]) -> str:
+    """A member of a JSON Schema in a few words."""
+    if "$ref" in member:
+        return f"a {member['$ref'].rpartition('/')[2].lower()}"
+    if "anyOf" in member:
+        return " or ".join(dict.fromkeys(_shape(one) for one in member["anyOf"]))
+    if "enum" in member:
+        return "one of " + ", ".join(f"`{one}`" for one in member["enum"])
+    if member["type"] == "array":
+        return f"list of {_shape(member['items'])}"
+    if member["type"] == "object":
+        return f"mapping to {_shape(member['additionalProperties'])}"
+    low = member.get("minimum", member.get("exclusiveMinimum"))
+    high = member.get("maximum")
+    bounds = f" from {low} to {high:.0f}" if low is not None and high is not None else ""
+    default = f", default {member['default']}" if member.get("default") is not None else ""
+    return f"{member['type']}{bounds}{default}"
 
 
 # -- metrics --------------------------------------------------------------------------------------------

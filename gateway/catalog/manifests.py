@@ -13,7 +13,7 @@ from typing import Any, Final
 import re2
 
 from gateway.config_upstream import ToolConfig, UpstreamConfig
-from gateway.model import QUESTIONS, Json, Kind, Manifest
+from gateway.model import QUESTIONS, Cost, Json, Kind, Manifest
 
 _QUESTION: Final = ToolConfig(effects=("ask", "egress"))
 
@@ -62,9 +62,13 @@ class Manifests:
             idempotent=said.idempotent,
             effect_key=said.effect_key,
             cost_micro_usd=said.cost_micro_usd,
+            cost=Cost(**said.cost.model_dump()) if said.cost is not None else None,
             deadline_s=said.deadline_s or self._config.deadline_s,
             integrity=said.integrity,
             confidentiality=said.confidentiality,
+            trusted_fields=said.trusted_fields,
+            untrusted_fields=said.untrusted_fields,
+            sinks=said.sinks,
             sensitive=said.sensitive,
             polling=said.polling,
             interruptible=risk == "read" if said.interruptible is None else said.interruptible,

@@ -23,6 +23,7 @@ def create(
     Nothing that exists is replaced without --force.
     """
     from gateway.policy import cases, schema
+    from gateway.sessions import monitors
 
     names = ("payments.rego", "payments_test.rego", "payments_cases.yaml", "data.yaml")
     texts = {name: _template(name) for name in names}
@@ -30,6 +31,7 @@ def create(
     texts[".github/workflows/policy.yaml"] = workflow
     texts[".schemas/policy-input.json"] = json.dumps(schema.published(), indent=2) + "\n"
     texts[".schemas/policy-cases.json"] = json.dumps(cases.schema(), indent=2) + "\n"
+    texts[".schemas/monitors.json"] = json.dumps(monitors.schema(), indent=2) + "\n"
     existing = [name for name in texts if (folder / name).exists()]
     if existing and not force:
         fail(f"{folder / existing[0]} exists already.", "Choose another folder, or replace it with --force.")

@@ -1,4 +1,4 @@
-"""``wardgate policy inspect``: the catalogue of rules, and which of them never had a say."""
+"""``wardgate policy inspect``: the catalogue of rules and monitors, and which rules never had a say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.cli.policy_source import Folder, Limit, Pack, Since, bundle_of, nar
 if TYPE_CHECKING:
     from gateway.policy.metadata import Scope
     from gateway.policy.policy import ModuleInfo
+    from gateway.sessions.monitors import Monitor
 
 
 def inspect(
@@ -26,7 +27,7 @@ def inspect(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """List the rules with their owner, scope, modes and reason codes.
+    """List the rules with their owner, scope, modes and reason codes, and the monitors of sessions.
 
     Rules of phase 'list' leave no record of their own, so whether they are used is not known.
     """
@@ -42,7 +43,13 @@ def inspect(
             said = dict(recorded.spoken(narrowed(None, None, since), limit))
         catalogue = [rule for rule in catalogue if rule.phase != "list" and rule.id not in said]
     if as_json:
-        print_json({"revision": policy.revision, "rules": [_plain(rule) for rule in catalogue]})
+        print_json(
+            {
+                "revision": policy.revision,
+                "rules": [_plain(rule) for rule in catalogue],
+                "monitors": [_monitor(each) for each in policy.monitors.monitors],
+            }
+        )
         return
     if unused and not catalogue:
         say("Every rule has had a say in the recorded decisions.")
@@ -57,6 +64,34 @@ def inspect(
             for rule in catalogue
         ],
     )  # fmt: skip
+    if policy.monitors.monitors and not unused:
+        print_table(
+            "monitors",
+            ["monitor", "template", "on violation", "state, bytes at most", "what it demands"],
+            [
+                [
+                    each.name,
+                    each.template,
+                    each.definition.on_violation,
+                    str(each.automaton.size()),
+                    each.message,
+                ]
+                for each in policy.monitors.monitors
+            ],
+        )
+
+
+def _monitor(each: Monitor) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "name": each.name,
+        "template": each.template,
+        "revision": each.revision,
+        "message": each.message,
+        "state_bytes": each.automaton.size(),
+        "definition": msgspec.to_builtins(each.definition),
+    }
 
 
 def _plain(rule: ModuleInfo) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from gateway.config_identity import IssuerConfig
 from gateway.errors import Unauthenticated
 from gateway.identity.jws import Jws, malformed
@@ -27,6 +29,7 @@ class Claims(NamedTuple):
     scopes: tuple[str, ...]
     labels: tuple[str, ...]
     missing: tuple[str, ...]  # required scopes it lacks
+    mandate_json: bytes  # what it delegates; "" when nothing
     jti: str | None
     sub: str | None  # as the issuer says it
     issued_ns: int
@@ -67,6 +70,7 @@ def check(name: str, issuer: IssuerConfig, jws: Jws, now_ns: int) -> Claims:
         scopes=scopes,
         labels=tuple(dict.fromkeys(label for scope in scopes for label in issuer.scopes.get(scope, ()))),
         missing=tuple(scope for scope in issuer.required_scopes if scope not in scopes),
+        mandate_json=_mandate(issuer, claims),
         jti=_text(claims, "jti"),
         sub=sub,
         issued_ns=issued_ns,
@@ -168,6 +172,21 @@ def _scopes(issuer: IssuerConfig, claims: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise malformed(f"'{issuer.scopes_claim}' is no list of scopes")
     return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _mandate(issuer: IssuerConfig, claims: Mapping[str, Any]) -> bytes:
+    """The mandate as the issuer says it; its content is judged where the session is opened."""
+    if issuer.mandate_claim is None:
+        return b""
+    value = _at(claims, issuer.mandate_claim)
+    if value is None:
+        return b""
+    # A token whose bounds cannot be read must not be good for everything instead.
+    if not isinstance(value, dict) or value.keys() != {"id", "mandate"} or _text(value, "id") is None:
+        raise malformed(f"'{issuer.mandate_claim}' is no object with an 'id' and a 'mandate'")
+    if not isinstance(value["mandate"], dict):
+        raise malformed("the mandate is no object")
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str | None:

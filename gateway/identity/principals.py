@@ -19,6 +19,7 @@ def principal_of(
     chain: tuple[str, ...] = (),
     more_labels: tuple[str, ...] = (),
     missing_scopes: tuple[str, ...] = (),
+    mandate_json: bytes = b"",
 ) -> Principal:
     """Who calls; ``credential`` must name the same thing for as long as its sessions are to go on."""
     lenience: list[Mode] = ["enforce", "warn", "observe"]
@@ -35,6 +36,7 @@ def principal_of(
         chain=chain,
         labels=labels,
         missing_scopes=missing_scopes,
+        mandate_json=mandate_json,
         environment=agent.environment,
         mode=max(agent.mode, gateway_mode, key=lenience.index),
         revision=sha256(registered).hexdigest()[:16],

@@ -136,6 +136,7 @@ class Tokens:
             chain=meaning.chain,
             more_labels=meaning.labels,
             missing_scopes=meaning.missing,
+            mandate_json=meaning.mandate_json,
         )
         self._believed[sha256(token).digest()] = _Believed(principal, meaning.until_ns, issuer.keyring, key)
         if len(self._believed) > REMEMBERED:

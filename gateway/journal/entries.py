@@ -20,6 +20,7 @@ from gateway.model import (
     Decision,
     Facts,
     Finding,
+    Mark,
     Obligation,
     Observed,
     Outcome,
@@ -45,6 +46,7 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     action: Action
     code: str  # why it is refused, when it is
     revisions: Revisions
+    mark: Mark | None = None  # of a refusal: what it did to its session
 
     @property
     def happens(self) -> bool:
@@ -60,6 +62,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome | None  # ``None``: nothing was sent
     result: Decision | None  # of the result policy
     revisions: Revisions
+    mark: Mark | None = None
 
 
 class Early(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +102,8 @@ class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     memoised: int = 0
     elapsed_ns: int = 0
     end: EndBody | None = None  # of a read that was answered before this was written
+    mark: Mark | None = None  # of a refusal
+    slow_ref: str = ""  # snapshot of the slow facts, which ``facts`` leaves out
 
 
 class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -125,6 +130,7 @@ class EndBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     result_size: int = 0  # bytes
     result: ResultSaid | None = None
     answered: str = ""  # of a withheld result: the status policy was asked about
+    mark: Mark | None = None
 
 
 class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -261,13 +267,18 @@ class Encoder:
     ) -> tuple[Any, ...]:
         """The values of ``_INTENT``."""
         call, decision = entry.call, entry.decision
-        principal, tool = call.principal, call.tool
+        principal, tool, facts = call.principal, call.tool, entry.facts
+        slow_ref = ""
+        if facts.slow:  # a mandate is the same in many records
+            slow_ref = self._snapshot(facts.slow, rows)
+            facts = msgspec.structs.replace(facts, slow={})
         body = IntentBody(
             self._snapshot(principal, rows), self._snapshot(tool, rows),
             self._force(decision, entry.revisions, rows),
             call.surface, call.thread, call.received_ns, len(call.args_json), call.mode, call.traceparent,
-            call.modified_from, entry.facts, decision.findings, decision.obligations, decision.notes,
-            decision.observed, decision.labels, decision.memoised, decision.elapsed_ns, end,
+            call.modified_from, facts, decision.findings, decision.obligations, decision.notes,
+            decision.observed, decision.labels, decision.memoised, decision.elapsed_ns, end, entry.mark,
+            slow_ref,
         )  # fmt: skip
         return (
             call.id, phase, entry.at_ns, principal.tenant, principal.agent, principal.subject,
@@ -290,7 +301,7 @@ class Encoder:
             payload = self._payload(entry.at_ns, call.id, b"{" + b",".join(members) + b"}", rows)
         body = EndBody(
             outcome.detail[:MAX_DETAIL], outcome.started_ns, outcome.upstream_ns, len(content),
-            self._said(result, entry.revisions, rows) if result else None, outcome.answered,
+            self._said(result, entry.revisions, rows) if result else None, outcome.answered, entry.mark,
         )  # fmt: skip
         mac = self._key.mac(f"{call.id}/{which}", content) if content else None
         return outcome.status, outcome.code or None, mac, payload, body
@@ -370,6 +381,8 @@ def phase_of(call: Call, outcome: Outcome | None) -> Phase:
 def _store(value: object, rows: Rows) -> str:
     if isinstance(value, Tool):  # its hash names the definition, which can be large
         value = msgspec.structs.replace(value, definition_json=b"")
+    elif isinstance(value, Principal) and value.mandate_json:  # it has the words of a user in it
+        value = msgspec.structs.replace(value, mandate_json=b"")
     encoded = _encode_sorted(value)
     ref = sha256(encoded).hexdigest()[:32]
     rows.snapshots.append((ref, encoded.decode()))

@@ -18,7 +18,7 @@ from gateway.journal.entries import Early, Encoder, End, Entry, Intent
 from gateway.journal.recovery import Watermark
 from gateway.journal.retention import Retention
 from gateway.journal.writer import Waiting, Writer
-from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions
+from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions, Settled
 from gateway.ports import Clock
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
@@ -100,13 +100,15 @@ class Journal:
     # -- the port --------------------------------------------------------------------------------
 
     async def intent(
-        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = ""
-    ) -> None:
+        self, call: Call, facts: Facts, decision: Decision, action: Action, code: str = "",
+        settled: Settled | None = None,
+    ) -> None:  # fmt: skip
         # Fail closed, and before memory grows: a record that cannot be written soon is not promised.
         if (why := self._refuses()) is not None:
             self._dropped += 1
             raise JournalError("journal_unavailable", why)
-        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions())
+        mark = settled.mark if settled is not None else None
+        entry = Intent(self._clock.now_ns(), call, facts, decision, action, code, self._revisions(), mark)
         # A refusal has no effect that could outrun its record.
         if not (call.tool.writes and entry.happens):
             self._put(entry, len(call.args_json))
@@ -120,18 +122,21 @@ class Journal:
             raise
 
     async def settle(
-        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None, result: Decision | None
-    ) -> None:
+        self, call: Call, decision: Decision, action: Action, outcome: Outcome | None,
+        result: Decision | None, settled: Settled | None = None,
+    ) -> None:  # fmt: skip
         # Never refused for a full queue: there is one for each accepted intent, so it is bounded too.
         if self._writer.stopped:
             # Nobody would write it, and a caller must not wait for ever: recovery will list the call.
             self._dropped += 1
             raise JournalError("journal_unavailable", "stopped")
-        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions())
+        mark = settled.mark if settled is not None else None
+        entry = End(self._clock.now_ns(), call, action, outcome, result, self._revisions(), mark)
         size = len(call.args_json)
         if outcome is not None:
             size += len(outcome.result_json) + len(outcome.error_json)
-        if call.tool.writes:
+        # What a read taints or uses up must be known after a crash, before anybody acts on what it said.
+        if call.tool.writes or (settled is not None and settled.durable):
             await self._put_and_wait(entry, size)
         else:
             self._put(entry, size)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from gateway.journal.entries import EndBody, IntentBody, ResultSaid, payload_name
 from gateway.journal.query import Filter, conditions
-from gateway.model import Call, Outcome, Principal, Tool
+from gateway.model import Call, Facts, Outcome, Principal, Tool
 from gateway.recorded import Missing, Recorded, Said
 from gateway.storage.crypto import Sealed, StorageKey, Unreadable
 from gateway.storage.database import Database
@@ -131,6 +131,8 @@ class Inputs:
             wanted[body.agent_ref] = Principal
             wanted[body.tool_ref] = Tool
             wanted[body.in_force_ref] = _InForce
+            if body.slow_ref:
+                wanted[body.slow_ref] = dict
             said = (end or body.end or EndBody()).result
             if said is not None:
                 wanted[said.in_force_ref] = _InForce
@@ -192,12 +194,16 @@ class Inputs:
         return msgspec.structs.replace(
             base,
             call=call,
-            facts=body.facts,
+            facts=self._facts(body),
             sent_json=bytes(content.arguments) if body.modified_from else b"",
             sensitive=content.sensitive,
             outcome=outcome,
             result_said=said,
         )
+
+    def _facts(self, body: IntentBody) -> Facts:
+        slow = self._known.get(body.slow_ref) if body.slow_ref else None
+        return body.facts if slow is None else msgspec.structs.replace(body.facts, slow=slow)
 
     def _outcome(
         self, row: Row[Any], end: Row[Any] | None, ended: EndBody | None, content: _Payload

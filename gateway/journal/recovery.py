@@ -33,6 +33,7 @@ class LiveEffect(NamedTuple):
     state: Literal["in_doubt", "done"]
     idempotent: bool
     call_id: str
+    session: str = ""
 
 
 class Resolved(NamedTuple):
@@ -169,6 +170,7 @@ def _doubtful(connection: Connection, intent: Row[Any]) -> LiveEffect:
         state="in_doubt",
         idempotent=orjson.loads(tool.scalar_one())["manifest"]["idempotent"],
         call_id=intent.call_id,
+        session=intent.session or "",
     )
 
 

@@ -12,8 +12,20 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from gateway.model import Action, Call, Decision, Facts, Finding, Outcome, Principal, Tool, Verdict
-from gateway.ports import Clock, Policy, State
+from gateway.model import (
+    Action,
+    Ask,
+    Call,
+    Decision,
+    Facts,
+    Finding,
+    Outcome,
+    Principal,
+    Settled,
+    Tool,
+    Verdict,
+)
+from gateway.ports import NOTHING_SHOWN, Clock, Policy, Shown, State
 from gateway.reasons import REASONS
 
 Age = Literal["fresh", "soft", "hard"]
@@ -99,12 +111,17 @@ class AgingState:
         self._state = state
         self._freshness = freshness
 
+    async def enter(self, ask: Ask) -> str:
+        return await self._state.enter(ask)
+
     async def begin(self, call: Call) -> Facts:
         facts = await self._state.begin(call)
         return facts if self._freshness.age == "fresh" else replace(facts, stale=(*facts.stale, STALE))
 
-    async def settle(self, call: Call, action: Action, outcome: Outcome | None) -> None:
-        await self._state.settle(call, action, outcome)
+    async def settle(
+        self, call: Call, action: Action, outcome: Outcome | None, shown: Shown = NOTHING_SHOWN
+    ) -> Settled:
+        return await self._state.settle(call, action, outcome, shown)
 
-    def slow(self, principal: Principal) -> Facts:
-        return self._state.slow(principal)
+    def slow(self, principal: Principal, session: str = "") -> Facts:
+        return self._state.slow(principal, session)

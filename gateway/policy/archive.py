@@ -20,6 +20,7 @@ import msgspec
 
 from gateway import strictjson
 from gateway.errors import ConfigError, Refused
+from gateway.policy import monitors
 
 MANIFEST: Final = ".manifest"
 SIGNATURES: Final = ".signatures.json"
@@ -104,6 +105,7 @@ def read_folder(root: Path, *, own: bool = False) -> dict[str, bytes]:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         wanted = path.suffix == ".rego" or path.name in DATA or name in (MANIFEST, SIGNATURES)
+        wanted = wanted or monitors.is_file(name)
         if not wanted or any(part.startswith(".") for part in Path(name).parts[:-1]):
             continue
         if path.name.startswith(".") and name not in (MANIFEST, SIGNATURES):

@@ -1,8 +1,9 @@
 """Reading a policy folder or archive and a shipped pack into one immutable ``Bundle``, or refusing it whole.
 
 A folder follows OPA's layout: ``*.rego`` anywhere, ``*_test.rego`` beside them, ``data.yaml`` or
-``data.json`` mounted at the folder they lie in. A folder lies over a pack: a module of the same package
-replaces the pack's, data is merged key by key. Loading changes nothing but what it returns.
+``data.json`` mounted at the folder they lie in; and it may have ``monitors/*.yaml``. A folder lies over a
+pack: a module of the same package or a monitor of the same name replaces the pack's, data is merged key by
+key. Loading changes nothing but what it returns.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from msgspec.structs import replace
 from gateway.errors import ConfigError
 from gateway.policy import data as policy_data
 from gateway.policy import gate, metadata, modes, syntax
+from gateway.policy import monitors as policy_monitors
 from gateway.policy.archive import Archive, outside_roots, read_file
 from gateway.policy.engine import NAME, explain, new_engine
 from gateway.policy.library import choose, in_mode, library_path
 from gateway.policy.module import RULES, Bundle, Module, Role
 from gateway.policy.problem import InvalidPolicy, Problem
+from gateway.sessions.monitors import Definition
 
 _MAX_FILE: Final = 512 * 1024
 _MAX_FILES: Final = 10_000
@@ -40,6 +43,7 @@ class Source(msgspec.Struct, frozen=True):
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[Source, ...]
     data: Mapping[str, Any]
+    monitors: tuple[Source, ...] = ()
 
 
 def read_bundle(
@@ -63,6 +67,9 @@ def read_bundle(
     except policy_data.DataError as error:
         raise ConfigError(f"the policy cannot be loaded:\n  {error}") from error
     modules, problems = _parse(sources)
+    placed, wrong = policy_monitors.read(sources.monitors)
+    watched = policy_monitors.definitions(placed)
+    problems += wrong
     if archive is not None:
         problems += _outside_roots(archive, label, modules)
     if not problems:
@@ -80,20 +87,21 @@ def read_bundle(
             "Run 'wardgate init', or set 'policy.pack: starter'."
         )
     return Bundle(
-        revision=_revision(modules, sources.data),
+        revision=_revision(modules, sources.data, watched),
         rules=rules,
         libraries={m.file: m for m in modules if m.role == "library"},
         tests=tuple(m for m in modules if m.role == "test"),
         data=sources.data,
         codes=frozenset(code for rule in rules for code in rule.custom.codes),
+        monitors=watched,
     )
 
 
 def collect(path: Path | None, pack: str | None) -> dict[str, bytes]:
     """The files of a bundle that needs nothing else: the folder, its pack and the shipped libraries.
 
-    Modules and tests of the folder keep their names, shipped modules lie below ``shipped/``; data is one
-    document.
+    Modules, tests and monitors of the folder keep their names, shipped ones lie below ``shipped/``; data is
+    one document.
     """
     sources = _shipped(pack)
     if path is not None:
@@ -102,7 +110,7 @@ def collect(path: Path | None, pack: str | None) -> dict[str, bytes]:
     own = f"{path}/"
     # What was tested when it was shipped need not be tested wherever it is used.
     wanted = [s for s in sources.files if not (s.file.startswith("shipped/") and _is_test(s.name))]
-    files = {source.file.removeprefix(own): source.text.encode() for source in wanted}
+    files = {source.file.removeprefix(own): source.text.encode() for source in (*wanted, *sources.monitors)}
     files["data.json"] = orjson.dumps(sources.data, option=orjson.OPT_SORT_KEYS)
     return files
 
@@ -189,7 +197,11 @@ def _read_pack(pack: str) -> Sources:
         test = path.with_name(f"{path.stem}_test.rego")
         name = test.relative_to(root).as_posix()
         files.append(Source(f"shipped/{name}", name, test.read_text(encoding="utf-8")))
-    return Sources(files=tuple(files), data=data)
+    monitors = [
+        Source(f"shipped/monitors/{path.name}", f"monitors/{path.name}", path.read_text(encoding="utf-8"))
+        for path in chosen.monitors
+    ]
+    return Sources(files=tuple(files), data=data, monitors=tuple(monitors))
 
 
 def _data_of(folder: Path, label: str) -> dict[str, Any]:
@@ -219,12 +231,14 @@ def _read_tree(root: Path, label: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _matters(name: str) -> bool:
-    return name.endswith(".rego") or name.rpartition("/")[2] in policy_data.NAMES
+    known = name.endswith(".rego") or name.rpartition("/")[2] in policy_data.NAMES
+    return known or policy_monitors.is_file(name)
 
 
 def _sources(files: Iterable[tuple[str, bytes]], label: str) -> Sources:
-    """Modules as text, and all data merged; files of other kinds have no meaning."""
+    """Modules and monitors as text, and all data merged; files of other kinds have no meaning."""
     found: list[Source] = []
+    monitors: list[Source] = []
     data: dict[str, Any] = {}
     for name, raw in files:
         if not _matters(name):
@@ -234,6 +248,11 @@ def _sources(files: Iterable[tuple[str, bytes]], label: str) -> Sources:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file}: is not UTF-8. Save it as UTF-8.") from error
+        if len(raw) > _MAX_FILE and (name.endswith(".rego") or policy_monitors.is_file(name)):
+            raise ConfigError(f"{file}: larger than {_MAX_FILE} bytes. Split the file.")
+        if policy_monitors.is_file(name):
+            monitors.append(Source(file, name, text))
+            continue
         if not name.endswith(".rego"):
             try:
                 mounted = policy_data.mount(Path(name).parent, policy_data.parse(name, raw))
@@ -241,10 +260,8 @@ def _sources(files: Iterable[tuple[str, bytes]], label: str) -> Sources:
             except policy_data.DataError as error:
                 raise ConfigError(f"{file}: {error}") from error
             continue
-        if len(raw) > _MAX_FILE:
-            raise ConfigError(f"{file}: larger than {_MAX_FILE} bytes. Split the module.")
         found.append(Source(file, name, text))
-    return Sources(files=tuple(found), data=data)
+    return Sources(files=tuple(found), data=data, monitors=tuple(monitors))
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -263,7 +280,11 @@ def _over(under: Sources, over: Sources) -> Sources:
     """Lay a folder over what was read before: a file of the same package and name replaces."""
     taken = {(_package(item.text), item.name.endswith("_test.rego")) for item in over.files}
     kept = [s for s in under.files if (_package(s.text), s.name.endswith("_test.rego")) not in taken]
-    return Sources(files=(*kept, *over.files), data=policy_data.merge(under.data, over.data, override=True))
+    return Sources(
+        files=(*kept, *over.files),
+        data=policy_data.merge(under.data, over.data, override=True),
+        monitors=(*under.monitors, *over.monitors),
+    )
 
 
 def _parse(sources: Sources) -> tuple[list[Module], list[Problem]]:
@@ -303,11 +324,16 @@ def _role(source: Source, package: str) -> Role:
     return "rule" if f"{package}.".startswith(RULES) else "library"
 
 
-def _revision(modules: list[Module], data: Mapping[str, Any]) -> str:
-    """SHA-256 over the engine, every module that decides and the data; not over tests nor where they lie."""
+def _revision(modules: list[Module], data: Mapping[str, Any], monitors: Mapping[str, Definition]) -> str:
+    """SHA-256 over the engine, every module that decides, the data and the monitors.
+
+    Not over tests nor where anything lies.
+    """
     digest = sha256(NAME.encode())
     for module in sorted(modules, key=lambda m: (m.package, m.name)):
         if module.role != "test":
             digest.update(orjson.dumps([module.package, module.text]))
     digest.update(orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
+    if monitors:
+        digest.update(b"monitors" + orjson.dumps(msgspec.to_builtins(monitors), option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

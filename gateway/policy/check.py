@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from gateway.errors import ConfigError
 from gateway.policy import cases, data
 from gateway.policy.bundle import read_bundle
@@ -49,9 +47,8 @@ def _of(error: ConfigError, path: Path | None, pack: str | None) -> Problem:
         return Problem(str(path or pack), 0, "no-rules", said.partition(": ")[2] or said)
     if found is not None and Path(found["file"]).suffix in (".rego", ".yaml", ".yml", ".json"):
         kind = "data" if Path(found["file"]).name in data.NAMES else "unreadable"
-        inner = re.search(r"line (\d+)", found["said"])
-        line = found["line"] or (inner[1] if inner is not None else "0")
-        return Problem(found["file"], int(line), kind, found["said"])
+        line = int(found["line"] or data.line_said(found["said"]))
+        return Problem(found["file"], line, kind, found["said"])
     return Problem(str(path or pack), 0, "unreadable", said)
 
 
@@ -76,30 +73,11 @@ def _parts(written: str) -> list[str]:
 
 
 def _line(path: Path, wanted: Sequence[str]) -> int:
-    """The line of a value, 0 when the file does not give it. YAML reads JSON too."""
+    """The line of a value, 0 when the file does not give it."""
     try:
-        node = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError):
+        return data.line_of(path.read_bytes(), wanted)
+    except OSError:
         return 0
-    line, rest = 0, list(wanted)
-    while rest and isinstance(node, yaml.MappingNode | yaml.SequenceNode):
-        if isinstance(node, yaml.SequenceNode):
-            number = int(rest.pop(0)) if rest[0].isdecimal() else len(node.value)
-            if number >= len(node.value):
-                return 0
-            node = node.value[number]
-            line = node.start_mark.line + 1
-            continue
-        # A key may itself contain dots, so the longest that fits is taken.
-        for length in range(len(rest), 0, -1):
-            name = ".".join(rest[:length])
-            found = next((pair for pair in node.value if pair[0].value == name), None)
-            if found is not None:
-                line, node, rest = found[0].start_mark.line + 1, found[1], rest[length:]
-                break
-        else:
-            return 0
-    return 0 if rest else line
 
 
 def _untidy(bundle: Bundle, path: Path | None, tables: Sequence[Placed]) -> Iterator[Problem]:

@@ -77,6 +77,9 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "session"): Field("The session's id.", _DECIDED, schema=_TEXT),
     ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED, schema=_TEXT),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED, schema=_BOOL),
+    ("call", "provenance"): Field(
+        "Where the values of sink arguments come from, by JSON pointer.", _DECIDED, open=True, schema=_OBJECT
+    ),
     ("tool", "kind"): Field(KINDS, schema=_KIND),
     ("tool", "upstream"): Field("Name of the upstream.", schema=_TEXT),
     ("tool", "name"): Field("Name of the tool at its upstream.", schema=_TEXT),

@@ -6,7 +6,8 @@ Limits and lists live here, so a reader that guesses is dangerous: duplicate key
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,39 @@ def parse(name: str, raw: bytes) -> dict[str, Any]:
         raise DataError("must be a mapping")
     _plain(value, "")
     return value
+
+
+def line_said(message: str) -> int:
+    """The line that a message of ``parse`` names, 0 when it names none."""
+    found = re.search(r"line (\d+)", message)
+    return int(found[1]) if found is not None else 0
+
+
+def line_of(raw: bytes, path: Sequence[str]) -> int:
+    """The line of the value that a path leads to, 0 when the file does not give it. YAML reads JSON too."""
+    try:
+        node = yaml.compose(raw, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return 0
+    line, rest = 0, list(path)
+    while rest and isinstance(node, yaml.MappingNode | yaml.SequenceNode):
+        if isinstance(node, yaml.SequenceNode):
+            number = int(rest.pop(0)) if rest[0].isdecimal() else len(node.value)
+            if number >= len(node.value):
+                return 0
+            node = node.value[number]
+            line = node.start_mark.line + 1
+            continue
+        # A key may itself contain dots, so the longest that fits is taken.
+        for length in range(len(rest), 0, -1):
+            name = ".".join(rest[:length])
+            found = next((pair for pair in node.value if pair[0].value == name), None)
+            if found is not None:
+                line, node, rest = found[0].start_mark.line + 1, found[1], rest[length:]
+                break
+        else:
+            return 0
+    return 0 if rest else line
 
 
 def mount(folder: Path, value: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,9 @@ class Sections:
         wanted = self._tree
         doc = self._slow(call.principal, call.tool, facts)
         if self._call:
-            doc["call"] = {name: _below(_CALL[name](call), below) for name, below in self._call.items()}
+            doc["call"] = {
+                name: _below(_CALL[name](call, facts), below) for name, below in self._call.items()
+            }
         if "stale" in wanted:
             doc["stale"] = facts.stale
         if "time" in wanted:
@@ -83,14 +85,15 @@ def _below(value: Any, wanted: Tree | None) -> Any:
 
 
 _CALL: Final[Mapping[str, Any]] = {
-    "kind": lambda call: call.tool.kind,
-    "target": lambda call: call.tool.target,
-    "args": lambda call: call.args,
-    "text": lambda call: "\n".join(strings(call.args)),
-    "digest": lambda call: call.digest,
-    "session": lambda call: call.session,
-    "surface": lambda call: call.surface,
-    "modified": lambda call: bool(call.modified_from),
+    "kind": lambda call, _: call.tool.kind,
+    "target": lambda call, _: call.tool.target,
+    "args": lambda call, _: call.args,
+    "text": lambda call, _: "\n".join(strings(call.args)),
+    "digest": lambda call, _: call.digest,
+    "provenance": lambda _, facts: facts.provenance,
+    "session": lambda call, _: call.session,
+    "surface": lambda call, _: call.surface,
+    "modified": lambda call, _: bool(call.modified_from),
 }
 
 

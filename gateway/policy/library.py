@@ -19,13 +19,17 @@ _MODE: Final = re.compile(r"^#   mode: enforce$", re.MULTILINE)
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``pack.yaml``. ``modules`` are names of files below ``rules/``; those in ``observe`` only record."""
+    """``pack.yaml``. ``modules`` are names of files below ``rules/``; those in ``observe`` only record.
+
+    ``monitors`` are names of files in ``monitors/``.
+    """
 
     title: str
     about: str
     extends: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     observe: tuple[str, ...] = ()
+    monitors: tuple[str, ...] = ()
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -33,6 +37,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
     packs: tuple[str, ...]
     modules: dict[Path, bool]
+    monitors: tuple[Path, ...] = ()
 
 
 def library_path() -> Path:
@@ -66,13 +71,19 @@ def choose(name: str) -> Chosen:
     _line_up(name, (), order)
     files = {path.stem: path for path in sorted((library_path() / "rules").rglob("*.rego"))}
     modules: dict[Path, bool] = {}
+    monitors: dict[Path, None] = {}
     for pack in order:
         said = read_pack(pack)
+        for name in said.monitors:
+            path = library_path() / "monitors" / f"{name}.yaml"
+            if not path.is_file():
+                raise ConfigError(f"pack '{pack}': there is no file '{name}.yaml' in monitors/")
+            monitors[path] = None
         for module in said.modules:
             if module not in files:
                 raise ConfigError(f"pack '{pack}': there is no module '{module}' below rules/")
             modules[files[module]] = module in said.observe
-    return Chosen(tuple(order), modules)
+    return Chosen(tuple(order), modules, tuple(monitors))
 
 
 def _line_up(name: str, above: tuple[str, ...], order: list[str]) -> None:
@@ -94,7 +105,7 @@ def in_mode(text: str, observe: bool) -> str:
 
 
 def copy_pack(name: str, target: Path) -> None:
-    """Write a pack's modules, their tests and data into a new folder, as a policy of one's own."""
+    """Write a pack's modules, their tests, monitors and data into a new folder, as a policy of one's own."""
     chosen = choose(name)
     target.mkdir(parents=True)
     for path, observe in chosen.modules.items():
@@ -102,4 +113,7 @@ def copy_pack(name: str, target: Path) -> None:
         place.parent.mkdir(exist_ok=True)
         place.write_text(in_mode(path.read_text(encoding="utf-8"), observe), encoding="utf-8")
         shutil.copyfile(path.with_name(f"{path.stem}_test.rego"), place.with_name(f"{path.stem}_test.rego"))
+    for path in chosen.monitors:
+        (target / "monitors").mkdir(exist_ok=True)
+        shutil.copyfile(path, target / "monitors" / path.name)
     shutil.copyfile(library_path() / "data.yaml", target / "data.yaml")

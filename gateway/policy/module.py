@@ -11,6 +11,7 @@ from gateway.model import Mode
 from gateway.policy import metadata, syntax
 from gateway.policy.contract import slow
 from gateway.policy.metadata import Metadata, Phase, Scope
+from gateway.sessions.monitors import Definition
 
 RULES: Final = "wardgate.rules."
 """Packages below this are rules; every other one is a library."""
@@ -72,6 +73,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     tests: tuple[Module, ...]
     data: Mapping[str, Any]
     codes: frozenset[str]  # every reason code a rule declares
+    monitors: Mapping[str, Definition] = {}  # by name; ``EmbeddedPolicy.monitors`` has them compiled
 
     def phase(self, phase: Phase) -> tuple[Module, ...]:
         return tuple(rule for rule in self.rules if rule.phase == phase)

@@ -3,6 +3,7 @@
     redact   {"pointers": [..], "keys": [..], "patterns": {name: RE2}}    unite
     cap      {"pointer": "/amount_micro_usd", "max": 1000}                the minimum per pointer
     label    ["untrusted", ..]                                            join
+    declassify  ["untrusted", ..]  taken off the session afterwards        join
     cost     micro-USD                                                    add
     notify   ["channel", ..]                                              unite
 
@@ -20,8 +21,8 @@ import msgspec
 from gateway.model import Json, Obligation
 from gateway.policy.redact import CannotRedact, Redaction, redact, replace_at
 
-CALL_DUTIES: Final = frozenset({"redact", "cap", "label", "cost", "notify"})
-RESULT_DUTIES: Final = frozenset({"redact", "label", "notify"})
+CALL_DUTIES: Final = frozenset({"redact", "cap", "label", "declassify", "cost", "notify"})
+RESULT_DUTIES: Final = frozenset({"redact", "label", "declassify", "notify"})
 
 _Pointer = Annotated[str, msgspec.Meta(pattern=r"^/")]
 
@@ -49,6 +50,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "redact": _Redact,
     "cap": Cap,
     "label": tuple[str, ...],
+    "declassify": tuple[str, ...],
     "cost": Annotated[int, msgspec.Meta(ge=0)],
     "notify": tuple[str, ...],
 }
@@ -77,7 +79,7 @@ def merge(asked: Iterable[Obligation], duties: Collection[str]) -> tuple[Obligat
 def _join(kind: str, values: list[Any], rule: str) -> list[Json]:
     if kind == "cost":
         return [sum(values)]
-    if kind in ("label", "notify"):
+    if kind in ("label", "declassify", "notify"):
         return [sorted({item for value in values for item in value})]
     if kind == "cap":
         lowest: dict[str, int] = {}

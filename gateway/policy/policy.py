@@ -29,6 +29,7 @@ from gateway.policy.redact import CannotRedact, Redaction, redact, redact_texts
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
+from gateway.sessions.monitors import Monitors
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -87,6 +88,7 @@ class EmbeddedPolicy:
     def __init__(self, bundle: Bundle, *, memoise: bool = True, coverage: bool = False) -> None:
         self.bundle = bundle
         self.revision = bundle.revision
+        self.monitors = Monitors(bundle.monitors)
         self._engine = EmbeddedEngine(bundle, memoise, coverage)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
         self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}

@@ -42,6 +42,7 @@ KINDS: Final[dict[str, Kind]] = {
     "regex": Kind("Not an RE2 expression", "Write it without look-around and back-references."),
     "with": Kind("'with' outside tests", "Take the value from the input or the data."),
     "data": Kind("The data is not usable", "Correct the data file."),
+    "monitor": Kind("A monitor is not usable", "Correct it; docs/reference/monitors.md has every template."),
     "scope": Kind("The scope of a module is wrong", "Correct its METADATA, or the data it refers to."),
     "evaluation": Kind("The module cannot be evaluated", "Correct the rule the message names."),
     "missing-test": Kind("A rule without a test", "Name it in a *_test.rego or a *_cases.yaml beside it."),

@@ -208,6 +208,10 @@ def compare(before: Said, after: Said) -> tuple[Change, str]:
         return "tightened" if step > 0 else "loosened", f"{before.verdict} → {after.verdict}"
     if after.verdict == "deny":
         return "unchanged", ""
+    if freed := _declassified(after) - _declassified(before):
+        return "loosened", f"now takes off {', '.join(sorted(freed))}"
+    if kept := _declassified(before) - _declassified(after):
+        return "tightened", f"no longer takes off {', '.join(sorted(kept))}"
     lost, gained = _owed(before) - _owed(after), _owed(after) - _owed(before)
     lost_caps, gained_caps = _caps(before, after), _caps(after, before)
     if lost or lost_caps:
@@ -257,6 +261,13 @@ def _owed(said: Said) -> frozenset[tuple[str, str]]:
         elif duty.kind in ("label", "notify"):
             owed |= {(duty.kind, str(item)) for item in value}
     return frozenset(owed)
+
+
+def _declassified(said: Said) -> frozenset[str]:
+    """Labels that are taken off the session."""
+    return frozenset(
+        str(item) for duty in said.obligations if duty.kind == "declassify" for item in duty.value
+    )
 
 
 def _caps(ours: Said, theirs: Said) -> list[str]:

@@ -1,161 +1,287 @@
 """Facts of one process, in memory: a fold of the journal.
 
-What exists today are the effects under way, in doubt and done, and plain counters of the session. Trust
-tiers, breakers, mandates, budgets and labels are not here yet: their facts are absent rather than
-invented, and each record says so in its ``controls``.
-
-An effect key names what must happen at most once. It is reserved here before the intent is written, kept
-while the outcome is unknown, and released only when it is proven that nothing was sent.
+``begin`` gathers what a rule may need and reserves what the call may use; ``settle`` turns that into a mark,
+applies it, and hands it back to be recorded. Cost does not grow with what came before: a session holds sums,
+marks and prints, never its calls.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
-from gateway.model import Action, Call, Facts, Outcome, Principal
+from gateway.errors import StateError
+from gateway.model import Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.ports import NOTHING_SHOWN, Shown
+from gateway.reasons import REASONS
+from gateway.sessions.budgets import Account, Exceeded
+from gateway.sessions.charges import Unreadable, charges_after, charges_of
+from gateway.sessions.rules import SessionRules
+from gateway.sessions.session import Session
+from gateway.state.accounts import Holder, Holders, spent
+from gateway.state.effects import Effects, LiveEffect
+from gateway.state.sessions import Sessions
+from gateway.storage.sessions import Act, SavedAccount
 
-Effect = Literal["in_flight", "in_doubt", "done"]
-
-MAX_SESSIONS: Final = 20_000
-MAX_DONE: Final = 100_000
-_MAY_HAVE_WORKED: Final = ("ok", "withheld", "unobserved")
-
-
-class LiveEffect(NamedTuple):
-    """An effect the journal knows of, handed in at start by recovery."""
-
-    tenant: str
-    key: str
-    digest: str
-    state: Literal["in_doubt", "done"]
-    idempotent: bool = False
-
-
-class _Session:
-    __slots__ = ("calls", "denials", "errors", "irreversible", "started_ns", "writes")
-
-    def __init__(self, started_ns: int) -> None:
-        self.started_ns = started_ns
-        self.calls = 0
-        self.writes = 0
-        self.irreversible = 0
-        self.denials = 0
-        self.errors = 0
+_ANSWERED_WITH_CONTENT: Final = ("tool", "prompt", "resource", "completion")
+"""Kinds whose answer the agent reads; the answer to an upstream's question goes the other way."""
 
 
 class MemoryState:
     """Implements ``ports.State`` for one process. All methods run on the event loop's thread."""
 
-    def __init__(self, live: Iterable[LiveEffect] = ()) -> None:
-        self._sessions: OrderedDict[tuple[str, str], _Session] = OrderedDict()
-        self._effects: dict[tuple[str, str], Effect] = {}
-        self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._doubtful: dict[tuple[str, str], int] = {}  # (tenant, digest) → how many are in doubt
-        self._reserved: dict[str, tuple[str, str]] = {}  # call id → effect key it holds
-        for effect in live:
-            key = (effect.tenant, effect.key)
-            if effect.state == "done":
-                self._finish(key)
-                continue
-            self._effects[key] = "in_doubt"
-            if not effect.idempotent:
-                self._doubt((effect.tenant, effect.digest))
+    def __init__(
+        self,
+        sessions: Sessions,
+        now_ns: Callable[[], int],
+        *,
+        live: Iterable[LiveEffect] = (),
+        accounts: Iterable[SavedAccount] = (),
+        n: int = 0,
+        acts: int = 0,
+    ) -> None:
+        """``now_ns`` is the steady time; ``n`` and ``acts`` number the newest mark and act there ever was."""
+        self.sessions = sessions
+        self.effects = Effects(live)
+        self.holders = Holders(sessions.rules)
+        self.holders.restore(accounts)
+        self.now_ns = now_ns
+        self.n = n
+        self.acts = acts
 
-    def resolve(self, effect: LiveEffect, *, done: bool) -> None:
-        """Take in what a person found out about an effect in doubt; ``done`` keeps its key held.
+    @property
+    def rules(self) -> SessionRules:
+        return self.sessions.rules
 
-        Only this effect changes: everything else here may be newer than what the journal could tell.
-        """
-        key = (effect.tenant, effect.key)
-        if self._effects.get(key) == "in_doubt":
-            del self._effects[key]
-            if done:
-                self._finish(key)
-        digest = (effect.tenant, effect.digest)
-        left = 0 if effect.idempotent else self._doubtful.pop(digest, 0) - 1
-        if left > 0:
-            self._doubtful[digest] = left
+    @rules.setter
+    def rules(self, rules: SessionRules) -> None:
+        self.sessions.rules = rules
+        self.holders.rules = rules
+
+    # ---------------------------------------------------------------------------------------- the port
+
+    async def enter(self, ask: Ask) -> str:
+        return (await self.sessions.enter(ask)).whose.id
 
     async def begin(self, call: Call) -> Facts:
-        tenant = call.principal.tenant
-        session = self._session(tenant, call)
-        effect: Literal["free", "in_flight", "in_doubt", "done"] = "free"
-        if call.tool.writes:
-            key = (tenant, call.effect_key)
-            if key in self._effects and not call.tool.manifest.idempotent:
-                effect = self._effects[key]
-            elif (tenant, call.digest) in self._doubtful and not call.tool.manifest.idempotent:
-                effect = "in_doubt"
-            else:
-                self._effects[key] = "in_flight"
-                self._reserved[call.id] = key
+        session = self.sessions.of(call.session)
+        now = self.now_ns()
+        effect = self.effects.begin(call)
+        charges = charges_of(call.tool.manifest, call.args, call.args_json)
+        refusal = _expired(session, now)
+        if isinstance(charges, Unreadable):
+            refusal = refusal or _unreadable(charges)
+            charges = {}
+        scopes = self._scopes(session, call.principal)
+        if refusal is None:
+            refusal = _reserved(scopes, call.id, charges, now)
+        fast: dict[str, Any] = {"session": session.facts(call.tool.target, now)}
+        budget = _budget(scopes, now)
+        if budget:
+            fast["budget"] = budget
         return Facts(
-            fast={
-                "session": {
-                    "id": call.session,
-                    "age_s": (call.received_ns - session.started_ns) // 1_000_000_000,
-                    "calls": session.calls,
-                    "writes": session.writes,
-                    "irreversible": session.irreversible,
-                    "denials": session.denials,
-                    "errors": session.errors,
-                }
-            },
+            slow=session.slow_facts(call.tool.target),
+            fast=fast,
+            reserved=charges if refusal is None else {},
+            refusal=refusal,
             effect=effect,
         )
 
-    async def settle(self, call: Call, action: Action, outcome: Outcome | None) -> None:
-        session = self._session(call.principal.tenant, call)
-        if outcome is None:
-            # Counted from the refusal, not the verdict: observed verdicts refuse nothing.
-            session.denials += action in ("block", "hold")
-        else:
-            session.calls += 1
-            session.writes += call.tool.writes
-            session.irreversible += call.tool.manifest.risk == "irreversible"
-            session.errors += outcome.status not in (*_MAY_HAVE_WORKED, "input_required")
-        key = self._reserved.pop(call.id, None)
-        if key is None:
-            return
-        if outcome is None or outcome.status in ("not_sent", "failed"):
-            self._effects.pop(key, None)
-        elif outcome.status == "in_doubt":
-            self._effects[key] = "in_doubt"
-            if not call.tool.manifest.idempotent:
-                self._doubt((call.principal.tenant, call.modified_from or call.digest))
-        else:
-            # Only templates name an effect beyond its own call; a call id never comes twice. A tool that
-            # answers with an error, or with a question, says that its effect did not happen, so the key is
-            # free again. A call nobody watches is taken to have happened: its key was given out, and never
-            # is twice.
-            self._effects.pop(key, None)
-            if call.tool.manifest.effect_key is not None and outcome.status in _MAY_HAVE_WORKED:
-                self._finish(key)
-
-    def slow(self, principal: Principal) -> Facts:
-        return _NO_FACTS
-
-    def _session(self, tenant: str, call: Call) -> _Session:
-        key = (tenant, call.session)
-        session = self._sessions.get(key)
+    async def settle(
+        self, call: Call, action: Action, outcome: Outcome | None, shown: Shown = NOTHING_SHOWN
+    ) -> Settled:
+        self.effects.settle(call, outcome)
+        session = await self.sessions.find(call.session)
         if session is None:
-            session = self._sessions[key] = _Session(call.received_ns)
-            if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return session
+            raise StateError("state_unavailable", f"session {call.session} is gone")
+        mark = self._mark(session, call, outcome, shown)
+        durable = bool(mark.untrusted or mark.confidentiality or mark.raised or mark.lowered or mark.watched)
+        for limited in self._apply(session, mark):
+            durable = durable or (limited and bool(mark.charged))
+        return Settled(mark, durable)
 
-    def _doubt(self, digest: tuple[str, str]) -> None:
-        self._doubtful[digest] = self._doubtful.get(digest, 0) + 1
+    def slow(self, principal: Principal, session: str = "") -> Facts:
+        found = self.sessions.at_hand(principal, session)
+        if found is None:
+            return _NO_FACTS
+        return Facts(slow=found.slow_facts(""))
 
-    def _finish(self, key: tuple[str, str]) -> None:
-        self._effects[key] = "done"
-        self._done[key] = None
-        if len(self._done) > MAX_DONE:
-            oldest, _ = self._done.popitem(last=False)
-            if self._effects.get(oldest) == "done":
-                del self._effects[oldest]
+    # -------------------------------------------------------------------------------------- the fold
+
+    def _mark(self, session: Session, call: Call, outcome: Outcome | None, shown: Shown) -> Mark:
+        """What a call did, as little as says all of it."""
+        self.n += 1
+        manifest = call.tool.manifest
+        status = "refused" if outcome is None else outcome.status
+        held = status == "in_doubt" and call.tool.writes
+        charged: Mapping[str, int] = {}
+        if outcome is not None and status != "not_sent":
+            charged = self._charged(call, outcome, shown)
+        seen = shown.seen and call.tool.kind in _ANSWERED_WITH_CONTENT
+        untrusted = seen and manifest.integrity == "untrusted"
+        confidentiality = manifest.confidentiality if seen else 0
+        new = [
+            each.labels.would_raise(untrusted, confidentiality, ()) for each in (session, *session.ancestors)
+        ]
+        raised = tuple(dict.fromkeys(shown.labels)) if outcome is not None else ()
+        if raised and not session.labels.would_raise(False, 0, raised):
+            raised = ()
+        return Mark(
+            n=self.n,
+            at_ns=self.now_ns(),
+            session=session.whose.id,
+            call=call.id,
+            target=call.tool.target,
+            risk=manifest.risk,
+            status=status,
+            charged=charged,
+            untrusted=untrusted and any(new),
+            confidentiality=confidentiality if any(new) else 0,
+            raised=raised,
+            lowered=shown.lowered,
+            held=held,
+        )
+
+    def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:
+        manifest = call.tool.manifest
+        charged = charges_of(manifest, call.args, call.args_json)
+        if isinstance(charged, Unreadable):  # let through in observe mode: what can be counted is
+            charged = {"calls": 1}
+        if manifest.cost is not None and manifest.cost.result and outcome.result_json:
+            after = charges_after(manifest, outcome.result_json)
+            if not isinstance(after, Unreadable):
+                charged = {**charged, **after}
+        if shown.cost_micro_usd:
+            charged = {**charged, "cost_micro_usd": charged.get("cost_micro_usd", 0) + shown.cost_micro_usd}
+        return charged
+
+    def _apply(self, session: Session, mark: Mark) -> list[bool]:
+        """Apply a mark everywhere it belongs; for each account whether it has limits."""
+        limited = []
+        for holder in self._touched(session):
+            if mark.n > holder.n:
+                spent(holder.account, mark)
+                if isinstance(holder, Holder):
+                    holder.n = mark.n
+            limited.append(bool(holder.account.limits))
+        for above in session.ancestors:
+            above.took(mark)
+        if session.successor is not None:
+            session.successor.n = max(session.successor.n, mark.n)
+        session.apply(mark)
+        return limited
+
+    def replay(self, session: Session, mark: Mark) -> None:
+        """Do again what a record says; what is in already changes nothing."""
+        self.n = max(self.n, mark.n)
+        self._apply(session, mark)
+
+    def promised(self, session: Session, call: str, charges: Mapping[str, int]) -> None:
+        """Hold what a call reserved whose outcome nobody knows."""
+        for holder in self._touched(session):
+            if call not in holder.account.reservations():
+                holder.account.promise(call, charges)
+            holder.account.hold(call)
+
+    def resolved(self, session: Session, call: str, *, done: bool) -> None:
+        """Use or give back what a call in doubt had reserved."""
+        for holder in self._touched(session):
+            if done:
+                holder.account.settle(call, None, self.now_ns())
+            else:
+                holder.account.release(call)
+            holder.saved_n = -1
+
+    def acted(self, act: Act) -> None:
+        """Somebody opened, closed, looked at or declassified a session."""
+        self.acts = max(self.acts, act.seq)
+        self.sessions.acted(act)
+
+    def release_all(self, known: Iterable[str]) -> None:
+        """After a restart: give back what was reserved for calls that are neither recorded nor in doubt."""
+        doubtful = frozenset(known)
+        for holder in (*self.holders, *self.sessions.live()):
+            for call in tuple(holder.account.reservations()):
+                if call not in doubtful:
+                    holder.account.release(call)
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def _touched(self, session: Session) -> list[Session | Holder]:
+        """Everything with an account that a call in this session is charged to."""
+        whose = session.whose
+        found: list[Session | Holder] = [session, *session.ancestors]
+        # Calls under way while a session was started anew: the new one took over their reservations.
+        following = session.successor
+        while following is not None:
+            found.append(following)
+            following = following.successor
+        found += [holder for _, holder in self.holders.at(whose.tenant, whose.agent)]
+        return found
+
+    def _scopes(self, session: Session, principal: Principal) -> list[tuple[str, Account]]:
+        scopes = [("session", session.account)]
+        scopes += [("tree", above.account) for above in session.ancestors]
+        scopes += [(scope, holder.account) for scope, holder in self.holders.of(principal)]
+        return scopes
+
+
+def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for scope, account in scopes:
+        facts = account.facts(now) if account.limits else None
+        if not facts:
+            continue
+        if scope not in found:
+            found[scope] = facts
+            continue
+        for metric, fact in facts.items():  # of several ancestors, the one with least left
+            other = found[scope].get(metric)
+            if other is None or fact["left"] < other["left"]:
+                found[scope][metric] = fact
+    return found
+
+
+def _reserved(
+    scopes: list[tuple[str, Account]], call: str, charges: Mapping[str, int], now: int
+) -> Refusal | None:
+    """Reserve in all accounts or in none."""
+    done: list[Account] = []
+    for scope, account in scopes:
+        exceeded = account.reserve(call, charges, now)
+        if exceeded:
+            for each in done:
+                each.release(call)
+            return _over(scope, exceeded[0])
+        done.append(account)
+    return None
+
+
+def _over(scope: str, exceeded: Exceeded) -> Refusal:
+    reason = REASONS["budget_exceeded"]
+    within = f" in {exceeded.window_s} s" if exceeded.window_s is not None else ""
+    message = (
+        f"the budget of this {scope} for {exceeded.metric} is {exceeded.limit}{within}; "
+        f"{exceeded.left} are left and the call needs {exceeded.asked}"
+    )
+    return Refusal(
+        code=reason.code, message=message, remedy=reason.remedy, retryable=exceeded.window_s is not None
+    )
+
+
+def _unreadable(charges: Unreadable) -> Refusal:
+    reason = REASONS["amount_unreadable"]
+    message = f"the amount at {charges.pointer} cannot be read: {charges.why}"
+    return Refusal(code=reason.code, message=message, remedy=reason.remedy)
+
+
+def _expired(session: Session, now: int) -> Refusal | None:
+    for each in (session, *session.ancestors):
+        mandate = each.mandate
+        if mandate is not None and mandate.expires_ns is not None and now >= mandate.expires_ns:
+            reason = REASONS["mandate_expired"]
+            return Refusal(code=reason.code, message=reason.message, remedy=reason.remedy)
+    return None
 
 
 _NO_FACTS: Final = Facts()

@@ -19,6 +19,19 @@ TOKENS: Final = "tokens"
 RESOLUTIONS: Final = "resolutions"
 PINS: Final = "pins"
 ROLLOUT: Final = "rollout"
+SESSIONS: Final = "sessions"
+MARKED: Final = "marked"
+"""The newest mark when sessions were last saved as a whole."""
+
+STEADY: Final = "steady"
+"""The steady time at that moment, which the next start does not fall behind."""
+
+ACTED: Final = "acted"
+"""Every act up to this number is in what sessions were saved as."""
+
+FOLDED: Final = "folded"
+"""Everything up to this sequence number is in what sessions and accounts were saved as."""
+
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 

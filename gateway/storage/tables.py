@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -204,6 +204,61 @@ policy_differences = Table(
     Column("candidate_verdict", Text, nullable=False),
     Column("candidate_code", Text, nullable=False),
     Column("rule", Text, nullable=False),  # module the difference is owed to; "" when none is
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # One row for each session that was opened or has been saved once. What never changes, and what it had
+    # become when it was last saved; the records since then say the rest.
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("credential", Text, nullable=False),  # "" when any credential of the agent may use it
+    Column("subject", Text),
+    Column("rolling", Integer, nullable=False),
+    Column("parent", Text, nullable=False, server_default=""),
+    Column("opened_ns", BigInteger, nullable=False),
+    Column("opened_by", Text, nullable=False),
+    Column("expires_ns", BigInteger),
+    Column("closed_ns", BigInteger),
+    Column("n", BigInteger, nullable=False, server_default="0"),  # of the newest mark in ``state``
+    Column("seen_ns", BigInteger, nullable=False),  # when it was last saved
+    Column("mandate_key", Text),  # sealed: it has the words of a user in it
+    Column("mandate_nonce", LargeBinary),
+    Column("mandate", LargeBinary),
+    Column("state_key", Text),
+    Column("state_nonce", LargeBinary),
+    Column("state", LargeBinary),
+)
+
+Index("sessions_agent", sessions.c.tenant, sessions.c.agent)
+Index("sessions_seen", sessions.c.seen_ns)
+Index("sessions_parent", sessions.c.parent)
+
+session_acts = Table(
+    "session_acts",
+    metadata,
+    # What people and orchestrators did to sessions; never updated, never deleted.
+    Column("seq", _Sequence, primary_key=True),
+    Column("session", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("act", Text, nullable=False),  # open | close | checkpoint | declassify
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default="{}"),  # JSON
+)
+
+Index("session_acts_session", session_acts.c.session)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    # What agents and tenants have used of their budgets, as far as it was last saved.
+    Column("scope", Text, primary_key=True),  # "agent:<tenant>/<name>" or "tenant:<name>"
+    Column("n", BigInteger, nullable=False),  # of the newest mark in it
+    Column("state", LargeBinary, nullable=False),
 )
 
 control = Table(

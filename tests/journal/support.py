@@ -117,7 +117,7 @@ def journal(database: Database, **settings: Any) -> Journal:
 
 
 @cache
-def _empty() -> bytes:
+def empty_database() -> bytes:
     """A migrated file without rows: migrating takes longer than most tests, and has tests of its own."""
     with TemporaryDirectory() as folder:
         with Database(Path(folder) / "w.db").open() as database:
@@ -129,7 +129,7 @@ def _empty() -> bytes:
 async def running(path: Path, **settings: Any) -> AsyncIterator[tuple[Journal, Database]]:
     """A gateway's journal on a file, stopped and closed at the end."""
     if not path.exists():
-        path.write_bytes(_empty())
+        path.write_bytes(empty_database())
     with Database(path).open(gateway=True) as database:
         opened = journal(database, **settings)
         opened.start()

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Body, Header, Response
 
 from gateway import pipeline
 from gateway.model import Answer, Ask
-from gateway.rolling import rolling_session
 from gateway.storage.idempotency import Kept
 from gateway.surfaces.http import once, replies
 from gateway.surfaces.http.front import Admitted, Caller, Deps, GuardedRoute
@@ -79,7 +78,7 @@ def ask(caller: Caller, body: CallRequest, surface: str, call_id: str) -> Ask:
         upstream=upstream,
         name=name,
         args=body.arguments,
-        session=rolling_session(principal),
+        session=caller.session,
         thread=body.thread,
         traceparent=caller.heads.get(b"traceparent", b"").decode("latin-1"),
         call_id=call_id,

@@ -23,7 +23,6 @@ from gateway.config_upstream import RouteConfig
 from gateway.digest import new_id
 from gateway.errors import Overloaded, Refused, WardgateError
 from gateway.model import Answer, Ask, Outcome
-from gateway.rolling import rolling_session
 from gateway.surfaces import problems
 from gateway.surfaces.doors import (
     ClientGone,
@@ -98,7 +97,7 @@ async def _decide(caller: Caller, upstream: str, name: str, args: dict[str, Any]
             upstream=upstream,
             name=name,
             args=args,
-            session=rolling_session(principal),
+            session=caller.session,
             traceparent=caller.heads.get(b"traceparent", b"").decode("latin-1"),
             call_id=new_id(),
         ),

@@ -30,10 +30,13 @@ from gateway.surfaces.doors import (
 )
 from gateway.surfaces.http.deps import HttpDeps
 
+WORK: Final = b"wardgate-session"
+"""The header that names the piece of work a call belongs to."""
+
 READ: Final = frozenset({
     b"host", b"origin", b"authorization", b"content-type", b"content-length", b"content-encoding",
     b"traceparent", b"idempotency-key", b"x-wardgate-authorization", b"x-envoy-auth-partial-body",
-    b"transfer-encoding",
+    b"transfer-encoding", WORK,
 })  # fmt: skip
 EDGE: Final = "/v1/ext_authz/"
 _HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
@@ -45,6 +48,11 @@ class Caller(NamedTuple):
     principal: Principal
     parts: Parts
     heads: Heads
+
+    @property
+    def session(self) -> str:
+        """The piece of work this belongs to, as the client names it; "" when it does not."""
+        return self.heads.get(WORK, b"").decode("latin-1")
 
 
 class Front:

@@ -63,7 +63,7 @@ def _visible(request: Request, upstream: str, method: str) -> bool:
         return False
     if principal.mode != "enforce" or tool.mode != "enforce":
         return True
-    return parts.policy.sees(principal, tool, parts.state.slow(principal))
+    return parts.policy.sees(principal, tool, parts.state.slow(principal, request.named_session()))
 
 
 def of_server(request: Request) -> dict[str, Any]:

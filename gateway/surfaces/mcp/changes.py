@@ -16,7 +16,6 @@ import orjson
 from gateway import pipeline
 from gateway.model import Answer, Ask, Kind, Principal
 from gateway.ports import Parts, Subscriber
-from gateway.rolling import rolling_session
 from gateway.surfaces.mcp.envelope import Rejected
 
 LISTS: Final[dict[str, Kind]] = {"tools": "tool", "prompts": "prompt", "resources": "resource"}
@@ -51,6 +50,7 @@ class Outbox:
     ) -> None:
         self.principal = principal
         self.thread = thread
+        self.session = ""  # the piece of work its client names
         self.capabilities: dict[str, bytes] = {}  # of its client, as each upstream is told
         self.upstream = upstream  # of the endpoint; None for all of them
         self.lists: frozenset[str] = frozenset()
@@ -148,7 +148,7 @@ class Changes:
         parts = self._parts()
         changed = []
         for name in sorted(outbox.lists):
-            shown = pipeline.listed(parts, outbox.principal, LISTS[name], outbox.upstream)
+            shown = pipeline.listed(parts, outbox.principal, LISTS[name], outbox.upstream, outbox.session)
             # Most clients are shown the same list, which is hashed once; held, so that its id stays its own.
             known = hashes.get(id(shown))
             if known is None:
@@ -175,7 +175,7 @@ class Changes:
             upstream=upstream,
             name=uri,
             args={},
-            session=rolling_session(principal),
+            session=outbox.session,
             thread=outbox.thread,
             capabilities_json=outbox.capabilities.get(upstream, b""),
         )

@@ -34,6 +34,7 @@ def listing(
     principal: Principal,
     upstream: str | None,
     key: Key,
+    session: str,
     cursor: object,
     id_json: bytes,
     *,
@@ -41,7 +42,7 @@ def listing(
 ) -> Reply:
     """One page of a list as a whole reply; raises ``Rejected`` for a cursor that is not ours."""
     kind: Kind = "tool" if key == "tools" else "prompt" if key == "prompts" else "resource"
-    tools = pipeline.listed(parts, principal, kind, upstream)
+    tools = pipeline.listed(parts, principal, kind, upstream, session)
     if kind == "resource":
         tools = [tool for tool in tools if is_template(tool) == (key == "resourceTemplates")]
         if upstream is None:

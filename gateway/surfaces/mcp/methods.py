@@ -13,7 +13,6 @@ import orjson
 
 from gateway import pipeline
 from gateway.model import Answer, Ask, Kind
-from gateway.rolling import rolling_session
 from gateway.surfaces.mcp import answers, capabilities, envelope, headers, lists, protocol
 from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
 from gateway.surfaces.mcp.changes import Outbox
@@ -123,6 +122,7 @@ async def resources_subscribe(request: Request) -> Reply:
     if upstream is None:
         return _nobodys(request, "resource", uri)
     session.outbox.principal = request.principal
+    session.outbox.session = request.named_session()
     session.outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
     answer = await request.front.changes.subscribe(session.outbox, upstream, uri)
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
@@ -145,6 +145,7 @@ async def subscriptions_listen(request: Request) -> Reply:
     outbox = Outbox(
         request.principal, request.upstream, request.named_thread(), orjson.Fragment(request.id_json)
     )
+    outbox.session = request.named_session()
 
     def resolve(uri: str) -> str | None:
         try:
@@ -198,7 +199,8 @@ async def _call(
         upstream=upstream,
         name=name,
         args=args,
-        session=rolling_session(principal),
+        session=request.named_session(),
+        mandate_json=request.mandate(),
         thread=request.thread,
         client_meta_json=request.client_meta(),
         capabilities_json=capabilities.of_client(request, upstream) if kind in _ROUNDED else b"",
@@ -304,6 +306,7 @@ def _listing(request: Request, key: lists.Key, capability: str) -> Reply:
         request.principal,
         request.upstream,
         key,
+        request.named_session(),
         request.params.get("cursor"),
         request.id_json,
         modern=request.modern,

@@ -17,6 +17,7 @@ H_VERSION: Final = b"mcp-protocol-version"
 H_METHOD: Final = b"mcp-method"
 H_NAME: Final = b"mcp-name"
 H_SESSION: Final = b"mcp-session-id"
+H_WORK: Final = b"wardgate-session"  # the piece of work, not the connection
 PARAM_PREFIX: Final = b"mcp-param-"
 
 # -- keys of ``params._meta`` ---------------------------------------------------------------------------
@@ -29,6 +30,8 @@ META_SUBSCRIPTION: Final = PROTOCOL_PREFIX + "subscriptionId"
 META_SERVER_INFO: Final = PROTOCOL_PREFIX + "serverInfo"
 VENDOR_PREFIX: Final = "dev.wardgate/"
 META_DECISION: Final = VENDOR_PREFIX + "decision"
+META_SESSION: Final = VENDOR_PREFIX + "session"
+META_MANDATE: Final = VENDOR_PREFIX + "mandate"
 META_THREAD: Final = VENDOR_PREFIX + "thread"
 TRACE_KEYS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 

@@ -15,6 +15,7 @@ from gateway.surfaces.doors import Heads, Receive
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
+from gateway.surfaces.mcp.envelope import Rejected
 from gateway.surfaces.mcp.listeners import Listeners
 from gateway.surfaces.mcp.parked import Parked
 from gateway.surfaces.mcp.ports import UpstreamInfo
@@ -92,6 +93,31 @@ class Request(msgspec.Struct, kw_only=True, eq=False):
             if not key.startswith(_RESERVED) and key not in protocol.TRACE_KEYS
         }
         return orjson.dumps(kept) if kept else b""
+
+    def named_session(self) -> str:
+        """The piece of work the client says this belongs to; "" when it says nothing.
+
+        Raises ``Rejected`` where header and body disagree: one of them could be somebody else's.
+        """
+        said = self.meta.get(protocol.META_SESSION)
+        header = self.heads.get(protocol.H_WORK)
+        if said is None and header is None:
+            return ""
+        outer = header.decode("latin-1") if header is not None else ""
+        if said is not None and not isinstance(said, str):
+            raise Rejected("invalid_request", f"'{protocol.META_SESSION}' must be a string.", status=200)
+        if said is not None and header is not None and said != outer:
+            raise Rejected("header_mismatch", "Wardgate-Session and _meta name two sessions.", status=200)
+        return said if said is not None else outer
+
+    def mandate(self) -> bytes:
+        """What the client says it is delegated, as JSON; "" when it says nothing."""
+        said = self.meta.get(protocol.META_MANDATE)
+        if said is None:
+            return b""
+        if not isinstance(said, dict):
+            raise Rejected("invalid_request", f"'{protocol.META_MANDATE}' must be an object.", status=200)
+        return orjson.dumps(said)
 
     def named_thread(self) -> str:
         """The thread of work a modern client names itself; loop detection keys on it, limits never do."""

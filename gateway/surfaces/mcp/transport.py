@@ -11,6 +11,7 @@ from gateway.surfaces.mcp import protocol
 READ: Final = frozenset({
     b"host", b"origin", b"authorization", b"content-type", b"content-length", b"content-encoding", b"accept",
     b"traceparent", protocol.H_VERSION, protocol.H_METHOD, protocol.H_NAME, protocol.H_SESSION,
+    protocol.H_WORK,
 })  # fmt: skip
 
 

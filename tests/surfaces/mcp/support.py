@@ -40,6 +40,7 @@ from gateway.model import (
 from gateway.ports import Parts, ResultDecision
 from gateway.state.memory import MemoryState
 from gateway.surfaces.mcp import McpSurface
+from tests.state.fresh import fresh_state
 
 ALICE = Principal(tenant="t", agent="alice", owner="team", credential="k-alice")
 BOB = Principal(tenant="t", agent="bob", owner="team", credential="k-bob")
@@ -119,7 +120,7 @@ class Desk:
     @property
     def state(self) -> MemoryState:
         if not hasattr(self, "_state"):
-            self._state = MemoryState()
+            self._state = fresh_state()
         return self._state
 
     def info(self, upstream: str) -> Info | None:
@@ -196,7 +197,9 @@ class _Journal:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    async def intent(self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "") -> None:
+    async def intent(
+        self, call: Call, facts: Facts, decision: Decision, action: str, code: str = "", settled: Any = None
+    ) -> None:
         self.desk.recorded.append((action, decision.verdict))
 
     async def settle(self, *record: Any) -> None:

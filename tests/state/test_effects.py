@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import count
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from gateway.model import Call, Manifest, Outcome, Principal, Tool
-from gateway.state.memory import LiveEffect, MemoryState
+from gateway.state.effects import Effects, LiveEffect
 
 AGENT = Principal(tenant="t", agent="a", owner="o", credential="c")
 numbers = count()
@@ -44,12 +43,12 @@ def make(key: str | None = None, digest: str = "d", **manifest) -> Call:
     )
 
 
-def begin(state, call):
-    return asyncio.run(state.begin(call))
+def begin(effects, call):
+    return effects.begin(call)
 
 
-def settle(state, call, outcome, action="allow"):
-    asyncio.run(state.settle(call, action, outcome))
+def settle(effects, call, outcome):
+    effects.settle(call, outcome)
 
 
 OK = Outcome(status="ok")
@@ -58,10 +57,10 @@ NOT_SENT = Outcome(status="not_sent", code="upstream_unavailable")
 
 
 def test_one_effect_key_is_never_in_flight_twice():
-    state = MemoryState()
-    assert begin(state, make("refund:1")).effect == "free"
-    assert begin(state, make("refund:1")).effect == "in_flight"
-    assert begin(state, make("refund:2")).effect == "free"
+    effects = Effects()
+    assert begin(effects, make("refund:1")) == "free"
+    assert begin(effects, make("refund:1")) == "in_flight"
+    assert begin(effects, make("refund:2")) == "free"
 
 
 @pytest.mark.parametrize(
@@ -75,85 +74,75 @@ def test_one_effect_key_is_never_in_flight_twice():
     ],
 )
 def test_what_an_effect_key_is_after_each_outcome(outcome, after):
-    state = MemoryState()
+    effects = Effects()
     first = make("refund:1", digest="one")
-    begin(state, first)
-    settle(state, first, outcome)
-    assert begin(state, make("refund:1", digest="two")).effect == after
+    begin(effects, first)
+    settle(effects, first, outcome)
+    assert begin(effects, make("refund:1", digest="two")) == after
 
 
 def test_an_identical_call_is_not_sent_again_while_the_first_is_in_doubt():
-    state = MemoryState()
+    effects = Effects()
     first = make(digest="same")
-    begin(state, first)
-    settle(state, first, DOUBT)
-    assert begin(state, make(digest="same")).effect == "in_doubt"
-    assert begin(state, make(digest="other")).effect == "free"
+    begin(effects, first)
+    settle(effects, first, DOUBT)
+    assert begin(effects, make(digest="same")) == "in_doubt"
+    assert begin(effects, make(digest="other")) == "free"
 
 
 def test_a_call_changed_by_policy_is_in_doubt_under_what_the_agent_sends_again():
-    state = MemoryState()
+    effects = Effects()
     first = make(digest="asked")
-    begin(state, first)
-    settle(state, replace(first, digest="sent", modified_from="asked"), DOUBT)
-    assert begin(state, make(digest="asked")).effect == "in_doubt"
+    begin(effects, first)
+    settle(effects, replace(first, digest="sent", modified_from="asked"), DOUBT)
+    assert begin(effects, make(digest="asked")) == "in_doubt"
 
 
 def test_an_idempotent_tool_may_be_repeated():
-    state = MemoryState()
+    effects = Effects()
     first = make("k", idempotent=True)
-    begin(state, first)
-    settle(state, first, DOUBT)
-    assert begin(state, make("k", idempotent=True)).effect == "free"
+    begin(effects, first)
+    settle(effects, first, DOUBT)
+    assert begin(effects, make("k", idempotent=True)) == "free"
 
 
 def test_reads_hold_no_effect():
-    state = MemoryState()
-    assert begin(state, make("k", risk="read")).effect == "free"
-    assert begin(state, make("k", risk="read")).effect == "free"
+    effects = Effects()
+    assert begin(effects, make("k", risk="read")) == "free"
+    assert begin(effects, make("k", risk="read")) == "free"
 
 
 def test_what_the_journal_knows_at_start_is_respected():
-    state = MemoryState([LiveEffect("t", "a", "d1", "in_doubt"), LiveEffect("t", "b", "d2", "done")])
-    assert begin(state, make("a", digest="x")).effect == "in_doubt"
-    assert begin(state, make("b", digest="x")).effect == "done"
-    assert begin(state, make(digest="d1")).effect == "in_doubt"
+    effects = Effects([LiveEffect("t", "a", "d1", "in_doubt"), LiveEffect("t", "b", "d2", "done")])
+    assert begin(effects, make("a", digest="x")) == "in_doubt"
+    assert begin(effects, make("b", digest="x")) == "done"
+    assert begin(effects, make(digest="d1")) == "in_doubt"
 
 
 @pytest.mark.parametrize(("done", "then"), [(True, "done"), (False, "free")])
 def test_a_resolved_doubt_is_done_or_free_again_and_nothing_else_changes(done, then):
     doubt = LiveEffect("t", "a", "d1", "in_doubt")
-    state = MemoryState([doubt, LiveEffect("t", "b", "d2", "in_doubt")])
+    effects = Effects([doubt, LiveEffect("t", "b", "d2", "in_doubt")])
     just_done = make("refund:1", digest="one")
-    begin(state, just_done)
-    settle(state, just_done, OK)
-    state.resolve(doubt, done=done)
-    assert begin(state, make("a", digest="x")).effect == then
-    assert begin(state, make(digest="d1")).effect == "free"
-    assert begin(state, make("b", digest="x")).effect == "in_doubt"
-    assert begin(state, make(digest="d2")).effect == "in_doubt"
-    assert begin(state, make("refund:1", digest="two")).effect == "done"
+    begin(effects, just_done)
+    settle(effects, just_done, OK)
+    effects.resolve(doubt, done=done)
+    assert begin(effects, make("a", digest="x")) == then
+    assert begin(effects, make(digest="d1")) == "free"
+    assert begin(effects, make("b", digest="x")) == "in_doubt"
+    assert begin(effects, make(digest="d2")) == "in_doubt"
+    assert begin(effects, make("refund:1", digest="two")) == "done"
 
 
 def test_settling_twice_changes_nothing():
-    state = MemoryState()
+    effects = Effects()
     first = make("k", digest="one")
-    begin(state, first)
-    settle(state, first, NOT_SENT)
+    begin(effects, first)
+    settle(effects, first, NOT_SENT)
     second = make("k", digest="two")
-    assert begin(state, second).effect == "free"
-    settle(state, first, OK)
-    assert begin(state, make("k", digest="three")).effect == "in_flight"
-
-
-def test_counters_are_of_what_really_happened():
-    state = MemoryState()
-    for outcome, action in ((OK, "allow"), (None, "block"), (Outcome(status="tool_error"), "allow")):
-        call = make(digest=str(outcome))
-        begin(state, call)
-        settle(state, call, outcome, action)
-    session = begin(state, make(digest="z")).fast["session"]
-    assert (session["calls"], session["denials"], session["errors"], session["irreversible"]) == (2, 1, 1, 2)
+    assert begin(effects, second) == "free"
+    settle(effects, first, OK)
+    assert begin(effects, make("k", digest="three")) == "in_flight"
 
 
 class EffectsHappenOnce(RuleBasedStateMachine):
@@ -161,7 +150,7 @@ class EffectsHappenOnce(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.state = MemoryState()
+        self.effects = Effects()
         self.running: dict[str, Call] = {}
         self.done: list[str] = []
         self.doubt: set[str] = set()
@@ -169,18 +158,18 @@ class EffectsHappenOnce(RuleBasedStateMachine):
     @rule(key=st.sampled_from("abc"))
     def attempt(self, key):
         call = make(key, digest=f"{key}-{next(numbers)}")
-        if begin(self.state, call).effect == "free":
+        if begin(self.effects, call) == "free":
             assert key not in self.running and key not in self.doubt and key not in self.done
             self.running[key] = call
         else:
-            settle(self.state, call, None, "block")
+            settle(self.effects, call, None)
 
     @rule(key=st.sampled_from("abc"), outcome=st.sampled_from([OK, DOUBT, NOT_SENT]))
     def finish(self, key, outcome):
         call = self.running.pop(key, None)
         if call is None:
             return
-        settle(self.state, call, outcome)
+        settle(self.effects, call, outcome)
         if outcome is OK:
             self.done.append(key)
         elif outcome is DOUBT:

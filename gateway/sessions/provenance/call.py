@@ -1,0 +1,46 @@
+"""The provenance of a call, as policy sees it: ``input.call.provenance``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.model import Json
+from gateway.sessions.provenance import lists
+from gateway.sessions.provenance.arguments import sinks
+from gateway.sessions.provenance.prints import Prints, Traced, weaker
+
+_OUT_OF_SIGHT = Traced("untrusted", "none")
+
+
+def provenance(
+    prints: Prints,
+    args: Mapping[str, Json],
+    *,
+    risk: str = "irreversible",
+    effects: Sequence[str] = (),
+    declared: Mapping[str, lists.Kind] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """``{pointer: {kind, source, match, trusted, from}}`` of the sink arguments, at most 32.
+
+    Where several values stand at one place (the links of a text), the weakest is shown. What did not fit is
+    shown as untrusted, at its place or at ``""``.
+    """
+    shown: dict[str, tuple[lists.Kind, Traced]] = {}
+    for sink in sinks(args, risk=risk, effects=effects, declared=declared):
+        traced = prints.trace(sink.value, sink.kind) if sink.value is not None else _OUT_OF_SIGHT
+        if not sink.complete:
+            traced = weaker(_OUT_OF_SIGHT, traced)
+        before = shown.get(sink.pointer)
+        if before is None or weaker(traced, before[1]) is traced:
+            shown[sink.pointer] = (sink.kind, traced)
+    return {
+        pointer: {
+            "kind": kind,
+            "source": traced.source,
+            "match": traced.match,
+            "trusted": traced.trusted,
+            "from": list(traced.targets),
+        }
+        for pointer, (kind, traced) in shown.items()
+    }

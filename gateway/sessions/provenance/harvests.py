@@ -1,0 +1,335 @@
+"""What one tool result teaches: prints of its values, apart for what is trusted and what is not.
+
+Pure: bytes in, a small value out, which is written in the journal and folded into ``Prints``. It never raises
+for any bytes whatever; a result it cannot read to its end makes a *flood*: from then on every value the session
+cannot trust is taken for untrusted.
+
+What a pattern points into: ``structuredContent`` (and below its only key ``result``, where servers put values
+that are no objects), and the JSON in the text of the only content block. With several blocks one of them may
+be text an outsider wrote, in the shape of the others; so there patterns name the block,
+``/content/*/text/contacts/*/email``. A string inside the JSON that is itself JSON is text of its field, never a
+place for patterns.
+
+What the call itself said is no news: a value of the arguments that comes back in a trusted field (the echo
+of a search, a record just created) is not learned as trusted.
+"""
+
+from __future__ import annotations
+
+import binascii
+from array import array
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Final, Literal
+from zlib import crc32
+
+import msgspec
+import orjson
+
+from gateway.model import Json
+from gateway.sessions.provenance import forms, pointers, words
+
+MAX_TRUSTED: Final = 256  # prints of 8 bytes
+MAX_EXACT: Final = 1_800  # prints of 3 bytes; more become one bitmap
+MAX_NODES: Final = 30_000
+BITMAP: Final = 8_192  # bytes, one bit a print
+_BITS: Final = BITMAP * 8 - 1
+_CROWDED: Final = 64  # trusted prints kept beside a bitmap
+PHRASE: Final = 120  # characters of a field that is remembered as a whole
+
+
+class Harvest(msgspec.Struct, frozen=True, array_like=True):
+    """Prints of one result, at most 12 KB as JSON."""
+
+    target: str  # "upstream/tool" they come from
+    trusted: bytes = b""  # keyed 64-bit hashes of forms
+    untrusted: bytes = b""  # 24-bit hashes of tokens
+    bitmap: bytes = b""  # instead of those, when there are many
+    flood: bool = False  # there was more than could be looked at
+
+
+Integrity = Literal["trusted", "untrusted"]
+
+
+def harvest(
+    result_json: bytes,
+    target: str,
+    *,
+    integrity: Integrity = "untrusted",
+    trusted_fields: Iterable[str] = (),
+    untrusted_fields: Iterable[str] = (),
+    args: Mapping[str, Json] | None = None,
+    key: bytes = b"",
+) -> Harvest:
+    """Prints of a result as it is given to the agent: the bytes of an MCP ``result``, or any JSON.
+
+    ``args`` are those of the call that brought it; ``key`` is the session's (at most 64 bytes). An untrusted
+    field wins over a trusted one that contains it or lies in it.
+    """
+    try:
+        split = _split(result_json, integrity, tuple(trusted_fields), tuple(untrusted_fields))
+        tokens, flood = _tokens(split)
+        trusted = _trusted(split.trusted, args, key) if split.trusted else b""
+    except Exception:  # noqa: BLE001 - whatever a hostile result does, it must not go by unmarked
+        return Harvest(target, flood=True)
+    prints = array("I", list(map(crc32, tokens)))
+    if len(prints) <= MAX_EXACT:
+        return Harvest(target, trusted, packed(prints), flood=flood)
+    return Harvest(
+        target, trusted[: _CROWDED * 8], bitmap=bytes(spread(prints, bytearray(BITMAP))), flood=flood
+    )
+
+
+def print_of(token: bytes) -> bytes:
+    return crc32(token).to_bytes(4, "little")[:3]
+
+
+def packed(prints: array[int]) -> bytes:
+    raw = prints.tobytes()
+    out = bytearray(3 * len(prints))
+    out[0::3], out[1::3], out[2::3] = raw[0::4], raw[1::4], raw[2::4]
+    return bytes(out)
+
+
+def unpacked(data: bytes | bytearray) -> array[int]:
+    raw = bytearray(len(data) // 3 * 4)
+    raw[0::4], raw[1::4], raw[2::4] = data[0::3], data[1::3], data[2::3]
+    prints = array("I")
+    prints.frombytes(bytes(raw))
+    return prints
+
+
+def spread(prints: Iterable[int], bitmap: bytearray) -> bytearray:
+    """Set the bit of each print, which is its lowest 16 bits."""
+    for number in prints:
+        bitmap[(number & _BITS) >> 3] |= 1 << (number & 7)
+    return bitmap
+
+
+def form_print(form: bytes, key: bytes) -> bytes:
+    """Keyed with the session, so that nobody can look for a colliding value beforehand."""
+    return blake2b(form, digest_size=8, key=key).digest()
+
+
+class _Split:
+    __slots__ = ("flood", "texts", "trusted", "untrusted")
+
+    def __init__(self) -> None:
+        self.trusted: list[Json] = []  # trees whose leaves are trusted
+        self.untrusted: list[Json] = []
+        self.texts: list[str] = []  # untrusted free text
+        self.flood = False
+
+
+def _split(
+    result_json: bytes,
+    integrity: Integrity,
+    trusted_fields: tuple[str, ...],
+    untrusted_fields: tuple[str, ...],
+) -> _Split:
+    split = _Split()
+    try:
+        result = orjson.loads(result_json)
+    except orjson.JSONDecodeError:
+        # Not what a model would be given as JSON either. Nothing of it is trusted, all of it is text.
+        split.texts.append(result_json[: words.MAX_TEXT].decode("utf-8", "replace"))
+        split.flood = True
+        return split
+    parts = _Parts(result, split)
+    if untrusted_fields:
+        for root in parts.every_root():
+            for pattern in untrusted_fields:
+                split.untrusted += pointers.take(root, pointers.steps(pattern))
+    if integrity == "trusted":
+        split.trusted += parts.structured
+        # Where fields are told apart, what has no fields cannot be: it may be the very text they hold.
+        (split.untrusted if untrusted_fields else split.trusted).extend(parts.loose)
+    else:
+        for pattern in trusted_fields:
+            for root, steps in parts.roots(pattern):
+                split.trusted += pointers.take(root, steps)
+        split.untrusted += parts.structured
+        split.untrusted += parts.loose
+    return split
+
+
+class _Parts:
+    """A result taken apart: JSON that has fields, and loose text that has none."""
+
+    def __init__(self, result: Json, split: _Split) -> None:
+        self.result = result
+        self.structured: list[Json] = []
+        self.loose: list[Json] = []
+        self._bare: list[Json] = []  # where patterns without a place begin
+        self._several = False
+        if type(result) is not dict or not ("content" in result or "structuredContent" in result):
+            self.structured.append(result)
+            self._bare.append(result)
+            return
+        structured = result.get("structuredContent")
+        if structured is not None:
+            self.structured.append(structured)
+            self._bare.append(structured)
+            if type(structured) is dict and len(structured) == 1 and "result" in structured:
+                self._bare.append(structured["result"])
+        blocks = result.get("content")
+        blocks = blocks if type(blocks) is list else [blocks]
+        self._several = len(blocks) > 1
+        for block in blocks:
+            self._block(block, structured)
+        for name, value in result.items():
+            if name not in ("content", "structuredContent") and type(value) in (dict, list, str):
+                self.loose.append(value)
+
+    def _block(self, block: Json, structured: Json) -> None:
+        if type(block) is not dict:
+            self.loose.append(block)
+            return
+        text = block.get("text")
+        if block.get("type") == "text" and type(text) is str:
+            value = _json(text)
+            if value is None:
+                self.loose.append(text)
+            else:
+                block["text"] = value
+                if not self._several:
+                    self._bare.append(value)
+                if value != structured:
+                    self.structured.append(value)
+            if len(block) > 2:
+                self.loose.append(
+                    {name: value for name, value in block.items() if name not in ("type", "text")}
+                )
+            return
+        if block.get("type") in ("image", "audio"):
+            self.loose.append({name: value for name, value in block.items() if name != "data"})
+            return
+        resource = block.get("resource")
+        if type(resource) is dict and type(resource.get("blob")) is str:
+            resource["blob"] = _blob(resource["blob"])
+        self.loose.append(block)
+
+    def roots(self, pattern: str) -> list[tuple[Json, pointers.Steps]]:
+        """Where a trusted pattern begins, and the steps from there."""
+        steps = pointers.steps(pattern)
+        if steps[:1] == ("structuredContent",):
+            return (
+                [(self.result, steps)]
+                if type(self.result) is dict and "structuredContent" in self.result
+                else []
+            )
+        if self._several and "structuredContent" not in self.result and steps[:1] == ("content",):
+            return [(self.result, steps)] if steps[2:3] == ("text",) and len(steps) > 3 else []
+        return [(root, steps) for root in self._bare]
+
+    def every_root(self) -> list[Json]:
+        return [self.result, *self.structured, *self._bare]
+
+
+def _json(text: str) -> Json:
+    """An object or a list written as text; anything else is text."""
+    start = text[:64].lstrip()[:1]
+    if start not in ("{", "["):
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _blob(data: str) -> str:
+    """The text of an embedded resource that came as base64; what is no text cannot hold an address."""
+    try:
+        return binascii.a2b_base64(data[: words.MAX_TEXT + words.MAX_TEXT // 2]).decode()
+    except ValueError:
+        return ""
+
+
+# --------------------------------------------------------------------------------------- untrusted
+
+
+def _tokens(split: _Split) -> tuple[set[bytes], bool]:
+    strings, complete = _leaves(split.untrusted)
+    strings += split.texts
+    found, flood = words.words("\n".join(strings))
+    phrases = [text for text in strings if len(text) <= PHRASE and " " in text]
+    found.update([words.phrase(words.plain(text)) for text in phrases])
+    found.discard(b"")
+    return found, flood or split.flood or not complete
+
+
+def _leaves(trees: list[Json]) -> tuple[list[str], bool]:
+    """Every string and telling number below some values, and whether that is all of them."""
+    out: list[str] = []
+    stack = list(trees)
+    left = MAX_NODES
+    while stack and left:
+        left -= 1
+        item = stack.pop()
+        kind = type(item)
+        if kind is str:
+            out.append(item)
+        elif kind is dict:
+            out += [name for name in item if not name.isidentifier()]
+            stack += item.values()
+        elif kind is list:
+            if len(item) > 64 and set(map(type, item)) <= {int, float}:
+                out.append(orjson.dumps(item).decode())
+            else:
+                stack += item
+        elif kind is float or (kind is int and not -1000 < item < 1000):
+            out.append(str(item))
+    return out, not stack
+
+
+# ----------------------------------------------------------------------------------------- trusted
+
+
+def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> bytes:
+    strings, complete = _leaves(trees)
+    if not complete:
+        strings = strings[: MAX_TRUSTED * 8]
+    shaped: dict[bytes, None] = {}
+    other: dict[bytes, None] = {}
+    for text in strings:
+        if len(shaped) + len(other) >= 4 * MAX_TRUSTED:
+            break
+        for form in forms.known_forms(text, named=False):
+            (other if form.startswith(b"t:") else shaped)[form] = None
+        if any(mark in text for mark in " \n,;<("):
+            for token in text[: words.MAX_TEXT].split()[: 4 * MAX_TRUSTED]:
+                shaped.update(dict.fromkeys(_part(token.strip(".,:;!?()[]{}<>\"'`*"))))
+    found = [*shaped, *other]
+    if args and found:
+        echo = _Echo(args)
+        found = [form for form in found if not echo.has(form)]
+    return b"".join([form_print(form, key) for form in found[:MAX_TRUSTED]])
+
+
+def _part(token: str) -> Iterable[bytes]:
+    """Of running text only what has a shape of its own, or a digit; words prove nothing."""
+    if "@" in token or "://" in token or token[:1] in ("/", "~") or any(map(str.isdigit, token)):
+        return forms.known_forms(token, named=False)
+    return ()
+
+
+class _Echo:
+    """What a call said itself, so that it can be told from what its result says."""
+
+    def __init__(self, args: Mapping[str, Json]) -> None:
+        told, complete = _leaves([args])
+        text = "\n".join(told)
+        self._tokens, flood = words.words(text)
+        self._lost = flood or not complete
+        self._squeezed = b"\n".join([words.squeezed(words.plain(text)), *map(words.squeezed, self._tokens)])
+
+    def has(self, form: bytes) -> bool:
+        """Whether the arguments hold this value in any spelling, in one piece or in several."""
+        if self._lost:
+            return True  # what cannot be told from an echo is not learned
+        value = form[2:].lower()
+        bare = words.squeezed(value)
+        if not bare or bare in self._squeezed:
+            return True
+        pieces = words.known(value.translate(words.FINE).split())
+        return bool(pieces) and pieces <= self._tokens

@@ -1,0 +1,219 @@
+"""One session: everything that is known of one piece of work, at a bounded size however long it lasts.
+
+It changes by ``apply`` alone, one ``Mark`` a call, and by the acts of people. A mark is written in the
+record of its call and is the whole of what the call did to the session, so after a crash the same marks make
+the same session. Nothing here looks at a clock: times are the gateway's steady time, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from gateway.model import Mark
+from gateway.sessions import mandate as mandates
+from gateway.sessions.budgets import Account, Limit
+from gateway.sessions.labels import Labels
+from gateway.sessions.mandate import Mandate
+from gateway.sessions.progress import Horizon, Progress
+
+LAST: Final = 8
+KNOWN_TOOLS: Final = 128
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+_S: Final = 1_000_000_000
+_MAY_HAVE_WORKED: Final = ("ok", "withheld", "unobserved", "input_required")
+
+Status = Literal["open", "closed"]
+
+
+class Step(NamedTuple):
+    """One of the last calls."""
+
+    target: str
+    risk: str
+    status: str
+    at_ns: int
+
+
+class Whose(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use a session, and where it came from. Never changes."""
+
+    id: str
+    tenant: str
+    agent: str
+    credential: str = ""  # "" when any credential of the agent will do
+    subject: str | None = None
+    rolling: bool = True  # the one a principal has without asking
+    parent: str = ""  # the session it was delegated from
+    opened_ns: int = 0  # steady
+    opened_by: str = ""
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session at rest, besides what never changes."""
+
+    n: int
+    acts: int
+    status: Status
+    successor: str = ""
+    calls: int = 0
+    writes: int = 0
+    irreversible: int = 0
+    denials: int = 0
+    errors: int = 0
+    labels: Labels
+    progress: Progress
+    account: Mapping[str, Any]
+    last: list[Step] = []
+    known: list[str] = []
+    prints: bytes = b""
+    monitors: bytes = b""
+
+
+class Session:
+    """A live session. All methods run on the event loop's thread."""
+
+    __slots__ = (
+        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "known",
+        "labels", "last", "mandate", "n", "progress", "saved_n", "slow", "status", "successor", "whose",
+        "writes",
+    )  # fmt: skip
+
+    def __init__(self, whose: Whose, mandate: Mandate | None, account: Account) -> None:
+        self.whose = whose
+        self.mandate = mandate
+        self.account = account
+        self.ancestors: tuple[Session, ...] = ()  # nearest first
+        self.successor: Session | None = None  # after a rotation
+        self.status: Status = "open"
+        self.n = 0  # of the newest mark in it
+        self.acts = 0  # number of the newest act in it
+        self.saved_n = -1  # ``n`` as it is stored; less when it was never stored or an act changed it
+        self.calls = self.writes = self.irreversible = self.denials = self.errors = 0
+        self.labels = Labels()
+        self.progress = Progress(since_ns=whose.opened_ns)
+        self.last: deque[Step] = deque(maxlen=LAST)
+        self.known: dict[str, None] = {}
+        self.horizon = Horizon()
+        self.slow: dict[
+            str, Mapping[str, Any]
+        ] = {}  # facts that rarely change, by target, made when asked for
+
+    # ---------------------------------------------------------------------------------------- the fold
+
+    def apply(self, mark: Mark) -> None:
+        """What one call did. A mark that is in already changes nothing."""
+        if mark.n <= self.n:
+            return
+        self.n = mark.n
+        self._count(mark)
+        self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
+        if mark.lowered:
+            # What one and the same call raises and lowers stays raised.
+            self.labels.lowered(tuple(name for name in mark.lowered if name not in mark.raised))
+        if mark.status not in ("refused", "not_sent"):
+            self.progress.acted(mark.risk)
+            for name in mark.verified:
+                self.progress.reached(name, mark.at_ns)
+
+    def took(self, mark: Mark) -> None:
+        """What a call of a session below did: what it has read may come up with its answer."""
+        if mark.n > self.n:
+            self.n = mark.n
+            self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
+
+    def _count(self, mark: Mark) -> None:
+        status = mark.status
+        if status == "refused":
+            self.denials += 1
+        else:
+            self.calls += 1
+            self.writes += mark.risk != "read"
+            self.irreversible += mark.risk == "irreversible"
+            self.errors += status not in _MAY_HAVE_WORKED
+            if mark.target not in self.known and len(self.known) < KNOWN_TOOLS:
+                self.known[mark.target] = None
+        self.last.append(Step(mark.target, mark.risk, status, mark.at_ns))
+
+    # ------------------------------------------------------------------------------------------- facts
+
+    def slow_facts(self, target: str) -> Mapping[str, Any]:
+        """``input.mandate`` as far as it is about one target; "" for all of it.
+
+        The same object as long as the mandate is the same, so that what policy remembers by it is found.
+        """
+        if self.mandate is None:
+            return _NOTHING
+        found = self.slow.get(target)
+        if found is None:
+            if len(self.slow) >= KNOWN_TOOLS:
+                self.slow.clear()
+            found = self.slow[target] = {"mandate": mandates.facts(self.mandate, target or None)}
+        return found
+
+    def facts(self, target: str, at_ns: int) -> dict[str, Any]:
+        """``input.session``."""
+        labels = self.labels
+        mandate = self.mandate
+        found: dict[str, Any] = {
+            "id": self.whose.id,
+            "rolling": self.whose.rolling,
+            "age_s": max(0, at_ns - self.whose.opened_ns) // _S,
+            "calls": self.calls,
+            "writes": self.writes,
+            "irreversible": self.irreversible,
+            "denials": self.denials,
+            "errors": self.errors,
+            "integrity": "untrusted" if labels.untrusted else "trusted",
+            "confidentiality": labels.confidentiality,
+            "labels": labels.all(),
+            "sources": list(labels.sources),
+            "last": [
+                {"target": step.target, "risk": step.risk, "status": step.status,
+                 "age_s": max(0, at_ns - step.at_ns) // _S}
+                for step in self.last
+            ],
+            "new": {"tool": target not in self.known},
+        }  # fmt: skip
+        if self.horizon.bounds:
+            milestones = [each.name for each in mandate.milestones] if mandate is not None else ()
+            found["progress"] = self.progress.facts(at_ns, self.horizon, milestones)
+        return found
+
+    # -------------------------------------------------------------------------------------------- rest
+
+    def saved(self) -> Saved:
+        return Saved(
+            n=self.n, acts=self.acts, status=self.status,
+            successor=self.successor.whose.id if self.successor is not None else "",
+            calls=self.calls, writes=self.writes, irreversible=self.irreversible, denials=self.denials,
+            errors=self.errors, labels=self.labels, progress=self.progress, account=self.account.encode(),
+            last=list(self.last), known=list(self.known),
+        )  # fmt: skip
+
+    def restored(self, saved: Saved) -> None:
+        """Take in what was saved; ``successor`` and ancestors are the caller's to find."""
+        self.n = self.saved_n = saved.n
+        self.acts = saved.acts
+        self.status = saved.status
+        self.calls, self.writes, self.irreversible = saved.calls, saved.writes, saved.irreversible
+        self.denials, self.errors = saved.denials, saved.errors
+        self.labels, self.progress = saved.labels, saved.progress
+        self.account = Account.decode(saved.account)
+        self.last = deque(saved.last, maxlen=LAST)
+        self.known = dict.fromkeys(saved.known)
+
+    @property
+    def dirty(self) -> bool:
+        return self.n != self.saved_n
+
+
+def limits_of(mandate: Mandate | None) -> tuple[Limit, ...]:
+    """The budgets of a mandate as limits since the session began."""
+    if mandate is None:
+        return ()
+    return tuple(Limit(metric, limit) for metric, limit in mandate.budgets.items())  # type: ignore[arg-type]  # checked by ``mandate.parse``

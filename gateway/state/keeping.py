@@ -1,0 +1,110 @@
+"""Keeping the state through a restart: saved now and then, and the records since then applied again.
+
+A save takes the newest record's number first and encodes sessions afterwards, so everything up to that record
+is in what is saved: a mark is applied before its record is written. What a session already has is told by the
+number of its newest mark, so a record that is read twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
+
+from gateway.recorded import Happened
+from gateway.sessions.session import Session
+from gateway.state.memory import MemoryState
+from gateway.storage.sessions import Act
+
+logger = logging.getLogger("wardgate.state")
+
+EVERY_S: Final = 5.0
+_LOT: Final = 50
+
+
+async def restore(
+    state: MemoryState, since: Iterable[Happened], acts: Iterable[Act], doubtful: Iterable[str]
+) -> int:
+    """Apply what was recorded since the state was saved; returns how much that was.
+
+    ``acts`` are what people did since then, ``doubtful`` the calls whose outcome nobody knows: what they
+    reserved stays reserved.
+    """
+    for act in acts:
+        # First, because records name the sessions that acts have started anew.
+        await state.sessions.find(act.session)
+        state.acted(act)
+    number = 0
+    held = frozenset(doubtful)
+    for each in since:
+        number += 1
+        if each.mark is not None:
+            state.replay(await _session(state, each, each.mark.at_ns), each.mark)
+        elif each.executed is not None:
+            state.resolved(await _session(state, each), each.call, done=each.executed)
+        elif each.reserved and each.call in held:
+            state.promised(await _session(state, each), each.call, each.reserved)
+        if number % 500 == 0:
+            await asyncio.sleep(0)
+    state.release_all(held)
+    return number
+
+
+async def _session(state: MemoryState, each: Happened, at_ns: int = 0) -> Session:
+    return await state.sessions.recalled(each.session, each.principal, at_ns or state.now_ns())
+
+
+class Keeper:
+    """Saves the state in the background, a few sessions at a time."""
+
+    def __init__(self, state: MemoryState, now_ns: Callable[[], int], last_seq: Callable[[], int]) -> None:
+        """``last_seq`` gives the number of the newest record; it runs in a thread."""
+        self._state = state
+        self._now_ns = now_ns
+        self._last_seq = last_seq
+        self._saving = asyncio.Lock()
+        self.saved_seq = 0
+
+    async def run(self) -> None:
+        """Save again and again; runs until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.save()
+            except Exception:  # whatever it is, the next save must be tried: records hold what is not saved
+                logger.exception("sessions could not be saved; a restart will read more records instead")
+
+    async def save(self) -> int:
+        """Save what changed; returns how many sessions that was."""
+        async with self._saving:
+            state, sessions = self._state, self._state.sessions
+            seq = await asyncio.to_thread(self._last_seq)
+            if seq == self.saved_seq and not sessions.changed():
+                return 0
+            n, acted, steady = state.n, state.acts, self._now_ns()
+            number = 0
+            async for _ in self._lots(sessions.changed()):
+                number += 1
+            spent = state.holders.changed()
+            if spent:
+                await asyncio.to_thread(sessions.store.save, [], [saved for saved, _ in spent])
+                for saved, holder in spent:
+                    holder.saved_n = saved.n
+            await asyncio.to_thread(sessions.store.folded, seq, n, acted, steady)
+            self.saved_seq = seq
+            sessions.evict()
+            return number
+
+    async def _lots(self, changed: list[Session]) -> AsyncIterator[None]:
+        sessions = self._state.sessions
+        for start in range(0, len(changed), _LOT):
+            lot = changed[start : start + _LOT]
+            # Encoded in one go, so that each is one moment of its session; the next lot after others' turn.
+            stored = [sessions.stored(session) for session in lot]
+            numbers = [(session, session.n, session.acts) for session in lot]
+            await asyncio.to_thread(sessions.store.save, stored, [])
+            for session, n, acts in numbers:
+                if session.acts == acts:
+                    session.saved_n = n
+                yield

@@ -1,0 +1,376 @@
+"""The sessions of one process: which one a request belongs to, and how long it stays in memory.
+
+A session cannot be left by reconnecting or by naming another: whoever names none is in the rolling session of
+its credential and verified subject, and only a credential that may open sessions finds a clean one. What is
+not in memory is in the storage, so being pushed out of memory forgets nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from gateway.errors import Refused, StateError
+from gateway.model import Ask, Principal
+from gateway.rolling import rolling_session
+from gateway.sessions import mandate as mandates
+from gateway.sessions.budgets import Account
+from gateway.sessions.mandate import Ceiling, Mandate
+from gateway.sessions.progress import Horizon
+from gateway.sessions.rules import SessionRules
+from gateway.sessions.session import Saved, Session, Whose, limits_of
+from gateway.storage.sessions import Act, SessionStore, Stored
+
+MAX_DEPTH: Final = 8
+"""Sessions above one another."""
+
+BEYOND: Final = 1.5
+"""How far memory may be over its bound while what is in it is saved; then nobody new is let in."""
+
+_ID: Final = re.compile(r"s-[0-9a-f]{32}")
+_MAX_NAME: Final = 128
+
+_saved: Final = msgspec.msgpack.Decoder(Saved).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_mandate: Final = msgspec.json.Decoder(Mandate).decode
+_mandate_json: Final = msgspec.json.Encoder().encode
+
+
+class Sessions:
+    """Finds, opens and keeps sessions. All methods run on the event loop's thread."""
+
+    def __init__(self, store: SessionStore, now_ns: Callable[[], int], rules: SessionRules) -> None:
+        """``now_ns`` is the steady time."""
+        self.store = store
+        self._now_ns = now_ns
+        self._rules = rules
+        self._live: OrderedDict[str, Session] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[Session | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def rules(self) -> SessionRules:
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: SessionRules) -> None:
+        self._rules = rules
+        for session in self._live.values():
+            self._fit(session)
+
+    # ------------------------------------------------------------------------------------- finding
+
+    async def enter(self, ask: Ask) -> Session:
+        """The session of a request; raises ``Refused``."""
+        principal = ask.principal
+        if ask.session or principal.mandate_json or ask.mandate_json:
+            session = await self._asked(ask)
+        else:
+            base = rolling_session(principal)
+            session = self._live.get(base) or await self._rolling(base, principal)
+        while session.successor is not None:
+            session = session.successor
+        for each in (session, *session.ancestors):
+            # What a person or the orchestrator ended must not go on, nor what was delegated from it.
+            if each.status == "closed":
+                raise Refused("session_closed", each.whose.id)
+        self._live.move_to_end(session.whose.id)
+        return session
+
+    def at_hand(self, principal: Principal, named: str) -> Session | None:
+        """The session if it is in memory and this principal's; lists ask, and must not wait."""
+        session = self._live.get(named or rolling_session(principal))
+        while session is not None and session.successor is not None:
+            session = session.successor
+        return session if session is not None and belongs(session.whose, principal) else None
+
+    def of(self, session: str) -> Session:
+        """One that was entered before; raises ``StateError``."""
+        found = self._live.get(session)
+        if found is None:
+            raise StateError("state_unavailable", f"session {session} is not in memory")
+        return found
+
+    async def find(self, session: str) -> Session | None:
+        """A session by its id, from memory or the storage, whosever it is."""
+        return self._live.get(session) or await self._load(session)
+
+    async def recalled(self, session: str, principal: Principal, at_ns: int) -> Session:
+        """A session that is on record, and was perhaps not saved before the gateway ended.
+
+        ``at_ns`` is when the record was made: the session is as old as that.
+        """
+        found = self._live.get(session) or await self._load(session)
+        return found if found is not None else self._new(session, principal, at_ns)
+
+    async def _rolling(self, base: str, principal: Principal) -> Session:
+        found = await self._load(base)
+        return found if found is not None else self._new(base, principal, self._now_ns())
+
+    async def _asked(self, ask: Ask) -> Session:
+        """The session that a client names, or that its token delegates."""
+        principal, named = ask.principal, ask.session
+        if principal.mandate_json:
+            # A token that delegates one piece of work is not good for another.
+            if named or ask.mandate_json:
+                raise Refused("no_such_session", "the token says which session it is for")
+            said = orjson.loads(principal.mandate_json)
+            return await self._own(
+                principal, f"token {said['id']}", said["mandate"], f"token of {principal.agent}"
+            )
+        if len(named) > _MAX_NAME:
+            raise Refused("no_such_session")
+        if not named:
+            raise Refused("bad_mandate", "a mandate needs the name of the session it opens")
+        if _ID.fullmatch(named) and not ask.mandate_json:
+            found = self._live.get(named) or await self._load(named)
+            # An id alone proves nothing: it may have leaked. Unknown and foreign are the same answer.
+            if found is None or not belongs(found.whose, principal):
+                raise Refused("no_such_session")
+            return found
+        ceiling = self._rules.mints.get((principal.tenant, principal.agent))
+        if ceiling is None:
+            raise Refused("may_not_open_sessions" if ask.mandate_json else "no_such_session")
+        raw = orjson.loads(ask.mandate_json) if ask.mandate_json else None
+        return await self._own(principal, f"named {named}", raw, principal.agent, ceiling)
+
+    async def _own(
+        self, principal: Principal, name: str, raw: Any, by: str, ceiling: Ceiling | None = None
+    ) -> Session:
+        """The session of that name, which is opened when it is not there yet."""
+        base = rolling_session(principal)
+        session = "s-" + sha256(f"{base} {name}".encode()).hexdigest()[:32]
+        found = self._live.get(session) or await self._load(session)
+        wanted = self._parsed(raw, ceiling)
+        if found is not None:
+            # Another mandate under the same name would be a way to widen what was delegated.
+            if raw is not None and wanted is not None and not _same(found.mandate, wanted):
+                raise Refused("bad_mandate", "this session was opened with another mandate")
+            return found
+        whose = Whose(
+            id=session, tenant=principal.tenant, agent=principal.agent, credential=principal.credential,
+            subject=principal.subject, rolling=False, opened_ns=self._now_ns(), opened_by=by,
+        )  # fmt: skip
+        return await self._open(whose, wanted, by, "")
+
+    # ------------------------------------------------------------------------------------- opening
+
+    async def open(
+        self, *, tenant: str, agent: str, subject: str | None, mandate: Any, by: str, parent: str = "",
+        ceiling: Ceiling | None = None, note: str = "",
+    ) -> Session:  # fmt: skip
+        """Open a session for an agent, on record; raises ``Refused``.
+
+        ``ceiling`` bounds what whoever opens it may delegate; ``None`` for an operator.
+        """
+        above = None
+        if parent:
+            above = self._live.get(parent) or await self._load(parent)
+            if above is None or above.whose.tenant != tenant or above.status == "closed":
+                raise Refused("no_such_session", f"parent {parent}")
+            if len(above.ancestors) + 1 >= MAX_DEPTH:
+                raise Refused("bad_mandate", f"more than {MAX_DEPTH} sessions above one another")
+        wanted = self._parsed(mandate, ceiling, above.mandate if above is not None else None)
+        whose = Whose(
+            id=f"s-{secrets.token_hex(16)}", tenant=tenant, agent=agent, subject=subject, rolling=False,
+            parent=parent, opened_ns=self._now_ns(), opened_by=by,
+        )  # fmt: skip
+        return await self._open(whose, wanted, by, note, above)
+
+    async def _open(
+        self, whose: Whose, mandate: Mandate | None, by: str, note: str, above: Session | None = None
+    ) -> Session:
+        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=whose.opened_ns))
+        if above is not None:
+            session.ancestors = (above, *above.ancestors)
+            # What the one who delegates has read may be in what it asks for.
+            session.labels.joined(above.labels)
+        act = Act(session=whose.id, tenant=whose.tenant, at_ns=whose.opened_ns, act="open", by=by, note=note)
+        session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
+        session.saved_n = session.n
+        return self._keep(session)
+
+    def _parsed(self, raw: Any, ceiling: Ceiling | None, parent: Mandate | None = None) -> Mandate | None:
+        if raw is None:
+            return parent
+        return mandates.parse(raw, now_ns=self._now_ns(), ceiling=ceiling, parent=parent)
+
+    def _new(self, base: str, principal: Principal, now: int) -> Session:
+        """The rolling session of a principal that was never seen before."""
+        mandate = self._rules.mandates.get((principal.tenant, principal.agent))
+        whose = Whose(
+            id=base, tenant=principal.tenant, agent=principal.agent, credential=principal.credential,
+            subject=principal.subject, opened_ns=now,
+        )  # fmt: skip
+        return self._keep(self._made(whose, mandate, Account(limits_of(mandate), opened_ns=now)))
+
+    def _made(self, whose: Whose, mandate: Mandate | None, account: Account) -> Session:
+        session = Session(whose, mandate, account)
+        session.horizon = self._horizon(mandate)
+        return session
+
+    def _horizon(self, mandate: Mandate | None) -> Horizon:
+        """How far a session goes before somebody looks; nobody waits for one that was given no work."""
+        if mandate is None:
+            return Horizon()
+        usual, own = self._rules.horizon, mandate.horizon
+        if own.actions is None and own.minutes is None:
+            return usual
+        return Horizon(own.actions, own.minutes, usual.risk)
+
+    def _keep(self, session: Session) -> Session:
+        if len(self._live) >= self._rules.live * BEYOND:
+            raise StateError("state_unavailable", "more sessions in use than fit in memory")
+        self._live[session.whose.id] = session
+        return session
+
+    # ------------------------------------------------------------------------------------- acts of people
+
+    def acted(self, act: Act) -> None:
+        """What somebody did to a session, if it is in memory; otherwise it is taken in when it is loaded."""
+        session = self._live.get(act.session)
+        if session is not None:
+            self._act(session, act)
+
+    def _act(self, session: Session, act: Act) -> None:
+        if act.seq <= session.acts:
+            return
+        session.acts = act.seq
+        session.saved_n = -1
+        if act.act == "close" and session.status != "closed":
+            session.status = "closed"
+            if session.whose.rolling:
+                self._follow(session, act)
+        elif act.act == "checkpoint":
+            session.progress.checked(self._now_ns())
+        elif act.act == "declassify":
+            session.labels.lowered(tuple(act.detail.get("labels", ())))
+
+    def _follow(self, session: Session, act: Act) -> None:
+        """Start a rolling session anew: without labels, and with everything that was used of its budgets."""
+        whose = msgspec.structs.replace(
+            session.whose,
+            id="s-" + sha256(f"{session.whose.id} {act.seq}".encode()).hexdigest()[:32],
+            opened_ns=self._now_ns(),
+            opened_by=act.by,
+        )
+        following = self._live.get(whose.id)
+        if following is None:
+            following = self._made(whose, session.mandate, session.account.carried())
+            self._live[whose.id] = following
+        session.successor = following
+
+    # ------------------------------------------------------------------------------------- memory
+
+    async def _load(self, session: str) -> Session | None:
+        """From the storage; two requests at once load it once."""
+        task = self._loading.get(session)
+        if task is None:
+            task = self._loading[session] = asyncio.ensure_future(self._loaded(session))
+            task.add_done_callback(lambda _: self._loading.pop(session, None))
+        return await asyncio.shield(task)
+
+    async def _loaded(self, session: str) -> Session | None:
+        stored = await asyncio.to_thread(self.store.load, session)
+        if session in self._live:  # somebody else was faster, and this one may have moved on
+            return self._live[session]
+        return await self.restored(stored) if stored is not None else None
+
+    async def restored(self, stored: Stored) -> Session:
+        """A session as it is stored, with those above and after it."""
+        mandate = _mandate(stored.mandate_json) if stored.mandate_json else None
+        whose = Whose(
+            id=stored.id, tenant=stored.tenant, agent=stored.agent, credential=stored.credential,
+            subject=stored.subject, rolling=stored.rolling, parent=stored.parent, opened_ns=stored.opened_ns,
+            opened_by=stored.opened_by,
+        )  # fmt: skip
+        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=stored.opened_ns))
+        saved = _saved(stored.state) if stored.state else None
+        if saved is not None:
+            session.restored(saved)
+        if stored.parent:
+            above = self._live.get(stored.parent) or await self._load(stored.parent)
+            if above is None:  # without its bounds a child would be wider than what it was given
+                raise StateError("state_unavailable", f"the parent of session {stored.id} is not stored")
+            session.ancestors = (above, *above.ancestors)
+        if saved is not None and saved.successor:
+            session.successor = self._live.get(saved.successor) or await self._load(saved.successor)
+        acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
+        if stored.id in self._live:
+            return self._live[stored.id]
+        self._fit(session)
+        self._keep(session)
+        for act in acts:
+            self._act(session, act)
+        return session
+
+    def _fit(self, session: Session) -> None:
+        """Bring a session in line with the configuration: the mandate of rolling ones, and its limits."""
+        whose = session.whose
+        if whose.rolling:
+            session.mandate = self._rules.mandates.get((whose.tenant, whose.agent))
+        session.slow = {}
+        session.horizon = self._horizon(session.mandate)
+        limits = limits_of(session.mandate)
+        if session.account.limits != limits:
+            session.account = session.account.resized(limits)
+
+    def changed(self) -> list[Session]:
+        """Those that are not stored as they are."""
+        return [session for session in self._live.values() if session.dirty]
+
+    def live(self) -> Iterable[Session]:
+        return tuple(self._live.values())
+
+    def evict(self) -> int:
+        """Let go of what memory has no place for: stored as it is, not in use, and nobody's parent."""
+        over = len(self._live) - self._rules.live
+        if over <= 0:
+            return 0
+        needed = {id(each) for one in self._live.values() for each in (*one.ancestors, one.successor)}
+        idle = [
+            name
+            for name, session in self._live.items()
+            if not session.dirty and id(session) not in needed and not session.account.reservations()
+        ]
+        for name in idle[:over]:
+            del self._live[name]
+        return min(over, len(idle))
+
+    def stored(self, session: Session) -> Stored:
+        """A session as it is stored."""
+        whose, mandate = session.whose, session.mandate
+        return Stored(
+            id=whose.id, tenant=whose.tenant, agent=whose.agent, credential=whose.credential,
+            subject=whose.subject, rolling=whose.rolling, parent=whose.parent, opened_ns=whose.opened_ns,
+            opened_by=whose.opened_by, expires_ns=mandate.expires_ns if mandate is not None else None,
+            n=session.n, seen_ns=session.last[-1].at_ns if session.last else whose.opened_ns,
+            # That of a rolling session is the configuration's to say.
+            mandate_json=_mandate_json(mandate) if mandate is not None and not whose.rolling else b"",
+            state=_encode(session.saved()),
+        )  # fmt: skip
+
+
+def belongs(whose: Whose, principal: Principal) -> bool:
+    """Whether this principal may use a session."""
+    return (
+        whose.tenant == principal.tenant
+        and whose.agent == principal.agent
+        and whose.subject == principal.subject
+        and whose.credential in ("", principal.credential)
+    )
+
+
+def _same(one: Mandate | None, other: Mandate) -> bool:
+    """Expiry is not compared: one given as time to live is another moment each time it is said."""
+    return one is not None and msgspec.structs.replace(one, expires_ns=other.expires_ns) == other

@@ -1,0 +1,229 @@
+"""After a crash a gateway knows what it knew: budgets, labels and sessions are made of the records again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.journal.resolution import resolve
+from gateway.model import Cost
+from gateway.ports import Shown
+from gateway.sessions.budgets import Limit
+from gateway.sessions.mandate import parse
+from gateway.sessions.rules import SessionRules
+from gateway.storage.sessions import Act
+from tests.state.world import AGENT, DOUBT, NOT_SENT, OK, SEEN, World, crashed, living, tool, written
+
+LOOK = tool("look")
+WEB = tool("web", integrity="untrusted")
+FILES = tool("files", confidentiality=2)
+NOTE = tool("note", "reversible")
+PAY = tool("pay", "irreversible", cost=Cost(arguments="/amount"))
+GIVEN = parse(
+    {
+        "objective": "x", "tools": ["u/*"], "horizon": {"actions": 5},
+        "budgets": {"calls": 1000, "writes": 500, "cost_micro_usd": 10**12},
+    },
+    now_ns=0,
+)  # fmt: skip
+RULES = SessionRules(
+    mandates={("t", "bot"): GIVEN},
+    agent_limits={("t", "bot"): (Limit("calls", 10_000, 3600), Limit("cost_micro_usd", 10**12, 86_400))},
+    tenant_limits={"t": (Limit("calls", 10_000, 3600),)},
+)
+
+
+async def known(world: World, session: str = "") -> Any:
+    """Everything a rule is told, without what only time changes."""
+    facts = await world.facts(session=session)
+    seen = msgspec.to_builtins([facts.slow, facts.fast])
+    return _timeless(seen)
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in ("age_s", "minutes")}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+async def test_a_crash_right_after_a_tainting_read_was_answered_forgets_no_taint(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        call, facts = await world.begin(WEB)
+        await world.end(call, facts, OK, SEEN)  # the agent has the answer now
+        before = await known(world)
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        assert await known(again) == before
+        assert before[1]["session"]["integrity"] == "untrusted"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.sampled_from(
+            ["look", "web", "files", "note", "pay", "doubt", "refused", "unsent", "save", "label"]
+        ),
+        max_size=25,
+    ),
+)
+def test_whatever_happened_before_the_crash_is_known_after_it(tmp_path: Path, steps) -> None:
+    folder = tmp_path / f"{time.time_ns()}"
+    asyncio.run(_lives(folder, steps))
+
+
+async def _lives(folder: Path, steps: list[str]) -> None:
+    folder.mkdir()
+    async with living(folder / "w.db", RULES) as world:
+        for number, step in enumerate(steps):
+            world.clock.passes(7)
+            await _step(world, step, number)
+        await written(world)
+        before = await known(world)
+        image = crashed(folder / "w.db", folder / "after")
+    async with living(image, RULES, world.clock) as again:
+        assert await known(again) == before
+        await again.remembered.keeper.save()
+        second = crashed(image, folder / "later")
+    async with living(second, RULES, world.clock) as last:
+        assert await known(last) == before
+
+
+async def _step(world: World, step: str, number: int) -> None:
+    if step == "save":
+        await world.remembered.keeper.save()
+    elif step == "label":
+        await world.call(LOOK, shown=Shown(OK.result_json, True, (f"l{number % 3}",), ("l0",)))
+    elif step == "doubt":
+        await world.call(PAY, {"amount": number + 1}, outcome=DOUBT)
+    elif step == "refused":
+        await world.call(NOTE, {"n": number}, outcome=None)
+    elif step == "unsent":
+        await world.call(NOTE, {"n": number}, outcome=NOT_SENT)
+    elif step == "pay":
+        await world.call(PAY, {"amount": number + 1})
+    else:
+        of = {"look": LOOK, "web": WEB, "files": FILES, "note": NOTE}[step]
+        await world.call(of, {"n": number})
+
+
+async def test_a_write_that_a_crash_cut_off_keeps_its_reservation_until_a_person_says(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        call, facts = await world.begin(PAY, {"amount": 9})
+        await world.journal.intent(call, facts, _allow(), "allow")
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        cost = (await again.facts()).fast["budget"]["session"]["cost_micro_usd"]
+        assert (cost["used"], cost["reserved"]) == (0, 9_000_000)
+        effect = next(each for each in _live(again) if each.call_id == call.id)
+        resolve(again.database, call.id, "executed", by="ann")
+        await again.remembered.resolved(effect, executed=True)
+        cost = (await again.facts()).fast["budget"]["session"]["cost_micro_usd"]
+        assert (cost["used"], cost["reserved"]) == (9_000_000, 0)
+        image = crashed(image, tmp_path / "later")
+    async with living(image, RULES, world.clock) as last:
+        cost = (await last.facts()).fast["budget"]["session"]["cost_micro_usd"]
+        assert (cost["used"], cost["reserved"]) == (9_000_000, 0)
+
+
+def _allow() -> Any:
+    from tests.journal.support import ALLOW
+
+    return ALLOW
+
+
+def _live(world: World) -> Any:
+    from gateway.journal.recovery import live_effects
+
+    return live_effects(world.database)
+
+
+async def test_a_read_that_a_crash_cut_off_gives_its_reservation_back(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.begin(LOOK)
+        await world.call(NOTE, {"n": 1})
+        await world.remembered.keeper.save()
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        calls = (await again.facts()).fast["budget"]["session"]["calls"]
+        assert (calls["used"], calls["reserved"]) == (1, 0)
+
+
+async def test_a_session_started_anew_just_before_the_crash_is_still_the_new_one(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.call(WEB)
+        await world.remembered.keeper.save()
+        session = await world.state.enter(world.ask())
+        act = Act(session=session, tenant="t", at_ns=1, act="close", by="ann")
+        world.state.acted(replace(act, seq=world.remembered.store.act(act)))
+        await world.call(FILES)
+        before = await known(world)
+        assert before[1]["session"]["id"] != session
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        assert await known(again) == before
+        assert before[1]["budget"]["session"]["calls"]["used"] == 2
+
+
+async def test_an_opened_session_is_there_after_a_crash_with_its_mandate(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        opened = await world.state.sessions.open(
+            tenant="t", agent="bot", subject=None, mandate={"objective": "x", "tools": ["u/look"]}, by="ann"
+        )
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, clock=world.clock) as again:
+        facts = await again.facts(LOOK, session=opened.whose.id)
+        assert facts.slow["mandate"]["tools"] == ["u/look"]
+
+
+async def test_time_does_not_go_back_over_a_restart(tmp_path: Path) -> None:
+    limits = SessionRules(agent_limits={("t", "bot"): (Limit("calls", 1, 3600),)})
+    async with living(tmp_path / "w.db", limits) as world:
+        world.clock.passes(86_400)
+        await world.call(LOOK)
+        await world.remembered.keeper.save()
+    world.clock.wall_ns -= 86_400 * 10**9
+    async with living(tmp_path / "w.db", limits, world.clock) as again:
+        assert (await again.call(LOOK)).refusal.code == "budget_exceeded"
+
+
+async def test_a_session_pushed_out_of_memory_comes_back_as_it_was(tmp_path: Path) -> None:
+    small = replace(RULES, live=10)
+    async with living(tmp_path / "w.db", small) as world:
+        await world.call(WEB)
+        before = await known(world)
+        for number in range(30):
+            await world.call(LOOK, principal=replace(AGENT, subject=f"user-{number}"))
+            if number % 4 == 3:
+                await world.remembered.keeper.save()
+        assert len(world.state.sessions) <= 15
+        after = await known(world)
+        assert after[1]["session"] == before[1]["session"]
+        assert after[1]["budget"]["session"] == before[1]["budget"]["session"]
+
+
+@pytest.mark.slow
+async def test_ten_thousand_sessions_are_there_again_in_five_seconds(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        for number in range(10_000):
+            await world.call(WEB, principal=replace(AGENT, subject=f"user-{number}"))
+            if number % 1000 == 999:
+                await world.remembered.keeper.save()
+        for number in range(0, 10_000, 3):  # and these since they were saved
+            await world.call(FILES, principal=replace(AGENT, subject=f"user-{number}"))
+        await written(world)
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    began = time.monotonic()
+    async with living(image, RULES, world.clock) as again:
+        took = time.monotonic() - began
+        for number in (0, 1, 9_999):
+            facts = await again.facts(principal=replace(AGENT, subject=f"user-{number}"))
+            assert facts.fast["session"]["integrity"] == "untrusted"
+    assert took < 5, f"{took:.1f} s"
