@@ -18,7 +18,6 @@ from gateway.breakers.sizes import Sizes
 from gateway.breakers.surprise import TOOLS, Surprise
 
 _PRIOR_DAY: Final = log_day_of(1e9)
-_FIRST_PLACES: Final = 30
 _TOOLS_KNOWN: Final = 64
 _ACQUAINTED: Final = 20
 
@@ -92,6 +91,7 @@ class Behaviour(msgspec.Struct, array_like=True):
         at_ns, limits, warm = event.at_ns, self.thresholds, settings.warm_up
         self.seen_ns = at_ns
         number, strange = self._tool(event.tool, learn)
+        strange = strange and event.writes  # to look at something new is no danger
         tool = min(number, TOOLS - 1)
         found: list[Alarm] = []
         denied = event.what == "denied"
@@ -121,17 +121,13 @@ class Behaviour(msgspec.Struct, array_like=True):
         if event.cost and (level := self.cost.add(event.cost, tool, at_ns, limits.cost, learn, warm)):
             words = "calls cost more than is usual for these tools"
             found.append(_alarm("cost", self.cost.sum, limits.cost, level, words))
-        if event.places:
-            new = self.places.new(event.places, at_ns)
-            share = self.new_places
-            # At first every place is new, which says nothing of the agent.
-            if share.n < _FIRST_PLACES and calls < 5 * warm:
-                if learn:
-                    share.acquaint(new, PLACES)
-            elif level := share.add(new, at_ns, PLACES, limits.places, learn, warm):
-                found.append(
-                    self._share("places", "hosts or recipients never seen", share, limits.places, level)
-                )
+        new = bool(event.places) and self.places.new(event.places, at_ns)
+        if calls <= warm:  # at first every place is new, which says nothing of the agent
+            self.new_places.acquaint(new, PLACES)
+        elif level := self.new_places.add(new, at_ns, PLACES, limits.places, learn, warm):
+            found.append(
+                self._share("places", "hosts or recipients never seen", self.new_places, limits.places, level)
+            )
         return found
 
     def sums(self) -> tuple[Cusum, ...]:
@@ -167,6 +163,8 @@ class Behaviour(msgspec.Struct, array_like=True):
 
     def again(self) -> None:
         """Learn anew what is usual: a reviewer said that the alarm was a false one."""
+        for each in self.sums():
+            each.forgive()
         self.calm()
         for each in (self.errors, self.denials, self.new_tools, self.new_places, self.bytes, self.cost):
             each.n = 0

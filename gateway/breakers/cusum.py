@@ -62,6 +62,8 @@ class Cusum(msgspec.Struct, array_like=True):
     peaks: int = 0  # excursions beyond ``_PEAK`` that ended without an alarm
     excess: float = 0.0  # the sum of what was beyond
     calls: int = 0  # over which they were counted
+    squares: float = 0.0  # the sum of its squares
+    most: float = 0.0  # the highest of these peaks
 
     def add(self, x: float, at_ns: int, limits: Limits) -> Literal[0, 1, 2]:
         s = self.s
@@ -72,8 +74,7 @@ class Cusum(msgspec.Struct, array_like=True):
         s += x
         if s <= 0.0:
             if self.peak > PEAK and self.said == 0:
-                self.peaks += 1
-                self.excess += self.peak - PEAK
+                self._count()
             self.s, self.said, self.peak = 0.0, 0, 0.0
             return 0
         if s > self.peak:
@@ -102,12 +103,31 @@ class Cusum(msgspec.Struct, array_like=True):
         self.calls += calls
         if self.peaks >= 2 * _REMEMBERED:
             self.peaks, self.excess, self.calls = self.peaks // 2, self.excess / 2, self.calls // 2
+            self.squares, self.most = self.squares / 2, self.most * 0.9
         n = _PRIOR_PEAKS + self.peaks
         mean = (_PRIOR_PEAKS * prior.scale + self.excess) / n
+        # A few long excursions among many short ones (a new habit, a site that is down) hide in the mean. Half
+        # the mean square over the mean is the scale of an exponential as well, and does not hide them; the
+        # highest of n such peaks is expected at ``scale * (ln n + 0.577)``.
+        if self.peaks:
+            mean = max(mean, self.squares / (2 * self.excess), (self.most - PEAK) / (log(n) + 0.577))
         scale = min(prior.scale, max(mean * (1 + 1.96 / sqrt(n)), _LEAST_SCALE))
         before = prior.rate * exp(-PEAK / prior.scale)
         rate = min((_PRIOR_CALLS * before + self.peaks) / (_PRIOR_CALLS + self.calls), 1.0)
         return Tail(rate * exp(PEAK / scale), scale)
+
+    def _count(self) -> None:
+        self.peaks += 1
+        beyond = self.peak - PEAK
+        self.excess += beyond
+        self.squares += beyond * beyond
+        if self.peak > self.most:
+            self.most = self.peak
+
+    def forgive(self) -> None:
+        """The alarm of this excursion was a false one: its peak is a usual one."""
+        if self.said and self.peak > PEAK:
+            self._count()
 
     def clear(self) -> None:
         self.s, self.said, self.peak = 0.0, 0, 0.0

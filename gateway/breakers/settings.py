@@ -30,7 +30,7 @@ TAILS: Final[Mapping[str, Tail]] = {
     "errors": Tail(0.010, 4.0),
     "denials": Tail(0.0025, 2.0),
     "rate": Tail(0.10, 2.8),
-    "surprise": Tail(0.010, 8.0),
+    "surprise": Tail(0.010, 14.0),
     "tools": Tail(0.005, 2.5),
     "bytes": Tail(0.020, 1.4),
     "cost": Tail(0.020, 1.4),

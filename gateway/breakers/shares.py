@@ -27,9 +27,9 @@ class Kind(msgspec.Struct, frozen=True):
     least: float
 
 
-ERRORS: Final = Kind(prior=0.04, lowest=0.01, highest=0.20, times=4.0, least=0.15)
-DENIALS: Final = Kind(prior=0.01, lowest=0.005, highest=0.05, times=5.0, least=0.10)
-PLACES: Final = Kind(prior=0.02, lowest=0.01, highest=0.35, times=4.0, least=0.15)
+ERRORS: Final = Kind(prior=0.04, lowest=0.01, highest=0.20, times=4.0, least=0.20)
+DENIALS: Final = Kind(prior=0.01, lowest=0.005, highest=0.05, times=5.0, least=0.15)
+PLACES: Final = Kind(prior=0.02, lowest=0.01, highest=0.50, times=1.0, least=0.30)
 TOOLS: Final = Kind(prior=0.01, lowest=0.005, highest=0.20, times=5.0, least=0.20)
 
 
@@ -72,9 +72,10 @@ class Share(msgspec.Struct, array_like=True):
     def acquaint(self, x: bool, kind: Kind) -> None:
         """Learn from one of the first, without an opinion on it."""
         self.last = (self.last << 1 | x) & _LAST
-        self.n += 1
-        self.p = min(max(self.p + (x - self.p) / (self.n + 5), kind.lowest), kind.highest)
-        self.weigh(kind)
+        n = self.n = self.n + 1
+        self.p = min(max(self.p + (x - self.p) / (n + _PRIOR), kind.lowest), kind.highest)
+        if not n & 31:
+            self.weigh(kind)
 
     @property
     def seen(self) -> int:

@@ -1,7 +1,7 @@
 """Which tool follows which: a CUSUM of the surprise of first-order transitions.
 
 A descendant of sequences of system calls (Forrest et al., "A sense of self for Unix processes", 1996), with
-counts that stay small: 24 tools, one byte a transition, halved when a byte is full.
+counts that stay small: 24 tools, one byte a transition, a row is halved when a byte is full.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ TOOLS: Final = 24
 
 _LAPLACE: Final = 0.5
 _SLACK: Final = 1.2  # bits
+_RESTLESS: Final = 2.5  # bits
 _MOST: Final = 8.0  # bits
+_FULL: Final = 255
 _LOG: Final = tuple(log2(n / 2) if n else 0.0 for n in range(2 * 256 * TOOLS + 2 * TOOLS + 2))
 """log2 of halves, because counts plus Laplace's half are halves."""
 
@@ -44,10 +46,12 @@ class Surprise(msgspec.Struct, array_like=True):
         if bits > _MOST:
             bits = _MOST
         usual = self.usual
-        if learn and self.sum.s <= limits.first / 2:
+        # Learned also on the way to an alarm: habits change, and an attack is seen in ten calls, before its
+        # own order is a habit.
+        if learn:
             n = self.n = self.n + 1
             self.usual = usual + (bits - usual) * max(1 / (n + 20), LEARNS)
-            if seen == 255:
+            if seen == _FULL:
                 row = before * TOOLS
                 halved = bytes(count >> 1 for count in counts[row : row + TOOLS])
                 counts[row : row + TOOLS] = halved
@@ -56,4 +60,6 @@ class Surprise(msgspec.Struct, array_like=True):
             totals[before] += 1
         if self.n < warm_up:
             return 0
-        return self.sum.add(bits - usual - _SLACK, at_ns, limits)
+        # The order of an agent that is hard to foretell says little: it gets more slack.
+        slack = _SLACK if usual < _RESTLESS else _SLACK + usual - _RESTLESS
+        return self.sum.add(bits - usual - slack, at_ns, limits)

@@ -60,7 +60,7 @@ def wrong(job: tuple[str, int, str, float]) -> dict[str, Any]:
     onset = Random(seed).randrange(3_000, 8_000)
     delay = stopped = None
     by = ""
-    writes = irreversible = cost = sent = 0
+    writes = irreversible = cost = sent = leaving = 0
     for n, event in enumerate(islice(events(name, seed, pace, onset=onset, anomaly=ANOMALIES[anomaly]), onset + 600)):
         trips = breakers.observe(event)
         if n < onset:
@@ -72,13 +72,14 @@ def wrong(job: tuple[str, int, str, float]) -> dict[str, Any]:
             irreversible += event.irreversible
             cost += event.cost
             sent += event.bytes_out
+            leaving += event.bytes_out > 0
         if trips and delay is None:
             delay, by = n - onset + 1, trips[0].detector
         if any(trip.after == "open" for trip in trips):
             stopped = n - onset + 1
             break
     return {"profile": name, "anomaly": anomaly, "delay": delay, "stopped": stopped, "by": by, "writes": writes,
-            "irreversible": irreversible, "cost": cost, "bytes": sent}  # fmt: skip
+            "irreversible": irreversible, "cost": cost, "bytes": sent, "leaving": leaving}  # fmt: skip
 
 
 def applies(name: str, anomaly: str) -> bool:
@@ -160,7 +161,7 @@ def main() -> None:
                     "stopped": round(len(stops) / len(mine), 4),
                     "stopped_median": median(stops) if stops else None,
                     "by": dict(Counter(row["by"] for row in mine)),
-                    "damage_median": {key: median(row[key] for row in mine) for key in ("writes", "irreversible", "bytes", "cost")},
+                    "damage_median": {key: median(row[key] for row in mine) for key in ("writes", "irreversible", "bytes", "cost", "leaving")},
                     "by_profile": {
                         name: [sum(row["delay"] is not None for row in mine if row["profile"] == name),
                                median([row["delay"] or 601 for row in mine if row["profile"] == name] or [0])]
