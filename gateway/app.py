@@ -30,7 +30,7 @@ from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter
 from gateway.journal.recorded import Inputs
-from gateway.journal.recovery import last_seq, recover, resolved_since
+from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.model import Kind, Revisions
 from gateway.outside import Outside
@@ -159,9 +159,10 @@ class Gateway:
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
-        self._resolved_to = last_seq(self.database)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
-        self.remembered = await Remembered.open(self.database, key, self.clock, session_rules(config))
+        self.remembered = await Remembered.open(
+            self.database, key, self.clock, session_rules(config), self.policy.monitors
+        )
         self.journal.start()
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
@@ -228,6 +229,7 @@ class Gateway:
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
+        self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
@@ -383,10 +385,7 @@ class Gateway:
         async with self._reading_keys:
             stored = await asyncio.to_thread(self._stored)
             self.authenticator.load(stored, self.config)
-        resolved, to = await asyncio.to_thread(resolved_since, self.database, self._resolved_to)
-        for effect, executed in resolved:
-            await self.remembered.resolved(effect, executed=executed)
-        self._resolved_to = to
+        await self.remembered.caught_up()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
     def _acts(self) -> int:

@@ -304,7 +304,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=Tr
     raised: tuple[str, ...] = ()  # labels
     lowered: tuple[str, ...] = ()
     prints: bytes = b""  # of the values its result showed
-    watched: Mapping[str, Json] = {}  # what the monitors keep of it
+    watched: Json = None  # what it means to the monitors: a ``sessions.monitors.Note``
     held: bool = False  # its outcome is unknown, so its reservation stays
     verified: tuple[str, ...] = ()  # milestones
 

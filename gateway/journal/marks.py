@@ -38,9 +38,9 @@ _body: Final = msgspec.json.Decoder(_Body).decode
 _principal: Final = msgspec.json.Decoder(Principal).decode
 
 
-def happened(database: Database, after: int) -> Iterator[Happened]:
-    """Everything recorded after a sequence number. Blocking, in lots, each a transaction of its own."""
-    reader = _Reader(database)
+def happened(database: Database, after: int, to: int) -> Iterator[Happened]:
+    """What was recorded after one number and up to another. Blocking, in lots, each a transaction."""
+    reader = _Reader(database, to)
     while True:
         lot, rows = reader.lot(after)
         yield from lot
@@ -50,8 +50,9 @@ def happened(database: Database, after: int) -> Iterator[Happened]:
 
 
 class _Reader:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, to: int) -> None:
         self._database = database
+        self._to = to
         self._principals: dict[str, Principal] = {}
         self._whose: dict[str, tuple[str, Principal]] = {}  # call → session and principal, while it is open
 
@@ -65,7 +66,7 @@ class _Reader:
                 records.c.status,
                 records.c.body,
             )
-            .where(records.c.seq > after)
+            .where(records.c.seq > after, records.c.seq <= self._to)
             .order_by(records.c.seq)
             .limit(_LOT)
         )
@@ -75,9 +76,9 @@ class _Reader:
         return found, rows[-1].seq if len(rows) == _LOT else None
 
     def _happened(self, connection: Connection, row: Any) -> Happened | None:
-        if row.phase == "erased" or row.body is None:
+        if row.phase == "erased":
             return None
-        body = _body(row.body)
+        body = _body(row.body or "{}")
         if row.session is not None and body.agent_ref:
             principal = self._of(connection, body.agent_ref)
             if row.phase == "intent":

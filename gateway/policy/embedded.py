@@ -35,6 +35,7 @@ Encode = Callable[[Sections], bytes]
 _ENTRY: Final = "data.wardgate.entry"
 _KEPT_ENGINES: Final = 256
 _KEPT_ANSWERS: Final = 16_384
+_KEPT_JOINED: Final = 64
 _LOGGED: Final = 1000
 _ASTRAL: Final = re.compile(rb"[\xf0-\xf7]")
 
@@ -68,15 +69,37 @@ class Group:
         named = [(f"m{number}", module) for number, module in enumerate(modules)]
         deciding = [item for item in named if item[1].mode == "enforce"]
         remembered = [item for item in deciding if item[1].memoisable]
-        fresh = [item for item in deciding if not item[1].memoisable]
+        recurring = [item for item in deciding if item[1].recurring]
+        fresh = [item for item in deciding if not item[1].memoisable and not item[1].recurring]
         self.parts = tuple(
-            Part(f"{_ENTRY}.{name}", modules, Memo(_KEPT_ANSWERS) if name == "remembered" else None)
-            for name, modules in (("remembered", remembered), ("fresh", fresh)) if modules
-        )  # fmt: skip
+            Part(f"{_ENTRY}.{name}", modules, Memo(_KEPT_ANSWERS) if name != "fresh" else None)
+            for name, modules in (("remembered", remembered), ("recurring", recurring), ("fresh", fresh))
+            if modules
+        )
         # Modules that only watch are asked one by one: the fault of one must not touch the others.
         self.apart = tuple(
-            Part(f"{_ENTRY}.only_{name}", [(name, m)], None) for name, m in named if m.mode != "enforce"
+            Part(
+                f"{_ENTRY}.only_{name}",
+                [(name, module)],
+                Memo(_KEPT_ANSWERS) if module.memoisable or module.recurring else None,
+            )
+            for name, module in named
+            if module.mode != "enforce"
         )
+        self._joined: dict[tuple[int, ...], tuple[list[Contributions], Contributions]] = {}
+
+    def joined(self, answers: list[Contributions]) -> Contributions:
+        """Remembered answers of all parts as one tuple, the same one each time."""
+        if len(answers) == 1:
+            return answers[0]
+        key = tuple(map(id, answers))
+        found = self._joined.get(key)
+        if found is None:
+            if len(self._joined) >= _KEPT_JOINED:
+                self._joined.clear()
+            # The answers are held, so that their ids stay their own.
+            found = self._joined[key] = (answers, tuple(item for answer in answers for item in answer))
+        return found[1]
 
     def entry(self) -> str:
         """The generated module: per part one list of its modules' sets, and each module alone.
@@ -119,25 +142,22 @@ class EmbeddedEngine:
 
         When all of them did, the answer is the tuple that is remembered, the same one each time.
         """
-        said: list[Contribution] = []
+        answers: list[Contributions] = []
         memoised = 0
-        for part in group.parts:
+        for part in (*group.parts, *group.apart):
             payload = encoded(part, encode, self._log)
             memo = part.memo if self._memoise else None
-            known = memo.get(payload) if memo is not None and payload is not None else None
-            if known is not None:
-                if len(known) == len(group.modules):
-                    return known, len(known)
-                memoised += len(known)
-                said += known
-                continue
-            answer = self._evaluate(group, part, payload)
-            if memo is not None and payload is not None and not any(item.fault for item in answer):
-                memo.put(payload, answer)
-            said += answer
-        for part in group.apart:
-            said += self._evaluate(group, part, encoded(part, encode, self._log))
-        return said, memoised
+            answer = memo.get(payload) if memo is not None and payload is not None else None
+            if answer is not None:
+                memoised += len(answer)
+            else:
+                answer = self._evaluate(group, part, payload)
+                if memo is not None and payload is not None and not any(item.fault for item in answer):
+                    memo.put(payload, answer)
+            answers.append(answer)
+        if memoised == len(group.modules) and answers:
+            return group.joined(answers), memoised
+        return [item for answer in answers for item in answer], memoised
 
     def engines(self) -> Sequence[Engine]:
         """Those that are kept, for what coverage they recorded."""

@@ -16,6 +16,8 @@ from gateway.sessions.monitors import Definition
 RULES: Final = "wardgate.rules."
 """Packages below this are rules; every other one is a library."""
 
+_MONITORS: Final = ("session", "monitors")
+
 Role = Literal["rule", "library", "test"]
 Paths = frozenset[tuple[str, ...]]
 
@@ -62,6 +64,14 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     def memoisable(self) -> bool:
         """Whether all it reads changes rarely, so that its answers are worth remembering."""
         return all(slow(path) for path in self.reads)
+
+    @property
+    def recurring(self) -> bool:
+        """Whether what it reads besides is the same for most calls: monitors say nothing of most.
+
+        Kept apart from the slow ones, which would otherwise be asked again whenever a count changes.
+        """
+        return not self.memoisable and all(slow(path) or path[:2] == _MONITORS for path in self.reads)
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):

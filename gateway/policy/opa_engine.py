@@ -82,17 +82,40 @@ class OpaEngine:
                 missing.append((len(said), part, payload))
             said.append(known or ())
         questions = [self._deciding(group, missing, encode, traceparent)] if missing else []
-        if group.apart:
-            questions.append(self._watching(group, encode, traceparent))
+        payloads = [encoded(part, encode, self._log) for part in group.apart]
+        watched = self._watched(group, payloads)
+        if watched is None:
+            questions.append(self._watching(group, payloads, encode, traceparent))
         answers = await asyncio.gather(*questions) if len(questions) > 1 else [await one for one in questions]
         if missing:
             for (at, part, payload), answer in zip(missing, answers[0], strict=True):
                 said[at] = answer
-                if part.memo is not None and self._memoise and not any(item.fault for item in answer):
-                    part.memo.put(payload, answer)
-        if group.apart:
+                self._keep(part, payload, answer)
+        if watched is not None:
+            memoised += len(watched)
+            said += watched
+        else:
             said += answers[-1]
+            for part, payload, answer in zip(group.apart, payloads, answers[-1], strict=True):
+                self._keep(part, payload, answer)
         return [item for answer in said for item in answer], memoised
+
+    def _watched(self, group: Group, payloads: Sequence[bytes | None]) -> list[Contributions] | None:
+        """What watching modules are remembered to say; ``None`` unless all are."""
+        found: list[Contributions] = []
+        for part, payload in zip(group.apart, payloads, strict=True):
+            if part.memo is None or payload is None or not self._memoise:
+                return None
+            known = part.memo.get(payload)
+            if known is None:
+                return None
+            found.append(known)
+        return found
+
+    def _keep(self, part: Part, payload: bytes | None, answer: Contributions) -> None:
+        if part.memo is None or payload is None or not self._memoise or any(item.fault for item in answer):
+            return
+        part.memo.put(payload, answer)
 
     async def _deciding(
         self, group: Group, missing: Sequence[tuple[int, Part, bytes]], encode: Encode, traceparent: str
@@ -100,8 +123,9 @@ class OpaEngine:
         payload = missing[0][2] if len(missing) == 1 else encode(self._sections(group)[0])
         return await self._answers([part for _, part, _ in missing], payload, traceparent)
 
-    async def _watching(self, group: Group, encode: Encode, traceparent: str) -> list[Contributions]:
-        payloads = [encoded(part, encode, self._log) for part in group.apart]
+    async def _watching(
+        self, group: Group, payloads: Sequence[bytes | None], encode: Encode, traceparent: str
+    ) -> list[Contributions]:
         if None not in payloads:
             return await self._answers(group.apart, encode(self._sections(group)[1]), traceparent)
         # One of them reads what cannot be encoded; the others must not fall with it.

@@ -18,14 +18,24 @@ from gateway.sessions import mandate as mandates
 from gateway.sessions.budgets import Account, Limit
 from gateway.sessions.labels import Labels
 from gateway.sessions.mandate import Mandate
+from gateway.sessions.monitors import Monitors, Note
 from gateway.sessions.progress import Horizon, Progress
+from gateway.sessions.provenance import Harvest, Prints
 
 LAST: Final = 8
 KNOWN_TOOLS: Final = 128
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _S: Final = 1_000_000_000
+COMMITTED: Final = (
+    "ok", "tool_error", "rpc_error", "input_required", "withheld", "unobserved", "in_doubt", "failed",
+)  # fmt: skip
+"""Outcomes of calls that were made. What may have happened counts, or doubt would be a way around a limit."""
+
 _MAY_HAVE_WORKED: Final = ("ok", "withheld", "unobserved", "input_required")
+
+_harvest: Final = msgspec.msgpack.Decoder(Harvest).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 Status = Literal["open", "closed"]
 
@@ -60,6 +70,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     acts: int
     status: Status
     successor: str = ""
+    learned: str = ""
     calls: int = 0
     writes: int = 0
     irreversible: int = 0
@@ -79,12 +90,21 @@ class Session:
 
     __slots__ = (
         "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "known",
-        "labels", "last", "mandate", "n", "progress", "saved_n", "slow", "status", "successor", "whose",
-        "writes",
+        "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress", "running",
+        "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
-    def __init__(self, whose: Whose, mandate: Mandate | None, account: Account) -> None:
+    def __init__(
+        self, whose: Whose, mandate: Mandate | None, account: Account, prints: Prints, monitors: Monitors
+    ) -> None:
+        """``prints`` has learned the mandate."""
         self.whose = whose
+        self.prints = prints
+        self.monitors = monitors
+        self.watched = monitors.initial()
+        self.learned = mandate.id if mandate is not None else ""  # the mandate that ``prints`` has learned
+        self.moved = False  # whether the last call moved a monitor
+        self.running: dict[str, Note] = {}  # what calls under way would mean to the monitors
         self.mandate = mandate
         self.account = account
         self.ancestors: tuple[Session, ...] = ()  # nearest first
@@ -111,11 +131,11 @@ class Session:
             return
         self.n = mark.n
         self._count(mark)
-        self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
+        self._shown(mark)
         if mark.lowered:
             # What one and the same call raises and lowers stays raised.
             self.labels.lowered(tuple(name for name in mark.lowered if name not in mark.raised))
-        if mark.status not in ("refused", "not_sent"):
+        if mark.status in COMMITTED:
             self.progress.acted(mark.risk)
             for name in mark.verified:
                 self.progress.reached(name, mark.at_ns)
@@ -124,7 +144,17 @@ class Session:
         """What a call of a session below did: what it has read may come up with its answer."""
         if mark.n > self.n:
             self.n = mark.n
-            self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
+            self._shown(mark)
+
+    def _shown(self, mark: Mark) -> None:
+        self.running.pop(mark.call, None)
+        self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
+        if mark.prints:
+            self.prints.apply(_harvest(mark.prints))
+        if mark.status in COMMITTED:
+            # A limit on one session would be none if its children did not count.
+            note = Note(mark.at_ns) if mark.watched is None else msgspec.convert(mark.watched, Note)
+            self.moved = self.monitors.apply(self.watched, note)
 
     def _count(self, mark: Mark) -> None:
         status = mark.status
@@ -138,6 +168,16 @@ class Session:
             if mark.target not in self.known and len(self.known) < KNOWN_TOOLS:
                 self.known[mark.target] = None
         self.last.append(Step(mark.target, mark.risk, status, mark.at_ns))
+
+    def watched_by(self, monitors: Monitors) -> tuple[str, ...]:
+        """Go on under other monitors; returns the names of those that changed and begin anew."""
+        if monitors is self.monitors:
+            return ()
+        before = self.monitors.encode(self.watched)
+        self.monitors = monitors
+        self.watched, dropped = monitors.decode(before)
+        self.running.clear()
+        return dropped
 
     # ------------------------------------------------------------------------------------------- facts
 
@@ -192,11 +232,15 @@ class Session:
             successor=self.successor.whose.id if self.successor is not None else "",
             calls=self.calls, writes=self.writes, irreversible=self.irreversible, denials=self.denials,
             errors=self.errors, labels=self.labels, progress=self.progress, account=self.account.encode(),
-            last=list(self.last), known=list(self.known),
+            learned=self.learned, last=list(self.last), known=list(self.known),
+            prints=_encode(self.prints.encode()), monitors=_encode(self.monitors.encode(self.watched)),
         )  # fmt: skip
 
-    def restored(self, saved: Saved) -> None:
-        """Take in what was saved; ``successor`` and ancestors are the caller's to find."""
+    def restored(self, saved: Saved) -> tuple[str, ...]:
+        """Take in what was saved; ``successor`` and ancestors are the caller's to find.
+
+        Returns the names of monitors that changed since and begin anew.
+        """
         self.n = self.saved_n = saved.n
         self.acts = saved.acts
         self.status = saved.status
@@ -206,6 +250,10 @@ class Session:
         self.account = Account.decode(saved.account)
         self.last = deque(saved.last, maxlen=LAST)
         self.known = dict.fromkeys(saved.known)
+        self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.prints.key)
+        self.learned = saved.learned
+        self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))
+        return dropped
 
     @property
     def dirty(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 from gateway.recorded import Happened
@@ -31,24 +31,27 @@ async def restore(
     ``acts`` are what people did since then, ``doubtful`` the calls whose outcome nobody knows: what they
     reserved stays reserved.
     """
+    records = list(since)
+    spoken = {each.call for each in records if each.executed is not None}
+    state.sessions.doubtful = frozenset(doubtful) | spoken
+    ended = {each.call for each in records if each.mark is not None}
+    # A call that a crash cut off has no end on record; what it reserved is held, or was until a person spoke.
+    cut_off = state.sessions.doubtful - ended
     for act in acts:
         # First, because records name the sessions that acts have started anew.
         await state.sessions.find(act.session)
         state.acted(act)
-    number = 0
-    held = frozenset(doubtful)
-    for each in since:
-        number += 1
+    for number, each in enumerate(records):
         if each.mark is not None:
             state.replay(await _session(state, each, each.mark.at_ns), each.mark)
         elif each.executed is not None:
             state.resolved(await _session(state, each), each.call, done=each.executed)
-        elif each.reserved and each.call in held:
+        elif each.reserved and each.call in cut_off:
             state.promised(await _session(state, each), each.call, each.reserved)
-        if number % 500 == 0:
+        if number % 500 == 499:
             await asyncio.sleep(0)
-    state.release_all(held)
-    return number
+    state.release_all(state.sessions.doubtful)
+    return len(records)
 
 
 async def _session(state: MemoryState, each: Happened, at_ns: int = 0) -> Session:
@@ -58,11 +61,13 @@ async def _session(state: MemoryState, each: Happened, at_ns: int = 0) -> Sessio
 class Keeper:
     """Saves the state in the background, a few sessions at a time."""
 
-    def __init__(self, state: MemoryState, now_ns: Callable[[], int], last_seq: Callable[[], int]) -> None:
-        """``last_seq`` gives the number of the newest record; it runs in a thread."""
+    def __init__(
+        self, state: MemoryState, now_ns: Callable[[], int], caught_up: Callable[[], Awaitable[int]]
+    ) -> None:
+        """``caught_up`` takes in what people said on record, and gives the number up to which that is so."""
         self._state = state
         self._now_ns = now_ns
-        self._last_seq = last_seq
+        self._caught_up = caught_up
         self._saving = asyncio.Lock()
         self.saved_seq = 0
 
@@ -79,7 +84,7 @@ class Keeper:
         """Save what changed; returns how many sessions that was."""
         async with self._saving:
             state, sessions = self._state, self._state.sessions
-            seq = await asyncio.to_thread(self._last_seq)
+            seq = await self._caught_up()
             if seq == self.saved_seq and not sessions.changed():
                 return 0
             n, acted, steady = state.n, state.acts, self._now_ns()

@@ -10,19 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from gateway.errors import StateError
 from gateway.model import Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
+from gateway.sessions.monitors import Event
+from gateway.sessions.provenance import harvest, provenance
 from gateway.sessions.rules import SessionRules
-from gateway.sessions.session import Session
+from gateway.sessions.session import COMMITTED, Session
 from gateway.state.accounts import Holder, Holders, spent
+from gateway.state.bounded import bounded
 from gateway.state.effects import Effects, LiveEffect
 from gateway.state.sessions import Sessions
 from gateway.storage.sessions import Act, SavedAccount
 
+_encode: Final = msgspec.msgpack.Encoder().encode
 _ANSWERED_WITH_CONTENT: Final = ("tool", "prompt", "resource", "completion")
 """Kinds whose answer the agent reads; the answer to an upstream's question goes the other way."""
 
@@ -48,6 +54,7 @@ class MemoryState:
         self.now_ns = now_ns
         self.n = n
         self.acts = acts
+        self.tracing = True  # whether any rule asks where values come from
 
     @property
     def rules(self) -> SessionRules:
@@ -75,13 +82,18 @@ class MemoryState:
         scopes = self._scopes(session, call.principal)
         if refusal is None:
             refusal = _reserved(scopes, call.id, charges, now)
-        fast: dict[str, Any] = {"session": session.facts(call.tool.target, now)}
+        known = session.facts(call.tool.target, now)
+        monitors = self._watched(session, call, now)
+        if monitors:
+            known["monitors"] = monitors
+        fast: dict[str, Any] = {"session": known}
         budget = _budget(scopes, now)
         if budget:
             fast["budget"] = budget
-        return Facts(
+        return bounded(
             slow=session.slow_facts(call.tool.target),
             fast=fast,
+            provenance=self._traced(session, call),
             reserved=charges if refusal is None else {},
             refusal=refusal,
             effect=effect,
@@ -95,10 +107,10 @@ class MemoryState:
         if session is None:
             raise StateError("state_unavailable", f"session {call.session} is gone")
         mark = self._mark(session, call, outcome, shown)
-        durable = bool(mark.untrusted or mark.confidentiality or mark.raised or mark.lowered or mark.watched)
-        for limited in self._apply(session, mark):
-            durable = durable or (limited and bool(mark.charged))
-        return Settled(mark, durable)
+        limited = self._apply(session, mark)
+        raised = mark.untrusted or mark.confidentiality or mark.raised or mark.lowered
+        moved = any(each.moved for each in (session, *session.ancestors))
+        return Settled(mark, bool(raised or moved or (limited and mark.charged)))
 
     def slow(self, principal: Principal, session: str = "") -> Facts:
         found = self.sessions.at_hand(principal, session)
@@ -126,9 +138,13 @@ class MemoryState:
         raised = tuple(dict.fromkeys(shown.labels)) if outcome is not None else ()
         if raised and not session.labels.would_raise(False, 0, raised):
             raised = ()
+        prints = b""
+        if seen and shown.content_json and self.tracing:
+            prints = self._harvested(session, call, shown.content_json)
+        at_ns = self.now_ns()
         return Mark(
             n=self.n,
-            at_ns=self.now_ns(),
+            at_ns=at_ns,
             session=session.whose.id,
             call=call.id,
             target=call.tool.target,
@@ -139,6 +155,8 @@ class MemoryState:
             confidentiality=confidentiality if any(new) else 0,
             raised=raised,
             lowered=shown.lowered,
+            prints=prints,
+            watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
         )
 
@@ -155,15 +173,15 @@ class MemoryState:
             charged = {**charged, "cost_micro_usd": charged.get("cost_micro_usd", 0) + shown.cost_micro_usd}
         return charged
 
-    def _apply(self, session: Session, mark: Mark) -> list[bool]:
-        """Apply a mark everywhere it belongs; for each account whether it has limits."""
-        limited = []
+    def _apply(self, session: Session, mark: Mark) -> bool:
+        """Apply a mark everywhere it belongs; whether any account it was charged to has limits."""
+        limited = False
         for holder in self._touched(session):
             if mark.n > holder.n:
                 spent(holder.account, mark)
                 if isinstance(holder, Holder):
                     holder.n = mark.n
-            limited.append(bool(holder.account.limits))
+            limited = limited or bool(holder.account.limits)
         for above in session.ancestors:
             above.took(mark)
         if session.successor is not None:
@@ -200,10 +218,54 @@ class MemoryState:
     def release_all(self, known: Iterable[str]) -> None:
         """After a restart: give back what was reserved for calls that are neither recorded nor in doubt."""
         doubtful = frozenset(known)
-        for holder in (*self.holders, *self.sessions.live()):
+        for holder in self.holders:
             for call in tuple(holder.account.reservations()):
                 if call not in doubtful:
                     holder.account.release(call)
+
+    # ------------------------------------------------------------------------------- values and order
+
+    def _traced(self, session: Session, call: Call) -> Mapping[str, Any]:
+        """Where the sink arguments come from."""
+        if not self.tracing:
+            return {}
+        manifest = call.tool.manifest
+        return provenance(
+            session.prints, call.args, risk=manifest.risk, effects=manifest.effects,
+            declared=manifest.sinks or None,  # type: ignore[arg-type]  # kinds, checked by the configuration
+        )  # fmt: skip
+
+    def _harvested(self, session: Session, call: Call, content_json: bytes) -> bytes:
+        manifest = call.tool.manifest
+        found = harvest(
+            content_json, call.tool.target, integrity=manifest.integrity, args=call.args,
+            trusted_fields=manifest.trusted_fields, untrusted_fields=manifest.untrusted_fields,
+            key=session.prints.key,
+        )  # fmt: skip
+        return _encode(found) if found.trusted or found.untrusted or found.bitmap or found.flood else b""
+
+    def _watched(self, session: Session, call: Call, now: int) -> dict[str, Any]:
+        """What monitors say of the call, for the session and everything above it; what is violated wins."""
+        if not self.sessions.monitors.monitors:
+            return {}
+        event = _event(call, now, session.labels.all())
+        note = self.sessions.monitors.note(event)
+        found: dict[str, Any] = {}
+        for each in (session, *session.ancestors):
+            facts = each.monitors.facts(each.watched, event, tuple(each.running.values()))
+            for name, fact in facts.items():
+                if name not in found or (fact["violated"] and not found[name]["violated"]):
+                    found[name] = fact
+            if note.hits:
+                each.running[call.id] = note
+        return found
+
+    def _note(self, session: Session, call: Call, status: str, at_ns: int, labels: tuple[str, ...]) -> Any:
+        monitors = self.sessions.monitors
+        if not monitors.monitors:
+            return None
+        note = monitors.note(_event(call, at_ns, [*session.labels.all(), *labels], status))
+        return msgspec.to_builtins(note) if note.hits else None
 
     # ------------------------------------------------------------------------------------------ parts
 
@@ -224,6 +286,16 @@ class MemoryState:
         scopes += [("tree", above.account) for above in session.ancestors]
         scopes += [(scope, holder.account) for scope, holder in self.holders.of(principal)]
         return scopes
+
+
+def _event(call: Call, at_ns: int, labels: list[str], status: str = "") -> Event:
+    """A call as monitors see it."""
+    manifest, principal = call.tool.manifest, call.principal
+    return Event(
+        at_ns=at_ns, target=call.tool.target, risk=manifest.risk, effects=manifest.effects,
+        domain=manifest.domain, args=call.args, status=status, labels=tuple(labels), call_id=call.id,
+        actor=principal.agent if principal.subject is None else f"{principal.agent} for {principal.subject}",
+    )  # fmt: skip
 
 
 def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:

@@ -8,11 +8,12 @@ not in memory is in the storage, so being pushed out of memory forgets nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any, Final
 
 import msgspec
@@ -24,11 +25,16 @@ from gateway.rolling import rolling_session
 from gateway.sessions import mandate as mandates
 from gateway.sessions.budgets import Account
 from gateway.sessions.mandate import Ceiling, Mandate
+from gateway.sessions.monitors import Monitors
 from gateway.sessions.progress import Horizon
+from gateway.sessions.provenance import Prints
 from gateway.sessions.rules import SessionRules
 from gateway.sessions.session import Saved, Session, Whose, limits_of
 from gateway.storage.sessions import Act, SessionStore, Stored
 
+logger = logging.getLogger("wardgate.sessions")
+
+NO_MONITORS: Final = Monitors({})
 MAX_DEPTH: Final = 8
 """Sessions above one another."""
 
@@ -47,11 +53,21 @@ _mandate_json: Final = msgspec.json.Encoder().encode
 class Sessions:
     """Finds, opens and keeps sessions. All methods run on the event loop's thread."""
 
-    def __init__(self, store: SessionStore, now_ns: Callable[[], int], rules: SessionRules) -> None:
-        """``now_ns`` is the steady time."""
+    def __init__(
+        self,
+        store: SessionStore,
+        now_ns: Callable[[], int],
+        rules: SessionRules,
+        monitors: Monitors = NO_MONITORS,
+        secret: bytes = b"",
+    ) -> None:
+        """``now_ns`` is the steady time; ``secret`` keys the prints of values, so that they tell nothing."""
         self.store = store
+        self._monitors = monitors
+        self._secret = secret
         self._now_ns = now_ns
         self._rules = rules
+        self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
 
@@ -67,6 +83,15 @@ class Sessions:
         self._rules = rules
         for session in self._live.values():
             self._fit(session)
+
+    @property
+    def monitors(self) -> Monitors:
+        return self._monitors
+
+    @monitors.setter
+    def monitors(self, monitors: Monitors) -> None:
+        self._monitors = monitors
+        _anew({name for session in self._live.values() for name in session.watched_by(monitors)})
 
     # ------------------------------------------------------------------------------------- finding
 
@@ -190,7 +215,7 @@ class Sessions:
     async def _open(
         self, whose: Whose, mandate: Mandate | None, by: str, note: str, above: Session | None = None
     ) -> Session:
-        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=whose.opened_ns))
+        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=whose.opened_ns), above)
         if above is not None:
             session.ancestors = (above, *above.ancestors)
             # What the one who delegates has read may be in what it asks for.
@@ -214,8 +239,15 @@ class Sessions:
         )  # fmt: skip
         return self._keep(self._made(whose, mandate, Account(limits_of(mandate), opened_ns=now)))
 
-    def _made(self, whose: Whose, mandate: Mandate | None, account: Account) -> Session:
-        session = Session(whose, mandate, account)
+    def _made(
+        self, whose: Whose, mandate: Mandate | None, account: Account, above: Session | None = None
+    ) -> Session:
+        # One key for a whole tree: what a child has read is known above it too.
+        if above is None:
+            prints = learned(mandate, blake2b(whose.id.encode(), key=self._secret, digest_size=16).digest())
+        else:
+            prints = Prints.decode(above.prints.encode(), above.prints.key)
+        session = Session(whose, mandate, account, prints, self._monitors)
         session.horizon = self._horizon(mandate)
         return session
 
@@ -294,15 +326,21 @@ class Sessions:
             subject=stored.subject, rolling=stored.rolling, parent=stored.parent, opened_ns=stored.opened_ns,
             opened_by=stored.opened_by,
         )  # fmt: skip
-        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=stored.opened_ns))
-        saved = _saved(stored.state) if stored.state else None
-        if saved is not None:
-            session.restored(saved)
+        above = None
         if stored.parent:
             above = self._live.get(stored.parent) or await self._load(stored.parent)
             if above is None:  # without its bounds a child would be wider than what it was given
                 raise StateError("state_unavailable", f"the parent of session {stored.id} is not stored")
+        session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=stored.opened_ns), above)
+        if above is not None:
             session.ancestors = (above, *above.ancestors)
+        saved = _saved(stored.state) if stored.state else None
+        if saved is not None:
+            _anew(session.restored(saved))
+            for call in tuple(session.account.reservations()):
+                # One with calls under way stays in memory, so these belong to a gateway that is gone.
+                if call not in self.doubtful:
+                    session.account.release(call)
         if saved is not None and saved.successor:
             session.successor = self._live.get(saved.successor) or await self._load(saved.successor)
         acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
@@ -318,7 +356,12 @@ class Sessions:
         """Bring a session in line with the configuration: the mandate of rolling ones, and its limits."""
         whose = session.whose
         if whose.rolling:
-            session.mandate = self._rules.mandates.get((whose.tenant, whose.agent))
+            mandate = self._rules.mandates.get((whose.tenant, whose.agent))
+            if _id(mandate) != session.learned:
+                # What the mandate before vouched for is not vouched for any more.
+                session.prints = learned(mandate, session.prints.key)
+                session.learned = _id(mandate)
+            session.mandate = mandate
         session.slow = {}
         session.horizon = self._horizon(session.mandate)
         limits = limits_of(session.mandate)
@@ -369,6 +412,25 @@ def belongs(whose: Whose, principal: Principal) -> bool:
         and whose.subject == principal.subject
         and whose.credential in ("", principal.credential)
     )
+
+
+def _anew(monitors: Iterable[str]) -> None:
+    """Never silently: a count that starts again is a limit that was not kept."""
+    if names := sorted(monitors):
+        logger.warning("monitors that changed begin anew", extra={"monitors": names})
+
+
+def learned(mandate: Mandate | None, key: bytes) -> Prints:
+    """What a session knows of values before its first call."""
+    prints = Prints(key)
+    if mandate is not None:
+        prints.learn_request(mandate.request)
+        prints.trust(mandate.trusted_values)
+    return prints
+
+
+def _id(mandate: Mandate | None) -> str:
+    return mandate.id if mandate is not None else ""
 
 
 def _same(one: Mandate | None, other: Mandate) -> bool:

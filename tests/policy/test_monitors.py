@@ -11,8 +11,8 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.model import Facts
-from gateway.policy import EmbeddedPolicy, load, packs
-from gateway.policy.archive import Archive, manifest, read, read_folder, write
+from gateway.policy import EmbeddedPolicy, load, packs, signatures
+from gateway.policy.archive import SIGNATURES, Archive, manifest, read, read_folder, write
 from gateway.policy.bundle import collect, read_bundle
 from gateway.policy.check import check
 from gateway.policy.library import copy_pack, library_path
@@ -87,6 +87,21 @@ def test_a_bundle_of_another_maker_may_have_monitors_too(folder: Path) -> None:
     archive = read(write(files))
     assert read_bundle(None, None, archive).revision == read_bundle(folder, None).revision
     assert isinstance(archive, Archive) and manifest(files).roots == ("",)
+
+
+def test_a_signature_covers_the_monitors(folder: Path) -> None:
+    put(folder, "monitors/mine.yaml", ONCE)
+    key = signatures.Key(name="k", algorithm="HS256", material=b"s" * 32)
+    files = read_folder(folder)
+    files[SIGNATURES] = signatures.sign(files, key, issued_s=1_700_000_000)
+    assert signatures.verify(read(write(files)), {"k": key}, now_s=1_700_000_100).key == "k"
+    for changed in (
+        files | {"monitors/mine.yaml": ONCE.replace("n: 1", "n: 9").encode()},
+        files | {"monitors/more.yaml": ONCE.replace("once", "more").encode()},
+        {name: raw for name, raw in files.items() if name != "monitors/mine.yaml"},
+    ):
+        with pytest.raises(signatures.BadSignature):
+            signatures.verify(read(write(changed)), {"k": key}, now_s=1_700_000_100)
 
 
 def test_a_monitor_given_twice_in_one_folder_is_refused(folder: Path) -> None:

@@ -268,8 +268,39 @@ def test_facts_nobody_knows_change_nothing_and_known_ones_bind() -> None:
     strict = pack("strict")
     assert decide(strict, asked).verdict == ALLOW
     assert decide(strict, asked, Facts(slow={"trust": {"tier": 0}})).code == "tier_too_low"
-    mandate = {"mandate": {"tools": ["git/git_log"], "risks": ["read"]}}
+    mandate = {"mandate": {"tools": ["git/git_log"], "reads": "listed", "risks": ["read"]}}
     assert decide(strict, asked, Facts(slow=mandate)).code == "outside_mandate"
+
+
+def test_strict_holds_arguments_within_the_mandate() -> None:
+    asked = call({"amount_micro_usd": 1_000_000}, on=OFFICE_PAY, by=ACCOUNTING)
+    mandate = {"tools": ["office/*"], "reads": "listed", "risks": ["irreversible"], "arguments": {}}
+    assert decide(pack("strict"), asked, Facts(slow={"mandate": mandate})).verdict == ALLOW
+    mandate["arguments"] = {"office/pay_invoice": {"/amount_micro_usd": {"max": 999_999}}}
+    refused = decide(pack("strict"), asked, Facts(slow={"mandate": mandate}))
+    assert (refused.verdict, refused.code) == (DENY, "mandate_argument")
+    assert "999999" in refused.findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("fast", "code"),
+    [
+        ({"session": {"progress": {"due": True, "why": "20 actions"}}}, "checkpoint_due"),
+        ({"budget": {"tree": {"irreversible": {"used": 9, "reserved": 1, "limit": 10, "left": 0}}}},
+         "budget_nearly_used"),
+        ({"budget": {"agent": {"cost_micro_usd": {
+            "used": 50, "reserved": 1, "limit": 100, "left": 49, "burn_5m": 40, "window_s": 3600}}}},
+         "budget_burning"),
+    ],
+)  # fmt: skip
+def test_strict_asks_a_person_about_work_that_goes_on_too_long_or_too_fast(
+    fast: dict[str, Any], code: str
+) -> None:
+    asked = call({"amount_micro_usd": 1_000_000}, on=OFFICE_PAY, by=ACCOUNTING)
+    assert decide(pack("strict"), asked, Facts(fast=fast)).code == code
+    starter = decide(pack("starter"), asked, Facts(fast=fast))
+    assert code in {finding.code for item in starter.observed for finding in item.findings}
+    assert code not in {finding.code for finding in starter.findings}
 
 
 def test_a_session_that_has_read_strangers_does_not_send_unasked() -> None:

@@ -124,7 +124,11 @@ MODULES = {
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[EmbeddedPolicy, EmbeddedPolicy]:
-    policy = policy_of(tmp_path_factory.mktemp("memo"), MODULES)
+    watching = (
+        'deny contains {"code": "stop", "message": input.tool.risk} if input.session.monitors.m.violated'
+    )
+    more = {"watching": rule("watching", watching), "watched": rule("watched", watching, mode="observe")}
+    policy = policy_of(tmp_path_factory.mktemp("memo"), MODULES | more)
     return policy, EmbeddedPolicy(policy.bundle, memoise=False)
 
 
@@ -139,6 +143,7 @@ def bare(decision: Decision) -> Decision:
     tier=st.integers(0, 3) | st.none(),
     calls=st.integers(0, 6),
     n=st.integers(0, 4) | st.text(max_size=1),
+    violated=st.booleans() | st.none(),
 )
 def test_a_remembered_decision_is_the_fresh_one(
     pair: tuple[EmbeddedPolicy, EmbeddedPolicy],
@@ -147,9 +152,13 @@ def test_a_remembered_decision_is_the_fresh_one(
     tier: int | None,
     calls: int,
     n: Any,
+    violated: bool | None,
 ) -> None:
     remembering, fresh = pair
-    facts = Facts(slow={} if tier is None else {"trust": {"tier": tier}}, fast={"session": {"calls": calls}})
+    session: dict[str, Any] = {"calls": calls}
+    if violated is not None:
+        session["monitors"] = {"m": {"violated": violated}}
+    facts = Facts(slow={} if tier is None else {"trust": {"tier": tier}}, fast={"session": session})
     asked = call({"n": n}, on=one, by=principal(labels=labels))
     for _ in range(2):
         assert bare(decide(remembering, asked, facts)) == bare(decide(fresh, asked, facts))
@@ -268,3 +277,25 @@ def test_ten_thousand_tools_are_listed_from_memory_of_alike_ones() -> None:
     known = tuple(tool(f"u/t{n}", risk="read" if n % 2 else "reversible") for n in range(10_000))
     assert len(policy.visible(by, known, Facts())) == 5_000
     assert policy.visible(by, known, Facts()) is policy.visible(by, known, Facts())
+
+
+def test_what_monitors_say_is_remembered_apart_from_what_hardly_changes(tmp_path: Path) -> None:
+    """A count that moves asks the modules that read monitors again, and no other."""
+    watching = 'deny contains {"code": "stop", "message": "m"} if input.session.monitors.once.violated'
+    modules = {
+        "permit": rule("permit", 'allow contains {"code": "fine"}'),
+        "watching": rule("watching", watching),
+        "watched": rule("watched", watching, mode="observe"),
+    }
+    policy = policy_of(tmp_path, modules)
+
+    def asked(calls: int, **fact: Any) -> Decision:
+        known = {"monitors": {"once": fact}} if fact else {}
+        return decide(policy, call({}), Facts(fast={"session": {"calls": calls, **known}}))
+
+    assert [asked(calls).memoised for calls in (1, 2)] == [0, 3]
+    assert [asked(calls, violated=False).memoised for calls in (3, 4)] == [1, 3]
+    for _ in range(2):
+        assert asked(5, violated=True).verdict == "deny"
+        assert [said.verdict for said in asked(5, violated=True).observed] == ["deny"]
+    assert (asked(6).verdict, asked(6).observed) == ("allow", asked(1).observed)

@@ -64,8 +64,9 @@ def test_leaving_a_module_out_says_the_same_as_asking_it(
 def test_a_record_names_only_the_modules_that_were_asked(shipped: EmbeddedPolicy) -> None:
     plain = decide(shipped, call({"note": "x"}, on=tool(risk="read")))
     with_sql = decide(shipped, call({"filter": [{"SQL": "select 1"}]}, on=tool(risk="read")))
-    assert plain.rules == ("access.reads",)
-    assert with_sql.rules == ("access.reads", "hazards.hazard_sql")
+    everywhere = ("sessions.monitors", "sessions.monitors_warn")
+    assert plain.rules == ("access.reads", *everywhere)
+    assert with_sql.rules == ("access.reads", "hazards.hazard_sql", *everywhere)
 
 
 def test_names_may_stand_in_the_metadata_or_in_the_data(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""What provenance costs: ``python -m tests.sessions.bench_provenance`` prints CPU µs for typical and hostile input."""
+"""What provenance costs, in CPU µs: ``python -m tests.sessions.bench_provenance`` prints the figures."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
 from typing import Any, Final
 
 import orjson
@@ -135,8 +134,9 @@ HOSTILE: Final[Mapping[str, bytes]] = {
 def session() -> Prints:
     prints = Prints(b"session")
     prints.learn_request(
-        "Please pay the March invoice of Red Bicycle Shop, 1,200.50 EUR to DE89 3704 0044 0532 0130 00, and send the "
-        "receipt to ann@corp.example and bob@corp.example. Put a copy in /srv/finance/2026/ and a note in #general."
+        "Please pay the March invoice of Red Bicycle Shop, 1,200.50 EUR to DE89 3704 0044 0532 0130 00, and "
+        "send the receipt to ann@corp.example and bob@corp.example. Put a copy in /srv/finance/2026/ and a "
+        "note in #general."
     )
     for seed in range(12):
         prints.apply(harvest(result(mail(3, seed)), "office/list_mail", key=b"session"))
@@ -161,7 +161,7 @@ OTHERS: Final = {
 
 
 def cpu_us(step: Callable[[], object], rounds: int, repeats: int = 7) -> float:
-    """CPU µs of one step: the median of several rounds."""
+    """CPU µs of one step: the best of several rounds."""
     step()
     taken = []
     for _ in range(repeats):
@@ -169,7 +169,7 @@ def cpu_us(step: Callable[[], object], rounds: int, repeats: int = 7) -> float:
         for _ in range(rounds):
             step()
         taken.append((time.process_time() - before) / rounds * 1e6)
-    return median(taken)
+    return min(taken)
 
 
 def learn(data: bytes) -> Callable[[], object]:

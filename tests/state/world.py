@@ -16,7 +16,9 @@ from gateway.journal.recovery import recover
 from gateway.model import Ask, Call, Facts, Manifest, Outcome, Principal, Settled, Tool
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.remembered import Remembered
+from gateway.sessions.monitors import Monitors
 from gateway.sessions.rules import SessionRules
+from gateway.state.sessions import NO_MONITORS
 from gateway.storage.database import Database
 from tests.journal.support import ALLOW, DENY, KEY, running
 
@@ -131,12 +133,17 @@ class World:
 
 
 @asynccontextmanager
-async def living(path: Path, rules: SessionRules = USUAL, clock: Time | None = None) -> AsyncIterator[World]:
+async def living(
+    path: Path,
+    rules: SessionRules = USUAL,
+    clock: Time | None = None,
+    monitors: Monitors = NO_MONITORS,
+) -> AsyncIterator[World]:
     """A gateway from start to an orderly end; the path is that of its database."""
     clock = clock or Time()
     async with running(path, read_batch_ms=1) as (journal, database):
         recover(database)
-        remembered = await Remembered.open(database, KEY, clock, rules)
+        remembered = await Remembered.open(database, KEY, clock, rules, monitors)
         yield World(remembered, journal, database, clock)
 
 

@@ -1,8 +1,8 @@
 """Which arguments of a call decide where something goes, or what is done: its sinks.
 
-A manifest may say (``sinks``: pointer pattern → kind). Otherwise they are found by the name of the argument and
-by the shape of its value, for every tool that is not ``read`` or has the effect ``egress``. In free text the
-addresses, URLs, IBANs and hosts are sinks: a link in a message is followed by whoever reads it.
+A manifest may say (``sinks``: pointer pattern → kind). Otherwise they are found by the name of the argument
+and by the shape of its value, for every tool that is not ``read`` or has the effect ``egress``. In free text
+the addresses, URLs, IBANs and hosts are sinks: a link in a message is followed by whoever reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORT_LIST: Final = 8  # elements that are shown one by one
 
 
 class Sink(NamedTuple):
-    """``kinds`` has one kind per element when ``value`` is what was found in a text, else one for all."""
+    """A place in the arguments, what it is, and what stands there."""
 
     pointer: str
     kind: lists.Kind
@@ -31,7 +31,7 @@ class Sink(NamedTuple):
     complete: bool = True  # whether ``value`` is all that there is at this place
 
 
-_WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SQL: Final = re.compile(
     r"\s*(?:--.*\n\s*|/\*.*?\*/\s*)*\(*\s*"
     r"(?:select|insert|update|delete|drop|alter|create|truncate|merge|replace|with|grant|exec|call|pragma|attach|copy)\b",
@@ -43,12 +43,14 @@ _TLD: Final = (
     "example|test|local|internal|onion|xn--[a-z0-9-]+|(?!(?:py|rs|md|sh|cc|cs|ps|so|ts|pl|js|db|tf|hs|ml|vb|gz|am|pm)\\b)[a-z]{2}"
 )
 _IN_TEXT: Final = re.compile(
-    r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s\"'`<>]+)"
-    r"|(?P<recipient>[A-Za-z0-9!#$%&*+/=?^_~.-]{1,64}@[A-Za-z0-9.-]{1,255})"
-    r"|(?P<iban>\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?\b)"
+    r"(?P<url>(?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}|https?|ftp|wss?)://[^\s\"'`<>]+)"
+    r"|(?P<recipient>(?<![A-Za-z0-9!#$%&*+/=?^_~.-])[A-Za-z0-9!#$%&*+/=?^_~.-]{1,64}@[A-Za-z0-9.-]{1,255})"
     rf"|(?P<host>(?<![\w.@/-])(?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,62}})\.){{1,6}}(?:{_TLD})(?![\w@-])(?:/[^\s\"'`<>]*)?)"
 )
-_SUSPECT: Final = re.compile(r"[@.:]|[A-Z]{2}[0-9]{2}")
+_IBAN: Final = re.compile(r"\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?\b")
+_INNER_DOT: Final = re.compile(r"\.[A-Za-z]")
+_IBAN_START: Final = re.compile(r"[A-Z]{2}[0-9]{2}")
+_SUSPECT: Final = re.compile(r"[@.:+/]|[A-Z]{2}[0-9]{2}")
 
 
 def sinks(
@@ -124,7 +126,7 @@ def _inferred(args: Mapping[str, Json]) -> Iterator[Sink]:
             return
         pointer, name, above, item = stack.pop()
         kind = type(item)
-        by_name = named(name) if name else None
+        by_name = named(name[:64]) if name else None
         if by_name is None and above is not None:
             by_name = above
         if kind is dict:
@@ -147,6 +149,8 @@ def _inferred(args: Mapping[str, Json]) -> Iterator[Sink]:
             if by_name in ("id", "iban", "recipient", "path"):
                 yield Sink(pointer, by_name, item)
             continue
+        if by_name is None and not _SUSPECT.search(item, 0, MAX_SEARCHED) and len(item) <= MAX_SEARCHED:
+            continue
         settled = _settled(by_name, name, item)
         if settled is not None:
             yield Sink(pointer, settled, item)
@@ -164,47 +168,59 @@ def _settled(kind: lists.Kind | None, name: str, value: Json) -> lists.Kind | No
         shape = forms.shape(value) if len(value) <= forms.MAX_VALUE else None
         if shape is None and _SQL.match(value[:400]) and len(value) > 12 and kind is not None:
             return "sql"
-        return shape or kind
+        if kind == "path" and shape is None and not any(mark in value for mark in "./\\"):
+            return None  # a city is a destination too
+        return shape or (None if name.lower() in lists.VAGUE and kind != "path" else kind)
     return kind
 
 
 @lru_cache(maxsize=8192)
 def named(name: str) -> lists.Kind | None:
     """The kind that the name of an argument says: ``to``, ``recipientEmail``, ``file_path``, ``event_id``."""
-    low = name[:64].lower()
+    low = name.lower()
     if low in lists.BY_NAME:
         return lists.BY_NAME[low]
-    parts = [part.lower() for part in _WORDS.findall(name[:64])]
+    parts = [part.lower() for part in _WORDS.findall(name)]
     if not parts:
         return None
-    last = parts[-1]
-    if last in ("id", "ids") and len(parts) > 1 and lists.BY_NAME.get(parts[-2]) == "recipient":
+    last, above = parts[-1], parts[-2] if len(parts) > 1 else ""
+    if last in ("to", "with"):
+        if above == "reply" and "in" in parts:
+            return "id"  # in_reply_to
+        return "recipient" if above in lists.TO else None
+    if last in ("id", "ids") and lists.BY_NAME.get(above) == "recipient":
         return "recipient"
-    if last in lists.BY_NAME and last not in ("to", "code", "mail", "target", "output"):
+    if last in lists.BY_NAME and last not in ("mail", "target", "output"):
         return lists.BY_NAME[last]
-    if last in lists.MODIFIERS and len(parts) > 1 and parts[-2] in lists.BY_NAME:
-        return lists.BY_NAME[parts[-2]]
+    if last in lists.MODIFIERS and above in lists.BY_NAME:
+        return lists.BY_NAME[above]
     return None
 
 
 def _in_text(pointer: str, text: str) -> Iterator[Sink]:
     """What in a text can be followed or written to; one sink a text, as weak as its weakest."""
     head = text[:MAX_SEARCHED]
-    if not _SUSPECT.search(head) and len(text) <= MAX_SEARCHED:
-        return
     found: dict[str, lists.Kind] = {}
-    for match in _IN_TEXT.finditer(head):
-        kind: lists.Kind = match.lastgroup  # type: ignore[assignment]
-        value = match[0].rstrip(".,:;!?)]}'*")
-        if kind == "host":
-            name = value.partition("/")[0]
-            if name.rpartition(".")[2].lower() in lists.FILES and "/" not in value:
-                continue
-            if "/" in value:
-                kind, value = "url", "https://" + value
-        found[value] = kind
-        if len(found) > MAX_FOUND:
-            break
+    if "@" in head or "://" in head or _INNER_DOT.search(head):
+        # Only tokens that could be one: the pattern tries each letter of what it is given.
+        likely = " ".join([token for token in head.split() if "." in token or "@" in token or ":" in token])
+        for match in _IN_TEXT.finditer(likely):
+            kind: lists.Kind = match.lastgroup  # type: ignore[assignment]
+            value = match[0].rstrip(".,:;!?)]}'*")
+            if kind == "host":
+                name = value.partition("/")[0]
+                if name.rpartition(".")[2].lower() in lists.FILES and "/" not in value:
+                    continue
+                if "/" in value:
+                    kind, value = "url", "https://" + value
+            found[value] = kind
+            if len(found) > MAX_FOUND:
+                break
+    if _IBAN_START.search(head):
+        for match in _IBAN.finditer(head):
+            found[match[0]] = "iban"
+            if len(found) > MAX_FOUND:
+                break
     complete = len(text) <= MAX_SEARCHED and len(found) <= MAX_FOUND
     for kind in ("url", "recipient", "iban", "host"):
         values = [value for value, its in found.items() if its == kind]

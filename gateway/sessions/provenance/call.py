@@ -26,21 +26,22 @@ def provenance(
     Where several values stand at one place (the links of a text), the weakest is shown. What did not fit is
     shown as untrusted, at its place or at ``""``.
     """
-    shown: dict[str, tuple[lists.Kind, Traced]] = {}
-    for sink in sinks(args, risk=risk, effects=effects, declared=declared):
-        traced = prints.trace(sink.value, sink.kind) if sink.value is not None else _OUT_OF_SIGHT
-        if not sink.complete:
+    shown: dict[str, dict[str, Any]] = {}
+    weakest: dict[str, Traced] = {}
+    for pointer, kind, value, complete in sinks(args, risk=risk, effects=effects, declared=declared):
+        traced = prints.trace(value, kind) if value is not None else _OUT_OF_SIGHT
+        if not complete:
             traced = weaker(_OUT_OF_SIGHT, traced)
-        before = shown.get(sink.pointer)
-        if before is None or weaker(traced, before[1]) is traced:
-            shown[sink.pointer] = (sink.kind, traced)
-    return {
-        pointer: {
+        before = weakest.get(pointer)
+        if before is not None and weaker(before, traced) is before:
+            continue
+        weakest[pointer] = traced
+        source = traced.source
+        shown[pointer] = {
             "kind": kind,
-            "source": traced.source,
+            "source": source,
             "match": traced.match,
-            "trusted": traced.trusted,
+            "trusted": source != "untrusted" and source != "none",
             "from": list(traced.targets),
         }
-        for pointer, (kind, traced) in shown.items()
-    }
+    return shown

@@ -11,7 +11,7 @@ would take it for that value.
 | ``i`` IBAN | spaces, hyphens, case | |
 | ``p`` phone | spaces, ``-.()``, ``00`` for ``+`` | with and without country code |
 | ``h`` host | case, a dot at the end | sub-domains, other ports, IP addresses spelt another way |
-| ``u`` URL | case of scheme and host, default port, escaped unreserved letters | userinfo, ``..``, another query |
+| ``u`` URL | case of scheme and host, default port, escaped plain letters | userinfo, ``..``, another query |
 | ``f`` path | ``./``, ``//``, ``/`` at the end | ``..``, case |
 | ``n`` number | ``1,200.50`` for ``1200.5`` | |
 
@@ -35,7 +35,7 @@ MAX_VALUE: Final = 1024  # characters; nothing longer is remembered as one trust
 _EMAIL: Final = re.compile(
     r"[A-Za-z0-9!#$%&*+/=?^_~.'-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.)+[A-Za-z][A-Za-z0-9-]{1,62}"
 )
-_IBAN: Final = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}")
+_IBAN: Final = re.compile(r"(?=(?:[A-Z]*[0-9]){8})[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}")
 _PHONE: Final = re.compile(r"(?:\+|00)?[0-9(][0-9 ().-]{5,24}[0-9]")
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
 _HOST: Final = re.compile(
@@ -72,10 +72,10 @@ def email(text: str) -> bytes | None:
 
 
 def iban(text: str) -> bytes | None:
-    bare = text.replace(" ", "").replace("-", "").upper()
-    if not 14 <= len(bare) <= 34 or not _IBAN.fullmatch(bare) or sum(map(str.isdigit, bare)) < 8:
+    if not (text[2:4].isdigit() and text[:2].isalpha()):
         return None
-    return b"i:" + bare.encode()
+    bare = text.replace(" ", "").replace("-", "").upper()
+    return b"i:" + bare.encode() if _IBAN.fullmatch(bare) else None
 
 
 def phone(text: str) -> bytes | None:
@@ -161,11 +161,13 @@ def number(text: str) -> bytes | None:
 
 def shape(text: str) -> Kind | None:
     """What a whole value looks like, when that is not in doubt."""
+    if not text:
+        return None
     if "://" in text:
         return "url" if _ABSOLUTE.fullmatch(text) else None
     if "@" in text:
         return "recipient" if _EMAIL.fullmatch(text) or _PERSON.fullmatch(text) else None
-    if _PATH.fullmatch(text):
+    if (text[0] in "/~." or text[1:2] == ":") and _PATH.fullmatch(text):
         return "path" if len(text) <= MAX_VALUE and "\n" not in text else None
     if iban(text):
         return "iban"
@@ -239,6 +241,14 @@ def known_forms(text: str, *, named: bool) -> Iterator[bytes]:
     place = path(folded)
     if place:
         yield b"f:" + place.encode()
-        last = place.rpartition("/")[2]
-        if named and (folded.endswith("/") or (place.count("/") > 1 and "." not in last[1:])):
+        if named and _is_folder(folded, place):
             yield b"d:" + place.encode()
+
+
+def _is_folder(text: str, place: str) -> bool:
+    """Whether a path is clearly a folder, and not one so high that everything lies below it."""
+    last = place.rpartition("/")[2]
+    if not text.endswith("/") and ("." in last[1:] or place.count("/") < 2):
+        return False
+    depth = place.strip("/").count("/") + 1
+    return depth > 1 or not (place[0] in "/~." or place[1:2] == ":")

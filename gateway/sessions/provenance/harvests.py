@@ -1,14 +1,14 @@
 """What one tool result teaches: prints of its values, apart for what is trusted and what is not.
 
-Pure: bytes in, a small value out, which is written in the journal and folded into ``Prints``. It never raises
-for any bytes whatever; a result it cannot read to its end makes a *flood*: from then on every value the session
-cannot trust is taken for untrusted.
+Pure: bytes in, a small value out, which is written in the journal and folded into ``Prints``. It never
+raises for any bytes whatever; a result it cannot read to its end makes a *flood*: from then on every value
+the session cannot trust is taken for untrusted.
 
 What a pattern points into: ``structuredContent`` (and below its only key ``result``, where servers put values
 that are no objects), and the JSON in the text of the only content block. With several blocks one of them may
 be text an outsider wrote, in the shape of the others; so there patterns name the block,
-``/content/*/text/contacts/*/email``. A string inside the JSON that is itself JSON is text of its field, never a
-place for patterns.
+``/content/*/text/contacts/*/email``. A string inside the JSON that is itself JSON is text of its field, never
+a place for patterns.
 
 What the call itself said is no news: a value of the arguments that comes back in a trusted field (the echo
 of a search, a record just created) is not learned as trusted.
@@ -32,6 +32,9 @@ from gateway.sessions.provenance import forms, pointers, words
 MAX_TRUSTED: Final = 256  # prints of 8 bytes
 MAX_EXACT: Final = 1_800  # prints of 3 bytes; more become one bitmap
 MAX_NODES: Final = 30_000
+MAX_RESULT: Final = 4 * 1024 * 1024  # bytes; beyond, only the beginning is looked at, as text
+MAX_PHRASES: Final = 1_000  # fields remembered as a whole; of others, their words
+MAX_TOKENS: Final = 20_000  # of trusted text, looked at for values
 BITMAP: Final = 8_192  # bytes, one bit a print
 _BITS: Final = BITMAP * 8 - 1
 _CROWDED: Final = 64  # trusted prints kept beside a bitmap
@@ -72,16 +75,11 @@ def harvest(
         trusted = _trusted(split.trusted, args, key) if split.trusted else b""
     except Exception:  # noqa: BLE001 - whatever a hostile result does, it must not go by unmarked
         return Harvest(target, flood=True)
-    prints = array("I", list(map(crc32, tokens)))
-    if len(prints) <= MAX_EXACT:
+    if len(tokens) <= MAX_EXACT:
+        prints = array("I", sorted(map(crc32, tokens)))  # sets have another order in every process
         return Harvest(target, trusted, packed(prints), flood=flood)
-    return Harvest(
-        target, trusted[: _CROWDED * 8], bitmap=bytes(spread(prints, bytearray(BITMAP))), flood=flood
-    )
-
-
-def print_of(token: bytes) -> bytes:
-    return crc32(token).to_bytes(4, "little")[:3]
+    bitmap = bytes(spread(map(crc32, tokens), bytearray(BITMAP)))
+    return Harvest(target, trusted[: _CROWDED * 8], bitmap=bitmap, flood=flood)
 
 
 def packed(prints: array[int]) -> bytes:
@@ -95,6 +93,15 @@ def unpacked(data: bytes | bytearray) -> array[int]:
     raw = bytearray(len(data) // 3 * 4)
     raw[0::4], raw[1::4], raw[2::4] = data[0::3], data[1::3], data[2::3]
     prints = array("I")
+    prints.frombytes(bytes(raw))
+    return prints
+
+
+def lowest(low: bytes | bytearray, middle: bytes | bytearray) -> array[int]:
+    """The lowest 16 bits of prints whose bytes are kept apart."""
+    raw = bytearray(2 * len(low))
+    raw[0::2], raw[1::2] = low, middle
+    prints = array("H")
     prints.frombytes(bytes(raw))
     return prints
 
@@ -129,17 +136,23 @@ def _split(
 ) -> _Split:
     split = _Split()
     try:
+        if len(result_json) > MAX_RESULT:
+            raise orjson.JSONDecodeError("too large", "", 0)
         result = orjson.loads(result_json)
     except orjson.JSONDecodeError:
         # Not what a model would be given as JSON either. Nothing of it is trusted, all of it is text.
         split.texts.append(result_json[: words.MAX_TEXT].decode("utf-8", "replace"))
         split.flood = True
         return split
-    parts = _Parts(result, split)
-    if untrusted_fields:
+    parts = _Parts(result)
+    for pattern in untrusted_fields:
+        steps = pointers.steps(pattern)
+        if not steps:  # all of it
+            integrity, trusted_fields = "untrusted", ()
         for root in parts.every_root():
-            for pattern in untrusted_fields:
-                split.untrusted += pointers.take(root, pointers.steps(pattern))
+            split.untrusted += pointers.take(root, steps)
+            if steps[:1] == ("*",):  # an element of a list that came as a block of its own
+                split.untrusted += pointers.take(root, steps[1:])
     if integrity == "trusted":
         split.trusted += parts.structured
         # Where fields are told apart, what has no fields cannot be: it may be the very text they hold.
@@ -156,7 +169,7 @@ def _split(
 class _Parts:
     """A result taken apart: JSON that has fields, and loose text that has none."""
 
-    def __init__(self, result: Json, split: _Split) -> None:
+    def __init__(self, result: Json) -> None:
         self.result = result
         self.structured: list[Json] = []
         self.loose: list[Json] = []
@@ -252,7 +265,7 @@ def _tokens(split: _Split) -> tuple[set[bytes], bool]:
     strings, complete = _leaves(split.untrusted)
     strings += split.texts
     found, flood = words.words("\n".join(strings))
-    phrases = [text for text in strings if len(text) <= PHRASE and " " in text]
+    phrases = [text for text in strings if len(text) <= PHRASE and " " in text][:MAX_PHRASES]
     found.update([words.phrase(words.plain(text)) for text in phrases])
     found.discard(b"")
     return found, flood or split.flood or not complete
@@ -289,15 +302,18 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
     strings, complete = _leaves(trees)
     if not complete:
         strings = strings[: MAX_TRUSTED * 8]
+    left = MAX_TOKENS
     shaped: dict[bytes, None] = {}
     other: dict[bytes, None] = {}
     for text in strings:
-        if len(shaped) + len(other) >= 4 * MAX_TRUSTED:
+        if left <= 0 or len(shaped) + len(other) >= 4 * MAX_TRUSTED:
             break
         for form in forms.known_forms(text, named=False):
             (other if form.startswith(b"t:") else shaped)[form] = None
         if any(mark in text for mark in " \n,;<("):
-            for token in text[: words.MAX_TEXT].split()[: 4 * MAX_TRUSTED]:
+            tokens = text[: words.MAX_TEXT].split()[:left]
+            left -= len(tokens)
+            for token in tokens:
                 shaped.update(dict.fromkeys(_part(token.strip(".,:;!?()[]{}<>\"'`*"))))
     found = [*shaped, *other]
     if args and found:
@@ -331,5 +347,5 @@ class _Echo:
         bare = words.squeezed(value)
         if not bare or bare in self._squeezed:
             return True
-        pieces = words.known(value.translate(words.FINE).split())
+        pieces = words.known(set(value.translate(words.FINE).split()))
         return bool(pieces) and pieces <= self._tokens

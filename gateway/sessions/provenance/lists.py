@@ -61,7 +61,7 @@ _NAMES: Final[Mapping[Kind, frozenset[str]]] = {
         url urls uri uris link links href webhook endpoint callback redirect website
     """),
     "host": _set("""
-        host hosts hostname domain domains server ip fqdn origin
+        host hosts hostname domain domains server ip fqdn
     """),
     "path": _set("""
         path paths file files filename filenames filepath dir directory folder dest destination src
@@ -74,18 +74,25 @@ _NAMES: Final[Mapping[Kind, frozenset[str]]] = {
         sql query statement
     """),
     "command": _set("""
-        command commands cmd script shell exec code
+        command commands cmd script shell exec
     """),
 }
 BY_NAME: Final[Mapping[str, Kind]] = {name: kind for kind, names in _NAMES.items() for name in names}
 """What an argument of this name is."""
 
-VAGUE: Final = _set("""
-    code contact dest destination group groups handle origin output room server src target
-""")
+VAGUE: Final = _set("dest destination output src target server")
 """Names that mean different things in different tools: the shape of the value comes first."""
 
 MODIFIERS: Final = _set("""
     address addresses email id ids list name names number path text url value
 """)
 """``file_name`` is a file and ``channel_id`` a channel."""
+
+TO: Final = _set("""
+    email mail send sent reply forward assign assigned share shared deliver notify copy transfer pay
+""")
+"""``assigned_to``, ``share_with``, ``reply_to``."""
+
+CUES_BEFORE: Final = _set("to with for from by user channel group room named called handle cc bcc and or")
+CUES_AFTER: Final = _set("channel group room user list chat")
+"""Beside these words a plain word of a request names somebody, or a place to write to."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.sessions.provenance import forms
+from gateway.sessions.provenance.lists import CUES_AFTER, CUES_BEFORE
 
 _CJK: Final = "\u3000-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uff0f\uff1a-\uff20\uff5b-\uff65"
 _ENDS: Final = rf"\s\"`<>()\[\]{{}},;|*\u2018-\u201f\u00ab\u00bb\u2013\u2014\u2026{_CJK}"
@@ -33,6 +34,8 @@ _FENCED: Final = re.compile(r"```[^\n`]{0,40}\n(.*?)```", re.DOTALL)
 _BLANK: Final = re.compile(r"\n\s*\n")
 _AFTER_COLON: Final = re.compile(r"[A-Za-z][^:\n]{0,200}:\s")
 _GAP: Final = re.compile(r"\s+")
+_LAST_WORD: Final = re.compile(r"\w+$")
+_NEXT_WORD: Final = re.compile(r"[\"'`”’]? (\w+)")
 _TRIES: Final = 32  # places where a value is looked at before it counts as not named
 
 
@@ -98,27 +101,51 @@ def _balanced(text: str) -> bool:
     return text.count("([{"[")]}".index(close)]) >= text.count(close)
 
 
-def names(text: str, value: str, *, fold: bool = False) -> bool:
-    """Whether a value stands in a text as a token, or as several in a row. ``fold``: whatever its case."""
+def names(text: str, value: str, *, fold: bool = False, person: bool = False) -> bool:
+    """Whether a value stands in a text as a token, or as several in a row.
+
+    ``fold``: whatever its case. ``person``: and, when it is one plain word, looks like the name of somebody
+    or of a place to write to. Any other word of the request may be what an outsider calls himself.
+    """
     wanted = _GAP.sub(" ", value.strip())
-    if fold:
-        text, wanted = _lower(text), _lower(wanted)
-    start = text.find(wanted)
+    where, plain = (_lower(text), _lower(wanted)) if fold else (text, wanted)
+    word = person and wanted.isascii() and wanted.isalpha()
+    start = where.find(plain)
     for _ in range(_TRIES):
         if start < 0:
             return False
-        if _stands_alone(text, start, start + len(wanted)):
+        end = start + len(plain)
+        if _stands_alone(where, start, end) and not (word and _is_common(text, start, end)):
             return True
-        start = text.find(wanted, start + 1)
+        start = where.find(plain, start + 1)
     return False
 
 
 def _lower(text: str) -> str:
-    """Case of ASCII only: in Unicode more than one character may have the same small letter."""
+    """Case of ASCII only, which changes no length: other letters have look-alikes that fold to one."""
     return text.lower() if text.isascii() else text.encode("utf-8", "replace").lower().decode()
 
 
+def _is_common(text: str, start: int, end: int) -> bool:
+    """Whether nothing marks a word as a name: no capital within a sentence, sign, quotation or cue."""
+    before = text[:start]
+    if text[end : end + 2] in ("'s", "’s"):
+        return False
+    if before[-1:] in ("@", "#", '"', "`", "'", "“", "‘"):
+        return False
+    lead = before.rstrip()
+    begins = not lead or lead[-1] in ".!?:" or "\n" in before[len(lead) :]  # a sentence
+    if not begins and not text[start:end].islower():
+        return False
+    last = _LAST_WORD.search(lead[-40:])
+    if last and last[0].lower() in CUES_BEFORE:
+        return False
+    following = _NEXT_WORD.match(text, end)
+    return not (following and following[1].lower() in CUES_AFTER)
+
+
 def _stands_alone(text: str, start: int, end: int) -> bool:
+    first, last = text[start], text[end - 1]
     before = text[start - 1 : start]
     if before in ("@", "#"):  # "#general", "@bob"
         before = text[start - 2 : start - 1] if start > 1 else ""
@@ -130,10 +157,16 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
         return False
     if end < len(text) and not _CLOSE.match(text, end):
         return False
-    # A group of a longer number ("1,200", "DE89 3704 0044") is no value of its own.
-    if text[end - 1].isdigit() and re.match(r"[ ,.-]\d", text[end : end + 2]):
+    # In a script without spaces nothing shows where a name ends.
+    if not first.isascii() and before.isalnum() and not before.isascii():
         return False
-    return not (text[start].isdigit() and re.fullmatch(r"\d[ ,.-]", text[max(0, start - 2) : start]))
+    after = text[end : end + 1]
+    if not last.isascii() and after.isalnum() and not after.isascii():
+        return False
+    # A group of a longer number ("1,200", "DE89 3704 0044") is no value of its own.
+    if last.isdigit() and re.match(r"[ ,.-]\d", text[end : end + 2]):
+        return False
+    return not (first.isdigit() and re.fullmatch(r"\d[ ,.-]", text[max(0, start - 2) : start]))
 
 
 def says(text: str, statement: str) -> bool:

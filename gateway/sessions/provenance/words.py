@@ -1,8 +1,8 @@
 """Text of an untrusted result, cut into the words that its prints are made of.
 
-This side may be generous: a word too many makes a value ``untrusted`` that was ``none``, and neither is trusted.
-So everything is folded (compatibility forms, case, invisible characters), every token is kept at three
-depths, and what is encoded is decoded and cut again:
+This side may be generous: a word too many makes a value ``untrusted`` that was ``none``, and neither is
+trusted. So everything is folded (compatibility forms, case, invisible characters), every token is kept at
+three depths, and what is encoded is decoded and cut again:
 
     depth    delimiters besides white space and ``"'`<>()[]{},;|\\``    what comes out
     coarse   none                                                     addresses, URLs, paths
@@ -18,7 +18,6 @@ import binascii
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
 from itertools import repeat
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -28,7 +27,6 @@ from gateway.sessions.provenance.lists import STOP
 MAX_TEXT: Final = 256 * 1024  # characters of one text; what is beyond is a flood
 MAX_LAYERS: Final = 3
 MAX_CODED: Final = 400  # blobs tried per text and layer
-MAX_WORD: Final = 1024
 
 _SPACE: Final = bytes(range(33)) + b"\x7f"
 
@@ -58,16 +56,27 @@ _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){6,}").fullmatch
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{11,}={0,2}").fullmatch
 # Base64 of ASCII text shows in which characters come first, second and third of four. Other text is tried
 # only when it is long: the most tokens of that alphabet are words and numbers.
-_ASCII64: Final = re.compile(
+_CODED: Final = re.compile(
     rb"(?:[C-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]){2,}"
     rb"[A-Za-z0-9+/_-]{0,3}={0,2}"
+    rb"|(?:[0-9a-fA-F]{2}){6,}"
 ).fullmatch
 _QUOTED: Final = re.compile(rb"=([0-9A-F]{2})")
 _PHONE: Final = re.compile(rb"[+(]\d[\d ().-]{6,24}\d")
 _LINE: Final = 60  # characters of a line of wrapped base64
-_WRAPPED: Final = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n){1,4000}[A-Za-z0-9+/]{0,76}={0,2}")
+_WRAPPED: Final = re.compile(
+    rb"^(?:[A-Za-z0-9+/]{60,76}\r?\n){1,4000}[A-Za-z0-9+/]{0,76}={0,2}", re.MULTILINE
+)
 _DIGITS: Final = bytes(range(48)) + bytes(range(58, 256))  # what ``translate`` takes out to leave digits
-_NOTHING: Final = STOP | {f"{number:03}".encode() for number in range(1000)}
+_SHORT: Final = b"""
+    a b c d e f g h i j k l m n o p q r s t u v w x y z
+    am an as at be by do go he if in is it me my no of on or so to up us we id ok re cc pm hi
+"""
+_NOTHING: Final = (
+    STOP
+    | {b"", *_SHORT.split()}
+    | {b"%0*d" % (width, number) for width in (1, 2, 3) for number in range(10**width)}
+)
 _MARKS: Final = bytes(code for code in range(128) if not chr(code).isalnum())
 _PRINTABLE: Final = bytes(range(32, 127)) + b"\t\n\r"
 _URLSAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -125,9 +134,14 @@ def cut(data: bytes) -> set[bytes]:
     return found
 
 
-def known(tokens: Iterable[bytes]) -> set[bytes]:
-    """Those that can prove something."""
-    return {token for token in tokens if 2 < len(token) <= MAX_WORD} - _NOTHING
+def known(tokens: set[bytes]) -> set[bytes]:
+    """Without those that prove nothing. What is shorter than three may stay: nobody asks for it."""
+    return tokens - _NOTHING
+
+
+def tells(token: bytes) -> bool:
+    """Whether a token can prove something."""
+    return len(token) > 2 and token not in _NOTHING
 
 
 def words(text: str) -> tuple[set[bytes], bool]:
@@ -136,14 +150,19 @@ def words(text: str) -> tuple[set[bytes], bool]:
     data = plain(text[:MAX_TEXT])
     if len(data) > MAX_TEXT:
         flood, data = True, data[:MAX_TEXT]
+    found = known(cut(data.lower()))
+    if b"+" in data or b"(" in data:
+        found.update(map(digits, _PHONE.findall(data)))
+    below, more = deeper(data)
+    return (found | below if below else found), flood or more
+
+
+def deeper(data: bytes) -> tuple[set[bytes], bool]:
+    """Tokens of what is encoded in a folded text, and whether there was more than is looked at."""
     found: set[bytes] = set()
+    flood = False
     room = MAX_TEXT
-    for layer in range(MAX_LAYERS + 1):
-        found |= known(cut(data.lower()))
-        if b"+" in data or b"(" in data:
-            found.update(map(digits, _PHONE.findall(data)))
-        if layer == MAX_LAYERS:
-            break
+    for _ in range(MAX_LAYERS):
         decoded, more = _decoded(data)
         flood |= more
         if not decoded:
@@ -152,6 +171,9 @@ def words(text: str) -> tuple[set[bytes], bool]:
         if len(data) > room:
             flood, data = True, data[:room]
         room -= len(data)
+        found |= known(cut(data.lower()))
+        if b"+" in data or b"(" in data:
+            found.update(map(digits, _PHONE.findall(data)))
     return found, flood
 
 
@@ -160,23 +182,22 @@ def _decoded(data: bytes) -> tuple[list[bytes], bool]:
     out: list[bytes] = []
     if b"\\" in data or b"&#" in data:
         out += _unescaped(data)
-    long = [token for token in data.translate(COARSE).split() if len(token) > 10]
+    coarse = data.translate(COARSE).split()
+    long = [token for token in coarse if len(token) > 10]
     if long:
         long += [token for token in b" ".join(long).translate(_MIDDLE).split() if len(token) > 10]
-    coded = {token for token in long if _ASCII64(token) or _HEX(token)}
+    coded = set(filter(_CODED, set(long)))
     very = [token for token in long if len(token) > 23]
     if very:
-        coded.update(token for token in very if _BASE64(token) and not token.islower())
-        if any(len(token) >= _LINE for token in very):
-            coded.update(run.translate(None, b"\r\n") for run in _WRAPPED.findall(data))
+        coded.update([token for token in very if _BASE64(token) and not token.islower()])
+        if b"\n" in data and any(len(token) >= _LINE for token in very):
+            coded.update([run.translate(None, b"\r\n") for run in _WRAPPED.findall(data)])
     if b"%" in data:
-        coded.update(token for token in data.translate(COARSE).split() if b"%" in token)
+        coded.update([token for token in coarse if b"%" in token])
     if b"=" in data:
-        coded.update(
-            token for token in data.translate(COARSE).split() if b"=" in token and _QUOTED.search(token)
-        )
+        coded.update([token for token in coarse if b"=" in token and _QUOTED.search(token)])
     more = len(coded) > MAX_CODED
-    for token in sorted(coded)[:MAX_CODED] if more else coded:
+    for token in sorted(coded)[:MAX_CODED]:
         out += decodings(token)
     return out, more
 

@@ -1,8 +1,8 @@
 # METADATA
 # title: A mandate bounds what is done under it
 # description: >-
-#   Under a mandate only the tools and risks that it names may be used; a mandate that does not say is
-#   refused. Without a mandate the module does nothing, except for the risks in data.mandates.required_for.
+#   Under a mandate only its tools may be used, with the risks it names; where it lets everything be read, tools that only
+#   read need not be listed. Without a mandate the module does nothing, except for the risks in data.mandates.required_for.
 # custom:
 #   id: access.mandate_allowed
 #   owner: wardgate
@@ -16,7 +16,7 @@ import rego.v1
 
 deny contains {
 	"code": "outside_mandate",
-	"message": sprintf("the mandate does not cover %s", [input.tool.target]),
+	"message": sprintf("the mandate does not cover %s, which is %s", [input.tool.target, input.tool.risk]),
 	"remedy": "use a tool of the mandate, or ask whoever gave it",
 } if {
 	readable
@@ -26,7 +26,7 @@ deny contains {
 deny contains {
 	"code": "mandate_unclear",
 	"message": "the mandate does not say which tools and risks it covers",
-	"remedy": "ask for a mandate with 'tools' and 'risks'",
+	"remedy": "ask for a mandate with 'tools', 'reads' and 'risks'",
 } if {
 	input.mandate
 	not readable
@@ -44,11 +44,21 @@ deny contains {
 readable if {
 	is_array(input.mandate.tools)
 	is_array(input.mandate.risks)
+	input.mandate.reads in ["listed", "any"]
 }
 
 covered if {
-	readable
 	input.tool.risk in input.mandate.risks
+	named
+}
+
+named if {
+	input.mandate.reads == "any"
+	input.tool.risk == "read"
+}
+
+named if {
+	readable
 	some pattern in input.mandate.tools
 	glob.match(pattern, ["/"], input.tool.target)
 }

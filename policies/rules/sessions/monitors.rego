@@ -17,27 +17,50 @@ import rego.v1
 deny contains {
 	"code": "monitor_violated",
 	"message": message(name, fact),
-	"remedy": object.get(fact, "remedy", "do what the monitor asks for first, or ask a person"),
+	"remedy": said(fact, "remedy", "do what the monitor asks for first, or ask a person"),
 } if {
-	some name, fact in input.session.monitors
-	object.get(fact, "violated", true) != false
+	some name, fact in violated
 
 	# A word that is not known is one that was meant to stop the call.
-	not object.get(fact, "on_violation", "deny") in ["escalate", "warn", "nothing"]
+	not said(fact, "on_violation", "deny") in ["escalate", "warn", "nothing"]
+}
+
+deny contains {
+	"code": "monitor_violated",
+	"message": "what the monitors of this session say cannot be read",
+	"remedy": "ask the operator of the gateway",
+} if {
+	given := input.session.monitors
+	not is_object(given)
 }
 
 escalate contains {
 	"code": "monitor_violated",
 	"message": message(name, fact),
-	"remedy": object.get(fact, "remedy", "wait for the approval"),
-	"approval": {"chain": object.get(fact, "chain", "default")},
+	"remedy": said(fact, "remedy", "wait for the approval"),
+	"approval": {"chain": said(fact, "chain", "default")},
 } if {
+	some name, fact in violated
+	said(fact, "on_violation", "deny") == "escalate"
+}
+
+violated[name] := fact if {
+	is_object(input.session.monitors)
 	some name, fact in input.session.monitors
-	object.get(fact, "violated", true) != false
-	fact.on_violation == "escalate"
+	not fine(fact)
+}
+
+fine(fact) if {
+	is_object(fact)
+	fact.violated == false
 }
 
 message(name, fact) := sprintf("%s (monitor %s)", [
-	object.get(fact, "message", "what this session has done before rules this call out"),
+	said(fact, "message", "what this session has done before rules this call out"),
 	name,
 ])
+
+said(fact, key, otherwise) := fact[key] if {
+	is_object(fact)
+	is_string(fact[key])
+} else := otherwise

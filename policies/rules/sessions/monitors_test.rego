@@ -33,6 +33,8 @@ test_what_only_warns_or_informs_is_not_refused if {
 test_a_fact_of_another_shape_is_refused if {
 	refused({"violated": "yes"}) == {"monitor_violated"}
 	refused({}) == {"monitor_violated"}
+	refused("yes") == {"monitor_violated"}
+	refused({"violated": true, "on_violation": 5, "message": {}, "remedy": []}) == {"monitor_violated"}
 	refused({"violated": true, "on_violation": "dney"}) == {"monitor_violated"}
 }
 
@@ -50,4 +52,10 @@ test_the_agent_is_told_which_monitor_and_what_to_do if {
 test_without_a_session_nothing_is_said if {
 	monitors.deny == set() with input as {}
 	monitors.escalate == set() with input as {"session": {"calls": 3}}
+}
+
+test_facts_that_cannot_be_read_stop_the_call if {
+	every given in ["text", ["text"], null, false] {
+		count(monitors.deny) == 1 with input as {"session": {"monitors": given}}
+	}
 }

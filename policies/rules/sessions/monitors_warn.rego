@@ -17,12 +17,16 @@ import rego.v1
 deny contains {
 	"code": "monitor_warns",
 	"message": sprintf("%s (monitor %s)", [
-		object.get(fact, "message", "what this session has done before speaks against this call"),
+		said(fact, "message", "what this session has done before speaks against this call"),
 		name,
 	]),
-	"remedy": object.get(fact, "remedy", "look at what the monitor asks for"),
+	"remedy": said(fact, "remedy", "look at what the monitor asks for"),
 } if {
+	is_object(input.session.monitors)
 	some name, fact in input.session.monitors
-	object.get(fact, "violated", true) != false
+	is_object(fact)
 	fact.on_violation == "warn"
+	not fact.violated == false
 }
+
+said(fact, key, otherwise) := fact[key] if is_string(fact[key]) else := otherwise

@@ -191,7 +191,7 @@ def test_the_expiry_is_a_time_or_a_duration(expires: Any) -> None:
         ({"tools": ["git/" + "x" * 320]}, "/tools/0"),
         ({"trusted_values": [f"v{n}" for n in range(257)]}, "/trusted_values"),
         ({"arguments": {f"git/{n}": {"/a": {"max": 1}, "/b": {"max": 1}} for n in range(33)}}, "/arguments"),
-        ({"arguments": {"git/x": {"/a": {"one_of": ["x" * 400 + c for c in "12345"]}}}},
+        ({"arguments": {"git/x": {"/a": {"one_of": ["x" * 400 + c for c in "123456"]}}}},
          "/arguments/git~1x"),
         (
             {"milestones": [{"name": f"m{n}", "verify": PROOF} for n in range(17)]},
