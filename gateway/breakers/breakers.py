@@ -23,11 +23,13 @@ from gateway.breakers.loops import Loops
 from gateway.breakers.machine import RANK, Machine, Stage
 from gateway.breakers.plugin import Detector
 from gateway.breakers.returns import Returns
-from gateway.breakers.settings import DAY, STATISTICAL, Settings
+from gateway.breakers.settings import DAY, Settings
 from gateway.breakers.trip import PASSES, Key, Trip, Verdict
 
 logger = logging.getLogger("wardgate.breakers")
 
+_OF_AGENTS: Final = ("agent", "session", "thread")
+_THREADS: Final = 3
 _SLOWED: Final = frozenset({"rate", "repeat"})
 """First responses of these only slow down; those of the others ask a person about writes."""
 
@@ -42,6 +44,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     session: str
     tool: str
     upstream: str
+    thread: str = ""
     domain: str = "general"
     tree: str = ""
     harmless: bool = False  # reads, or can be undone
@@ -55,6 +58,8 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             Key("upstream", self.tenant, self.upstream),
             Key("tenant", self.tenant),
         )
+        if self.thread:
+            keys = (*keys, Key("thread", self.tenant, self.agent, self.thread))
         return (*keys, Key("tree", self.tenant, self.tree)) if self.tree else keys
 
 
@@ -74,14 +79,14 @@ class Owner(msgspec.Struct, array_like=True):
 
 
 class Saved(msgspec.Struct, array_like=True):
-    """Everything, as it is written down."""
+    """What is known of one agent, as it is written down."""
 
-    machines: list[tuple[Key, Machine]] = msgspec.field(default_factory=list)
-    owners: list[tuple[tuple[str, str], Owner]] = msgspec.field(default_factory=list)
-    behaviours: list[tuple[tuple[str, str, str], Behaviour]] = msgspec.field(default_factory=list)
-    trees: list[tuple[tuple[str, str], Totals]] = msgspec.field(default_factory=list)
-    resources: list[tuple[tuple[str, int], Returns]] = msgspec.field(default_factory=list)
-    trips: int = 0
+    owner: Owner
+    behaviours: list[tuple[str, Behaviour]]
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Saved).decode
 
 
 class Breakers:
@@ -156,12 +161,15 @@ class Breakers:
         behaviour = self._behaviour(tenant, agent, event.domain)
         if event.call_id in behaviour.recent:
             return []
-        thread = self._thread(tenant, agent, event.session, event.at_ns)
+        conduct = self._thread(tenant, agent, event.session, event.at_ns).conduct
+        loops, looping = self._loops(event, session)
         learn = not self.machines or not (
-            _moved(self.machines.get(usual)) or _moved(self.machines.get(session))
+            _moved(self.machines.get(usual))
+            or _moved(self.machines.get(session))
+            or _moved(self.machines.get(looping))
         )
-        exact = thread.loops.observe(event, settings)
-        exact += thread.conduct.observe(event, settings)
+        round_ = loops.observe(event, settings)
+        exact = conduct.observe(event, settings)
         if event.resource:
             exact += self._resource(tenant, event.resource).observe(event, settings)
         estimated = behaviour.observe(event, settings, learn)
@@ -172,15 +180,23 @@ class Breakers:
             tree = totals.passed(settings.tree_caps, event.at_ns, "delegation")
         if self.detectors:
             estimated = [*estimated, *self._plugged(event)]
-        if not (exact or estimated or tree):
+        if not (round_ or exact or estimated or tree):
             return []
         calls = behaviour.contributing(0)
         trips: list[Trip] = []
+        for alarm in round_:
+            trips += self._raise(looping, alarm, event, calls)
+            if alarm.level == 2:
+                loops.clear()
+                conduct.stops += looping != session
+                # A client that opens another thread to go on looping is stopped as a whole.
+                if conduct.stops >= _THREADS:
+                    conduct.stops = 0
+                    trips += self._raise(session, alarm, event, calls)
         for alarm in exact:
             trips += self._raise(session, alarm, event, calls)
             if alarm.level == 2:
-                thread.loops.clear()
-                thread.conduct.clear()
+                conduct.clear()
         for alarm in estimated:
             trips += self._estimated(usual, alarm, event, behaviour, calls)
         if tree is not None:
@@ -224,38 +240,29 @@ class Breakers:
         if key.scope == "agent" and (known := self.behaviours.get((key.tenant, key.name, key.part))):
             known.again() if false_alarm else known.calm()
         owner = self._owners.get((key.tenant, key.name))
-        if key.scope == "session" and owner is not None and (thread := owner.threads.get(key.part)):
+        if key.scope in ("session", "thread") and owner is not None and (thread := owner.threads.get(key.part)):
             thread.loops.clear()
             thread.conduct.clear()
         return machine is not None and machine.stage != "closed"
 
     # -- memory ----------------------------------------------------------------------------------
 
-    def encode(self) -> bytes:
-        """Everything that must outlive the process, as MessagePack."""
-        return msgspec.msgpack.encode(
-            Saved(
-                machines=list(self.machines.items()),
-                owners=list(self._owners.items()),
-                behaviours=list(self.behaviours.items()),
-                trees=list(self._trees.items()),
-                resources=list(self._resources.items()),
-                trips=self._trips,
-            )
-        )
+    def agents(self) -> list[tuple[str, str]]:
+        """(tenant, agent) of everybody there is something to keep of."""
+        return list(self._owners)
 
-    def restore(self, saved: bytes) -> None:
-        """Take the place of what was there; raises ``msgspec.DecodeError``."""
-        all_ = msgspec.msgpack.decode(saved, type=Saved)
-        self.machines = dict(all_.machines)
-        self._owners = OrderedDict(all_.owners)
-        self.behaviours = OrderedDict(all_.behaviours)
-        self._trees = OrderedDict(all_.trees)
-        self._resources = OrderedDict(all_.resources)
-        self._trips = all_.trips
-        self._agents = {}
-        for tenant, agent, _ in self.behaviours:
-            self._agents.setdefault(tenant, set()).add(agent)
+    def encode(self, tenant: str, agent: str) -> bytes:
+        """What is known of one agent, as MessagePack; machines are kept apart."""
+        behaviours = [(key[2], each) for key, each in self.behaviours.items() if key[:2] == (tenant, agent)]
+        return _encode(Saved(self._owners.get((tenant, agent), Owner()), behaviours))
+
+    def decode(self, tenant: str, agent: str, saved: bytes) -> None:
+        """Know again what was encoded; raises ``msgspec.DecodeError``."""
+        known = _decode(saved)
+        self._owners[tenant, agent] = known.owner
+        for domain, behaviour in known.behaviours:
+            self.behaviours[tenant, agent, domain] = behaviour
+        self._agents.setdefault(tenant, set()).add(agent)
 
     def put(self, machines: Iterable[tuple[Key, Machine]]) -> None:
         """Machines as another process, or an earlier life, left them."""
@@ -322,13 +329,13 @@ class Breakers:
 
     def _may_open(self, key: Key) -> bool:
         """A detector that is wrong about everybody must not stop everybody: a share of a tenant's agents."""
-        if key.scope not in ("agent", "session"):
+        if key.scope not in _OF_AGENTS:
             return True
         stopped = {
             each.name
             for each, machine in self.machines.items()
             if each.tenant == key.tenant
-            and each.scope in ("agent", "session")
+            and each.scope in _OF_AGENTS
             and machine.stage in ("open", "half_open")
         }
         stopped.discard(key.name)
@@ -397,6 +404,13 @@ class Breakers:
             threads[session] = threads.pop(session)
         return thread
 
+    def _loops(self, event: Event, session: Key) -> tuple[Loops, Key]:
+        """The loop detectors of an event's thread, and the key they speak for."""
+        if not event.thread or event.thread == event.session:
+            return self._thread(event.tenant, event.agent, event.session, event.at_ns).loops, session
+        found = self._thread(event.tenant, event.agent, event.thread, event.at_ns)
+        return found.loops, Key("thread", event.tenant, event.agent, event.thread)
+
     def _forget(self, owner: Owner, gone: Conduct, at_ns: int) -> None:
         """A session pushed out must not be a way to lose what it had counted."""
         self.forgotten += 1
@@ -423,10 +437,6 @@ class Breakers:
                 self.broken[name] = repr(error)
                 del self.detectors[name]
         return found
-
-
-def statistical(detector: str) -> bool:
-    return detector in STATISTICAL
 
 
 def _moved(machine: Machine | None) -> bool:

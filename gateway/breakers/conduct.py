@@ -45,6 +45,7 @@ class Conduct(msgspec.Struct, array_like=True):
     row: int = 0  # refusals since the last call that went through
     total: int = 0
     since_ns: int = 0
+    stops: int = 0  # of threads of this session, that loops have opened
     totals: Totals = msgspec.field(default_factory=Totals)
 
     def observe(self, event: Event, settings: Settings) -> list[Alarm]:

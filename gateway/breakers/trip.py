@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.breakers.machine import Stage
 
-Scope = Literal["session", "agent", "tool", "upstream", "tree", "tenant"]
-SCOPES: Final[tuple[Scope, ...]] = ("session", "agent", "tool", "upstream", "tree", "tenant")
+Scope = Literal["thread", "session", "agent", "tool", "upstream", "tree", "tenant"]
+SCOPES: Final[tuple[Scope, ...]] = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
 
 
 class Key(NamedTuple):
@@ -27,8 +27,8 @@ class Key(NamedTuple):
     def words(self) -> str:
         """For a sentence."""
         match self.scope:
-            case "session":
-                return "this session"
+            case "thread" | "session":
+                return "this piece of work"
             case "agent":
                 return f"agent {self.name}" + ("" if self.part in ("", "general") else f" in {self.part}")
             case "tree":
