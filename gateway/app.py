@@ -25,6 +25,7 @@ from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.config_sessions import session_rules
 from gateway.errors import ConfigError
+from gateway.guard import Guard
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -41,6 +42,7 @@ from gateway.ports import Parts
 from gateway.remembered import Remembered
 from gateway.rollout import Found, Rollout
 from gateway.storage import control
+from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
@@ -68,7 +70,7 @@ CONTROLS: Final = (
     "provenance:memory",
     "monitors:memory",
     "approvals:absent",
-    "breakers:absent",
+    "kills:database",
     "trust:absent",
 )
 """What runs and what is not there, in every record, so that nobody reads protection into silence."""
@@ -163,7 +165,16 @@ class Gateway:
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        kill_epochs = self._kill_epochs()
+        self.guard = Guard(
+            BreakerStore(self.database),
+            config.breakers.settings(),
+            self.remembered.state.now_ns,
+            self.telemetry.metrics,
+        )
+        await self.guard.open()
         self.journal.start()
+        stack.push_async_callback(self.guard.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
@@ -201,6 +212,8 @@ class Gateway:
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
         self._spawn(watch.poll("sessions", self._acts, self.remembered.acted, known=acts))
         self._spawn(self.remembered.keeper.run())
+        self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
+        self._spawn(self.guard.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         watched = config.policy.watched
@@ -229,6 +242,7 @@ class Gateway:
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
+        self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
@@ -241,6 +255,7 @@ class Gateway:
             upstreams=outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
+            breakers=self.guard,
             controls=_controls(config),
         )
         self._name_metrics()
@@ -388,6 +403,11 @@ class Gateway:
         await self.remembered.caught_up()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
+    def _kill_epochs(self) -> Mapping[str, int]:
+        with self.database.reading() as connection:
+            epochs = control.epochs(connection)
+        return {name: epochs.get(name, 0) for name in (control.KILLS, control.BREAKERS)}
+
     def _acts(self) -> int:
         with self.database.reading() as connection:
             return control.epochs(connection).get(control.SESSIONS, 0)
@@ -445,7 +465,8 @@ class Gateway:
 
 
 def _controls(config: Config) -> tuple[str, ...]:
-    return (f"policy:{config.policy.engine}", *CONTROLS)
+    breakers = "memory" if config.breakers.enabled else "off"
+    return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *CONTROLS)
 
 
 async def _in_steps(steps: Iterator[None]) -> None:

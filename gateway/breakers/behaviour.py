@@ -77,7 +77,8 @@ class Behaviour(msgspec.Struct, array_like=True):
         )
 
     def observe(self, event: Event, settings: Settings, learn: bool) -> list[Alarm]:
-        """Take one event in; mostly returns nothing. ``learn`` only while the agent is not under suspicion."""
+        """Take one event in; mostly returns nothing. ``learn`` only while the agent is not under
+        suspicion."""
         recent = self.recent
         if event.call_id in recent:  # the same event again must count once
             return []
@@ -163,8 +164,8 @@ class Behaviour(msgspec.Struct, array_like=True):
 
     def again(self) -> None:
         """Learn anew what is usual: a reviewer said that the alarm was a false one."""
-        for each in self.sums():
-            each.forgive()
+        for sum_ in self.sums():
+            sum_.forgive()
         self.calm()
         for each in (self.errors, self.denials, self.new_tools, self.new_places, self.bytes, self.cost):
             each.n = 0

@@ -51,7 +51,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        keys = (
+        keys: tuple[Key, ...] = (
             Key("session", self.tenant, self.agent, self.session),
             Key("agent", self.tenant, self.agent, self.domain),
             Key("tool", self.tenant, self.tool),
@@ -204,7 +204,14 @@ class Breakers:
         return trips
 
     def health(
-        self, tenant: str, upstream: str, agent: str, what: HealthCall, took_ns: int, at_ns: int, trip_call: str
+        self,
+        tenant: str,
+        upstream: str,
+        agent: str,
+        what: HealthCall,
+        took_ns: int,
+        at_ns: int,
+        trip_call: str,
     ) -> list[Trip]:
         """What one call says of its upstream, whatever it says of its agent."""
         known = self._health.get((tenant, upstream))
@@ -229,8 +236,9 @@ class Breakers:
         machine.detector = "person"
         machine.force(at_ns, reason)
         return Trip(
-            id=machine.trip, at_ns=at_ns, key=key, agent=key.name if key.scope in ("agent", "session") else "",
-            session=key.part if key.scope == "session" else "", detector="person", statistic=0.0, threshold=0.0,
+            id=machine.trip, at_ns=at_ns, key=key, agent=key.name if key.scope in _OF_AGENTS else "",
+            session=key.part if key.scope == "session" else "", detector="person", statistic=0.0,
+            threshold=0.0,
             before=before, after="forced_open", sentence=reason, since_ns=at_ns, person=True, by=by,
         )  # fmt: skip
 
@@ -240,7 +248,11 @@ class Breakers:
         if key.scope == "agent" and (known := self.behaviours.get((key.tenant, key.name, key.part))):
             known.again() if false_alarm else known.calm()
         owner = self._owners.get((key.tenant, key.name))
-        if key.scope in ("session", "thread") and owner is not None and (thread := owner.threads.get(key.part)):
+        if (
+            key.scope in ("session", "thread")
+            and owner is not None
+            and (thread := owner.threads.get(key.part))
+        ):
             thread.loops.clear()
             thread.conduct.clear()
         return machine is not None and machine.stage != "closed"
@@ -422,10 +434,12 @@ class Breakers:
             owner.floor, owner.floor_ns = floor, at_ns
 
     def _tree(self, tenant: str, tree: str) -> Totals:
-        return _kept(self._trees, (tenant, tree), Totals, self.settings.max_resources)
+        found: Totals = _kept(self._trees, (tenant, tree), Totals, self.settings.max_resources)
+        return found
 
     def _resource(self, tenant: str, resource: int) -> Returns:
-        return _kept(self._resources, (tenant, resource), Returns, self.settings.max_resources)
+        found: Returns = _kept(self._resources, (tenant, resource), Returns, self.settings.max_resources)
+        return found
 
     def _plugged(self, event: Event) -> list[Alarm]:
         found: list[Alarm] = []

@@ -1,9 +1,10 @@
 """Thresholds from recorded clean traffic: how heavy the tails of the statistics are for these agents.
 
 Peaks over threshold with an exponential tail (Siffer et al., "Anomaly detection in streams with extreme value
-theory", KDD 2017; that the peaks of a CUSUM have one: Siegmund, 1985): replay, take the highest point of every
-excursion, keep the highest hundred or so, and fit. What is extrapolated beyond the longest quiet time that was
-recorded is an estimate and has an interval; the fit takes its upper end, so it errs towards fewer alarms.
+theory", KDD 2017; that the peaks of a CUSUM have one: Siegmund, 1985): replay, take the highest point of
+every
+excursion, keep the highest hundred or so, and fit. What is extrapolated beyond the longest quiet time that
+was recorded is an estimate and has an interval; the fit takes its upper end, so it errs towards fewer alarms.
 """
 
 from __future__ import annotations

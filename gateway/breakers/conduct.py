@@ -1,4 +1,4 @@
-"""Refusals in a row and in total, caps, and tools no honest call goes to: exact counts of one thread of work."""
+"""Refusals in a row and in total, caps, and tools no honest call goes to: exact counts of a session."""
 
 from __future__ import annotations
 

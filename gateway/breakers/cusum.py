@@ -59,7 +59,7 @@ class Cusum(msgspec.Struct, array_like=True):
     since_ns: int = 0  # when it last left zero
     said: int = 0  # the level already raised in this excursion
     peak: float = 0.0  # of this excursion
-    peaks: int = 0  # excursions beyond ``_PEAK`` that ended without an alarm
+    peaks: int = 0  # excursions beyond ``PEAK`` that ended without an alarm
     excess: float = 0.0  # the sum of what was beyond
     calls: int = 0  # over which they were counted
     squares: float = 0.0  # the sum of its squares
@@ -106,7 +106,8 @@ class Cusum(msgspec.Struct, array_like=True):
             self.squares, self.most = self.squares / 2, self.most * 0.9
         n = _PRIOR_PEAKS + self.peaks
         mean = (_PRIOR_PEAKS * prior.scale + self.excess) / n
-        # A few long excursions among many short ones (a new habit, a site that is down) hide in the mean. Half
+        # A few long excursions among many short ones (a new habit, a site that is down) hide in the mean.
+        # Half
         # the mean square over the mean is the scale of an exponential as well, and does not hide them; the
         # highest of n such peaks is expected at ``scale * (ln n + 0.577)``.
         if self.peaks:

@@ -27,7 +27,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     session: str
     tool: str  # "upstream/name"
     what: What
-    thread: str = ""  # the client's own thread of work, when it is not the session: loops are looked for in it
+    thread: str = (
+        ""  # the client's own thread of work, when it is not the session: loops are looked for in it
+    )
     domain: str = "general"
     upstream: str = ""
     tree: str = ""  # root of the delegation; "" for none

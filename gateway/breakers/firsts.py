@@ -1,8 +1,8 @@
 """Hosts and recipients an agent has not named before: two Bloom filters that take turns, and a share.
 
 Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970. 2,048 bits and 3 probes hold 200
-places with 1.6 % of new ones taken for known: those are missed, which the CUSUM forgives; a known one is never
-taken for new until it has not been named for a day at least.
+places with 1.6 % of new ones taken for known: those are missed, which the CUSUM forgives; a known one is
+never taken for new until it has not been named for a day at least.
 """
 
 from __future__ import annotations

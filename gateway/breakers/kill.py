@@ -1,4 +1,4 @@
-"""The kill switch: what a person stopped, from one call to everything, until the same or another person lifts it."""
+"""The kill switch: what a person stopped, from one call to everything, until a person lifts it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        return {"all": "Everything", "tenant": "All work of this tenant"}.get(self.scope, f"This {self.scope}")
+        return {"all": "Everything", "tenant": "All work of this tenant"}.get(
+            self.scope, f"This {self.scope}"
+        )
 
 
 class Kills:

@@ -17,7 +17,7 @@ class Loops(msgspec.Struct, array_like=True):
     """Four small counters over the last calls of one thread of work.
 
     An answer that moves on is progress, so what repeats is (tool, arguments, result). Two exceptions: the
-    same call in a row far too often is slowed down whatever comes back (a clock in the result hides the loop),
+    same call in a row far too often is slowed down whatever comes back (a clock in it hides the loop),
     and a write that answers "ok" each time is not without progress.
     """
 
@@ -51,7 +51,9 @@ class Loops(msgspec.Struct, array_like=True):
         self.asked = self.asked + 1 if question == self.question else 1
         self.question = question
         full = len(ring) == size
-        count = ring.count(mark) + 1 - (full and ring[self.at % size] == mark)  # of these 20, this one among them
+        count = (
+            ring.count(mark) + 1 - (full and ring[self.at % size] == mark)
+        )  # of these 20, this one among them
         if self.same == settings.repeat:
             found.append(
                 _alarm("repeat", 2, self.same, settings.repeat, self.since_ns,

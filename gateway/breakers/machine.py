@@ -1,6 +1,7 @@
 """The state of one key: closed, throttled, guarded, open, half_open, forced_open.
 
-    closed ── first alarm ──▶ throttled │ guarded ── second ──▶ open ── wait ──▶ half_open ── k probes good ──▶
+    closed ── first alarm ──▶ throttled │ guarded ── second ──▶ open ── wait ──▶ half_open ── k probes good
+    ──▶
     guarded for a while ──▶ closed          any failed probe or alarm on the way back ──▶ open, twice the wait
 
 A key that is closed has no machine at all, so the usual case costs nothing.
@@ -25,7 +26,7 @@ _MOST_DOUBLINGS: Final = 20
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What one key says of one call. ``go`` is false for a refusal; ``wait_ns`` 0 when nobody knows how long."""
+    """What one key says of one call. ``go``: not refused; ``wait_ns``: 0 when nobody knows how long."""
 
     stage: Stage
     go: bool

@@ -16,7 +16,8 @@ _LONGEST: Final = 20.0  # mean gaps: a night counts as this much, or it would be
 
 
 class Pace(msgspec.Struct, array_like=True):
-    """The log-likelihood ratio of calls three times as fast as usual (exponential gaps): ``ln 3 - 2 gap/mean``.
+    """The log-likelihood ratio of calls three times as fast as usual (exponential gaps): ``ln 3 - 2
+    gap/mean``.
 
     Gaps of agents are not exponential: they come in bursts. That makes the tail of the statistic heavier,
     which calibration sees, and not the sign of its drift.

@@ -3,7 +3,8 @@
     [project.entry-points."wardgate.detectors"]
     night_shift = "my_package:NightShift"
 
-The class is called without arguments, once for each gateway. Its ``observe`` is called for every event, on the
+The class is called without arguments, once for each gateway. Its ``observe`` is called for every event, on
+the
 path of a call: it must not wait, and must hold its own memory within bounds. One that raises is taken out, on
 record, and the call goes on: a broken detector must not stop the agents it was never asked to stop.
 """

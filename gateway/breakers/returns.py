@@ -9,7 +9,8 @@ from gateway.breakers.settings import Settings
 
 
 class Returns(msgspec.Struct, array_like=True):
-    """The last eight states of one resource, as prints of the arguments that made them, with who made each."""
+    """The last eight states of one resource, as prints of the arguments that made them, with who made
+    each."""
 
     states: list[tuple[int, str]] = msgspec.field(default_factory=list)
     count: int = 0
@@ -40,7 +41,7 @@ class Returns(msgspec.Struct, array_like=True):
             Alarm(
                 detector="return", level=2, statistic=float(count), threshold=float(settings.returns),
                 since_ns=self.since_ns,
-                sentence=f"{event.tool} was put back to an earlier state {count} times, each time after another "
-                "agent had changed it",
+                sentence=f"{event.tool} was put back to an earlier state {count} times, each time after "
+                "another agent had changed it",
             )
         ]  # fmt: skip

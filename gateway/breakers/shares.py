@@ -1,4 +1,4 @@
-"""Shares of calls that are errors, refusals, of a tool hardly used before, or name a place never seen: Bernoulli CUSUMs.
+"""Shares of calls that fail, are refused, or use a tool or name a place hardly known: Bernoulli CUSUMs.
 
 The increment is the log-likelihood ratio of a raised share against the agent's own baseline (Page 1954;
 Reynolds and Stoumbos, "A CUSUM chart for monitoring a proportion", 1999).

@@ -90,9 +90,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         wait = f"{max(1, -(-self.wait_ns // 1_000_000_000))} s"
         match self.why:
             case "throttled":
-                return f"Call again in {wait}, and no faster than that. {_ADVICE.get(self.detector, '')}".strip()
+                return (
+                    f"Call again in {wait}, and no faster than that. {_ADVICE.get(self.detector, '')}".strip()
+                )
             case "person":
-                return "Stop, and tell your user: only an operator can reset it, with 'wardgate breaker reset'."
+                return (
+                    "Stop, and tell your user: only an operator can reset it, with 'wardgate breaker reset'."
+                )
             case "not_reversible":
                 return "Until it is, only calls that read or can be undone are accepted."
             case "probing":
@@ -104,7 +108,7 @@ PASSES: Final = Verdict()
 
 _ADVICE: Final = {
     "repeat": "Use the result you have, or do something else.",
-    "no_progress": "Another question of this kind will have the same answer; use another tool or ask your user.",
+    "no_progress": "More questions of this kind will have the same answer; use another tool.",
     "cycle": "The same steps had the same results; change the plan or ask your user.",
     "return": "Settle with the other agent which state is wanted.",
     "denied": "Do what the refusals name as acceptable, or ask your user.",

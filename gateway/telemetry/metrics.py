@@ -91,6 +91,15 @@ class Metrics(Collector):
         self._rollout: Callable[[], tuple[Mapping[str, int], float | None]] = lambda: ({}, None)
         self._quarantined = Gauges(specs.QUARANTINED)
         self.pin_events = Counters(specs.PIN_EVENTS)
+        self.trips = Counters(
+            specs.TRIPS,
+            (
+                (detector, stage, "yes")
+                for detector in specs.BREAKER_DETECTORS
+                for stage in ("open", "guarded")
+                if detector != "person"
+            ),
+        )
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -138,6 +147,7 @@ class Metrics(Collector):
             self.pin_events,
             self._issuer_keys,
             self._issuer_fetched,
+            self.trips,
             collapsed,
             self.spans,
             build,
@@ -267,6 +277,11 @@ class Metrics(Collector):
         """Something happened to definitions of an upstream."""
         known = event if event in specs.PIN_EVENT_NAMES else OTHER
         self.pin_events[(self.server[upstream], known)].value += times
+
+    def tripped(self, detector: str, after: str, observed: bool) -> None:
+        """A breaker moved, or would have."""
+        known = detector if detector in specs.BREAKER_DETECTORS else OTHER
+        self.trips[(known, after, "no" if observed else "yes")].value += 1
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

@@ -22,7 +22,8 @@ ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
-STAGES: Final = ("list", "policy", "approval", "result")
+BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
+STAGES: Final = ("list", "policy", "approval", "result", "breaker")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -82,6 +83,10 @@ PIN_EVENT_NAMES: Final = (
     "rejected",
     "overflow",
 )
+BREAKER_DETECTORS: Final = (
+    "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
+    "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
@@ -318,6 +323,16 @@ ISSUER_FETCHED: Final = Spec(
     "When the keys of a token issuer were last fetched with success; 0 for never.",
     {"issuer": "configured issuers"},
 )
+TRIPS: Final = Spec(
+    "wardgate_breaker_trips_total",
+    "counter",
+    "Moves of circuit breakers, by the detector and what followed; observed ones were only recorded.",
+    {
+        "detector": "detectors of the gateway, person, or _other for a user's own",
+        "state": ", ".join(BREAKER_STAGES),
+        "enforced": "yes, no",
+    },
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -372,6 +387,7 @@ SPECS: Final = (
     PIN_EVENTS,
     ISSUER_KEYS,
     ISSUER_FETCHED,
+    TRIPS,
     COLLAPSED,
     SPANS,
     BUILD,

@@ -1,7 +1,7 @@
 """Measures false trips, detection, delay and damage; ``make eval-breakers`` writes ``build/breakers.json``.
 
-Thresholds were set on the seeds below 1,000 (``calibration``); what is measured here uses seeds from 1,000 on.
-The agents are synthetic: a regression harness, not a claim about anybody's production.
+Thresholds were set on the seeds below 1,000 (``calibration``); what is measured here uses seeds from 1,000
+on. The agents are synthetic: a regression harness, not a claim about anybody's production.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def clean(job: tuple[str, int, float, int, int, str]) -> dict[str, Any]:
     onset = skip if shift else None
     first, opened, quiet = 0, 0, 0
     by: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    for n, event in enumerate(islice(events(name, seed, pace, onset=onset, anomaly=SHIFTS.get(shift)), calls)):
+    for n, event in enumerate(
+        islice(events(name, seed, pace, onset=onset, anomaly=SHIFTS.get(shift)), calls)
+    ):
         trips = breakers.observe(event)
         if not trips:
             continue
         for trip in trips:
-            # Of a shift in habits, the reviewer says that the alarm was a false one; else only that it is over.
+            # Of a shift in habits the reviewer says that the alarm was a false one; else only that it is over.
             breakers.reset(trip.key, event.at_ns, false_alarm=bool(shift))
         if n < (skip if shift else 0) or n < quiet:
             continue
@@ -50,18 +51,28 @@ def clean(job: tuple[str, int, float, int, int, str]) -> dict[str, Any]:
             opened += 1
         first += 1
         by[trips[0].detector] += 1
-    return {"profile": name, "pace": pace, "calls": calls - (skip if shift else 0), "first": first, "open": opened, "by": dict(by)}
+    return {
+        "profile": name,
+        "pace": pace,
+        "calls": calls - (skip if shift else 0),
+        "first": first,
+        "open": opened,
+        "by": dict(by),
+    }
 
 
 def wrong(job: tuple[str, int, str, float]) -> dict[str, Any]:
-    """One agent that goes wrong at some call: when it is noticed, when it is stopped, and what it did until then."""
+    """One agent that goes wrong at some call: when it is noticed, when it is stopped, and what it did
+    until then."""
     name, seed, anomaly, pace = job
     breakers = Breakers(Settings())
     onset = Random(seed).randrange(3_000, 8_000)
     delay = stopped = None
     by = ""
     writes = irreversible = cost = sent = leaving = 0
-    for n, event in enumerate(islice(events(name, seed, pace, onset=onset, anomaly=ANOMALIES[anomaly]), onset + 600)):
+    for n, event in enumerate(
+        islice(events(name, seed, pace, onset=onset, anomaly=ANOMALIES[anomaly]), onset + 600)
+    ):
         trips = breakers.observe(event)
         if n < onset:
             for trip in trips:
@@ -134,14 +145,23 @@ def main() -> None:
         report["clean"] = {
             f"{pace:g} calls/s": {
                 "all": false_rates(row for row in rows if row["pace"] == pace),
-                **{name: false_rates(row for row in rows if row["pace"] == pace and row["profile"] == name) for name in BENIGN},
+                **{
+                    name: false_rates(row for row in rows if row["pace"] == pace and row["profile"] == name)
+                    for name in BENIGN
+                },
             }
             for pace in paces
         }
         for pace, found in report["clean"].items():
             print(pace, json.dumps(found["all"]), flush=True)
             for name in BENIGN:
-                print("   ", name, found[name]["first"]["count"], found[name]["open"]["count"], found[name]["by"])
+                print(
+                    "   ",
+                    name,
+                    found[name]["first"]["count"],
+                    found[name]["open"]["count"],
+                    found[name]["by"],
+                )
         if not args.only_clean:
             jobs = [
                 (name, args.seed + seed, anomaly, 1.0)
@@ -169,10 +189,17 @@ def main() -> None:
                     },
                 }  # fmt: skip
                 print(anomaly, json.dumps(report["anomalies"][anomaly]), flush=True)
-            jobs2 = [(name, args.seed + 500 + n, 1.0, 13_000, 3_000, shift) for shift in SHIFTS for name in BENIGN for n in range(3)]
+            jobs2 = [
+                (name, args.seed + 500 + n, 1.0, 13_000, 3_000, shift)
+                for shift in SHIFTS
+                for name in BENIGN
+                for n in range(3)
+            ]
             rows = pool.map(clean, jobs2, chunksize=1)
             size = len(BENIGN) * 3
-            report["shifts"] = {shift: false_rates(rows[n * size : (n + 1) * size]) for n, shift in enumerate(SHIFTS)}
+            report["shifts"] = {
+                shift: false_rates(rows[n * size : (n + 1) * size]) for n, shift in enumerate(SHIFTS)
+            }
             for shift, found in report["shifts"].items():
                 print(shift, json.dumps(found))
     report["seconds"] = round(time.perf_counter() - began, 1)

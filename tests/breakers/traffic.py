@@ -41,18 +41,42 @@ def coder(r: Random) -> Iterator[Step]:
     while True:
         files = [f"f{r.randrange(400)}" for _ in range(r.randint(3, 9))]
         for name in files:
-            yield step(r.choice(["fs/read", "fs/read", "fs/grep", "fs/list"]), 0.1 if r.random() < 0.5 else r.lognormvariate(0.5, 1), args=name)
+            yield step(
+                r.choice(["fs/read", "fs/read", "fs/grep", "fs/list"]),
+                0.1 if r.random() < 0.5 else r.lognormvariate(0.5, 1),
+                args=name,
+            )
         bug = r.random() < 0.6
         for _ in range(r.randint(1, 6)):
             name = r.choice(files)
             yield step("fs/read", r.lognormvariate(0.3, 0.8), args=name)
             fails = r.random() < 0.06
-            yield step("fs/edit", r.lognormvariate(1.5, 0.8), args=f"e{r.getrandbits(40)}", what="error" if fails else "ok", writes=True, bytes_out=_written(r, 600), result="ok")
+            yield step(
+                "fs/edit",
+                r.lognormvariate(1.5, 0.8),
+                args=f"e{r.getrandbits(40)}",
+                what="error" if fails else "ok",
+                writes=True,
+                bytes_out=_written(r, 600),
+                result="ok",
+            )
             if r.random() < 0.7:
-                yield step("ci/test", r.lognormvariate(2, 0.5), args=f"t{r.randrange(9)}", what="error" if bug and r.random() < 0.12 else "ok")
+                yield step(
+                    "ci/test",
+                    r.lognormvariate(2, 0.5),
+                    args=f"t{r.randrange(9)}",
+                    what="error" if bug and r.random() < 0.12 else "ok",
+                )
         if r.random() < 0.5:
             yield step("git/diff", 0.5)
-            yield step("git/commit", 1.0, writes=True, bytes_out=_written(r, 200, 0.4), what="denied" if r.random() < 0.03 else "ok", result="ok")
+            yield step(
+                "git/commit",
+                1.0,
+                writes=True,
+                bytes_out=_written(r, 200, 0.4),
+                what="denied" if r.random() < 0.03 else "ok",
+                result="ok",
+            )
         if r.random() < 0.1:
             yield step("web/fetch", 2.0, places=(place(f"docs{int(r.paretovariate(1.1)) % 60}"),))
         if r.random() < 0.3:
@@ -74,11 +98,28 @@ def support(r: Random) -> Iterator[Step]:
         if kind < 0.25:
             yield step("shop/stock", 0.4)
         if 0.4 < kind < 0.5:
-            yield step("pay/refund", 1.5, writes=True, irreversible=True, cost=_written(r, 30_000, 0.5), what="denied" if r.random() < 0.08 else "ok", bytes_out=_written(r, 120, 0.2), result="ok")
+            yield step(
+                "pay/refund",
+                1.5,
+                writes=True,
+                irreversible=True,
+                cost=_written(r, 30_000, 0.5),
+                what="denied" if r.random() < 0.08 else "ok",
+                bytes_out=_written(r, 120, 0.2),
+                result="ok",
+            )
         if kind > 0.8:
             for _ in range(r.randint(1, 3)):
                 yield step("kb/search", 0.6)
-        yield step("mail/reply", r.lognormvariate(1, 0.4), writes=True, irreversible=True, bytes_out=_written(r, 900, 0.5), places=(place("mail" + str(r.randrange(12)) if r.random() < 0.75 else who),), result="sent")
+        yield step(
+            "mail/reply",
+            r.lognormvariate(1, 0.4),
+            writes=True,
+            irreversible=True,
+            bytes_out=_written(r, 900, 0.5),
+            places=(place("mail" + str(r.randrange(12)) if r.random() < 0.75 else who),),
+            result="sent",
+        )
         if r.random() < 0.6:
             yield step("crm/close", 0.2, writes=True, bytes_out=_written(r, 80, 0.2), result="ok")
 
@@ -88,12 +129,19 @@ def researcher(r: Random) -> Iterator[Step]:
     while True:
         down = r.random() < 0.07
         for _ in range(r.randint(1, 3)):
-            yield step("web/search", r.lognormvariate(1, 0.6), result="nothing" if r.random() < 0.05 else None)
+            yield step(
+                "web/search", r.lognormvariate(1, 0.6), result="nothing" if r.random() < 0.05 else None
+            )
         site = f"s{int(r.paretovariate(0.9)) % 5000}"
         for _ in range(r.randint(2, 8)):
             if r.random() < 0.5:
                 site = f"s{int(r.paretovariate(0.9)) % 5000}"
-            yield step("web/fetch", 0.05 if r.random() < 0.4 else r.lognormvariate(0.8, 1), what="error" if r.random() < (0.4 if down else 0.03) else "ok", places=(place(site),))
+            yield step(
+                "web/fetch",
+                0.05 if r.random() < 0.4 else r.lognormvariate(0.8, 1),
+                what="error" if r.random() < (0.4 if down else 0.03) else "ok",
+                places=(place(site),),
+            )
         if r.random() < 0.7:
             yield step("notes/append", 1.0, writes=True, bytes_out=_written(r, 1500, 1.0), result="ok")
         if r.random() < 0.1:
@@ -110,8 +158,22 @@ def operator(r: Random) -> Iterator[Step]:
             for _ in range(r.randint(4, 15)):
                 tool = r.choice(["logs/search", "logs/search", "mon/query", "k8s/describe", "k8s/logs"])
                 yield step(tool, r.lognormvariate(0.4, 0.6), what="error" if r.random() < 0.08 else "ok")
-            yield step("k8s/restart", 2, writes=True, what="denied" if r.random() < 0.1 else "ok", bytes_out=_written(r, 100, 0.2), result="ok")
-            yield step("chat/post", 1, writes=True, bytes_out=_written(r, 400, 0.6), places=(place("ops-channel"),), result="ok")
+            yield step(
+                "k8s/restart",
+                2,
+                writes=True,
+                what="denied" if r.random() < 0.1 else "ok",
+                bytes_out=_written(r, 100, 0.2),
+                result="ok",
+            )
+            yield step(
+                "chat/post",
+                1,
+                writes=True,
+                bytes_out=_written(r, 400, 0.6),
+                places=(place("ops-channel"),),
+                result="ok",
+            )
 
 
 def pipeline(r: Random) -> Iterator[Step]:
@@ -120,9 +182,18 @@ def pipeline(r: Random) -> Iterator[Step]:
         bad = r.random() < 0.04
         for _ in range(r.randint(10, 40)):
             yield step("db/select", r.uniform(0.8, 1.2))
-            yield step("llm/extract", r.uniform(2, 5), cost=_written(r, 900, 0.5), bytes_out=_written(r, 2000, 0.5))
+            yield step(
+                "llm/extract", r.uniform(2, 5), cost=_written(r, 900, 0.5), bytes_out=_written(r, 2000, 0.5)
+            )
             wrong = r.random() < (0.1 if bad else 0.004)
-            yield step("db/insert", r.uniform(0.5, 0.9), writes=True, what="error" if wrong else "ok", bytes_out=_written(r, 300, 0.3), result="inserted")
+            yield step(
+                "db/insert",
+                r.uniform(0.5, 0.9),
+                writes=True,
+                what="error" if wrong else "ok",
+                bytes_out=_written(r, 300, 0.3),
+                result="inserted",
+            )
         yield step("db/commit", 1, writes=True, bytes_out=20, result="ok")
 
 
@@ -189,7 +260,12 @@ def _rate(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
 
 def _new_tools(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
     for each in steps:
-        yield {**each, "tool": r.choice(["sys/shell", "sys/passwd", "db/dump", "net/scan", "iam/grant"]), "writes": True, "args": r.getrandbits(50)}
+        yield {
+            **each,
+            "tool": r.choice(["sys/shell", "sys/passwd", "db/dump", "net/scan", "iam/grant"]),
+            "writes": True,
+            "args": r.getrandbits(50),
+        }
 
 
 def _shuffled(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
@@ -262,16 +338,22 @@ _UNIT: dict[str, float] = {}
 
 def _mean_gap(name: str) -> float:
     if name not in _UNIT:
-        steps = BENIGN[name](Random(0))  # noqa: S311
+        steps = BENIGN[name](Random(0))
         _UNIT[name] = sum(next(steps)["gap"] for _ in range(20_000)) / 20_000
     return _UNIT[name]
 
 
 def events(
-    name: str, seed: int, pace: float = 1.0, *, onset: int | None = None, anomaly: Any = None, session_calls: int = 400
+    name: str,
+    seed: int,
+    pace: float = 1.0,
+    *,
+    onset: int | None = None,
+    anomaly: Any = None,
+    session_calls: int = 400,
 ) -> Iterator[Event]:
     """The life of one agent; from call ``onset`` on it goes wrong. A new session each few hundred calls."""
-    r = Random(f"{name} {seed}")  # noqa: S311
+    r = Random(f"{name} {seed}")
     steps = BENIGN[name](r)
     unit = _mean_gap(name)
     at, n, session = float(START), 0, 0
