@@ -11,6 +11,8 @@ from gateway.breakers.event import Alarm, Event
 from gateway.breakers.settings import Settings
 
 _MASK: Final = (1 << 63) - 1
+_ARGS: Final = 0x9E3779B97F4A7C15  # odd numbers without a pattern, so that three prints mix into one
+_RESULT: Final = 0xC2B2AE3D27D4EB4F
 
 
 class Loops(msgspec.Struct, array_like=True):
@@ -37,8 +39,8 @@ class Loops(msgspec.Struct, array_like=True):
             return []
         at_ns = event.at_ns
         name = _of(event.tool)
-        question = name ^ (event.args * 3 & _MASK)
-        mark = question ^ (event.result * 5 & _MASK) or 1
+        question = (name + event.args * _ARGS) & _MASK
+        mark = (question + event.result * _RESULT) & _MASK
         ring, size = self.last, settings.repeat_in
         before = ring[(self.at - 1) % size] if ring else 0
         found: list[Alarm] = []
@@ -71,7 +73,7 @@ class Loops(msgspec.Struct, array_like=True):
             )  # fmt: skip
 
         # -- another question, the same answer -----------------------------------------------
-        answer = name ^ (event.result * 7 & _MASK)
+        answer = (name + event.result * _RESULT) & _MASK
         if event.result == 0 or (event.writes and event.what == "ok"):
             self.answers, self.answer = 0, 0
         elif answer == self.answer:
