@@ -21,24 +21,26 @@ import msgspec
 
 from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
-from gateway.config_sessions import session_rules
+from gateway.config_sessions import offers_tool, session_rules
+from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.guard import Guard
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
-from gateway.journal.query import Filter
+from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import Kind, Revisions
+from gateway.model import OWN, Kind, Revisions, Verified
 from gateway.outside import Outside
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
-from gateway.ports import Parts
+from gateway.ports import Parts, Upstreams
 from gateway.remembered import Remembered
 from gateway.rollout import Found, Rollout
 from gateway.storage import control
@@ -56,6 +58,7 @@ from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
+from gateway.verification import Verifications
 
 logger = logging.getLogger("wardgate.app")
 
@@ -173,14 +176,20 @@ class Gateway:
             self.telemetry.metrics,
         )
         await self.guard.open()
+        self.desk = Desk(self.remembered, lambda: self.config)
+        self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
+        self.verifications = Verifications(
+            lambda: self.parts, approvals=NoApprovals(), told=(self.journal.verified, self._verified)
+        )
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
+        stack.push_async_callback(self.verifications.drain, 0)
         self.rollout.now(config, found, self.policy)
         await self.rollout.candidate(config)
         self._put_in_force(config, self.policy, self.outside)
@@ -243,20 +252,22 @@ class Gateway:
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
+        own = offers_tool(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=outside.catalog,
+            catalog=WithOwn(outside.catalog) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=NoApprovals(),
             journal=self.journal,
-            upstreams=outside.registry,
+            upstreams=self._own_before(outside.registry) if own else outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
             breakers=self.guard,
             controls=_controls(config),
+            verifications=self.verifications,
         )
         self._name_metrics()
 
@@ -264,17 +275,28 @@ class Gateway:
         """Pass on what these upstreams say of resources that changed."""
         outside.registry.on_updated = self.mcp.changes.updated
 
+    def _own_before(self, upstreams: Upstreams) -> Upstreams:
+        titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
+        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+
     def _info(self, upstream: str) -> ServerInfo | None:
+        if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
+            return INFO
         return self.outside.registry.info(upstream)
 
     def _name_metrics(self) -> None:
         bundle = self.policy.bundle
+        own = (OWN,) if isinstance(self.parts.catalog, WithOwn) else ()
         self.telemetry.declare(
-            upstreams=self.outside.catalog.upstreams,
-            tools=(*self.outside.catalog.tools("tool"), *self.outside.catalog.elsewhere),
+            upstreams=(*self.outside.catalog.upstreams, *own),
+            tools=(*self.parts.catalog.tools("tool"), *self.outside.catalog.elsewhere),
             rules=[module.id for module in bundle.rules],
             codes=bundle.codes,
         )
+
+    def _verified(self, found: Verified) -> None:
+        """What trust and milestones will hear too."""
+        self.telemetry.metrics.verified(found.result)
 
     # ------------------------------------------------------------------------------------- reload
 
@@ -430,7 +452,8 @@ class Gateway:
     # ---------------------------------------------------------------------------------------- end
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls and wait for those in flight, at most ``seconds``."""
+        """Refuse new calls, wait for those in flight and verify what ended, at most ``seconds`` in all."""
+        until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
         try:
@@ -438,6 +461,7 @@ class Gateway:
                 await self.limits.idle.wait()
         except TimeoutError:
             logger.warning("calls cut off while draining", extra={"calls": self.limits.total})
+        await self.verifications.drain(until - self.clock.monotonic())
 
     async def _close_policy(self) -> None:
         if isinstance(self.policy, OpaPolicy):

@@ -23,6 +23,7 @@ from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
+from gateway.model import OWN
 from gateway.section import Name, Seconds, Section
 
 
@@ -154,6 +155,14 @@ class Config(Section):
             where = f"identity.issuers.{name}"
             names = [*([issuer.agent] if issuer.agent else []), *issuer.agents.values()]
             named += [(where, issuer.tenant, agent) for agent in names]
+        for name, each in self.agents.items():
+            # A pattern may wait for agents to come; a name that is none is a mistake in a name.
+            for agent in each.mints.agents if each.mints is not None else ():
+                if "*" not in agent:
+                    named.append((f"agents.{name}.mints", each.tenant, agent))
+        if idle := self.tenants.keys() - {each.tenant for each in self.agents.values()}:
+            # The budget of a tenant that is none bounds nobody, and somebody counts on it.
+            raise ValueError(f"tenants: {', '.join(sorted(idle))}: no agent belongs to it")
         for where, tenant, agent in named:
             if agent not in self.agents:
                 raise ValueError(f"{where}: there is no agent '{agent}' under 'agents'")
@@ -163,6 +172,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if OWN in self.upstreams:
+            raise ValueError(f"upstreams.{OWN}: this name is the gateway's own; choose another")
         for name, upstream in self.upstreams.items():
             if upstream.assertion and self.assertion.key_file is None:
                 raise ValueError(f"upstreams.{name}.assertion needs assertion.key_file")

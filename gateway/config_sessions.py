@@ -69,6 +69,11 @@ class HorizonConfig(Section):
 class SessionsConfig(Section):
     live: int = Field(10_000, ge=10, le=1_000_000, description="Sessions in memory; others are on disk.")
     horizon: HorizonConfig = HorizonConfig()
+    tool: bool | None = Field(
+        None,
+        description="Offer the tool wardgate/session, by which a model sees what is left and why it was "
+        "refused. Not set: when any agent or tenant has a mandate, a budget or mints.",
+    )
 
 
 class TenantConfig(Section):
@@ -120,6 +125,16 @@ def session_rules(config: Config) -> SessionRules:
         horizon=Horizon(horizon.actions, horizon.minutes, horizon.risk),
         live=config.sessions.live,
     )
+
+
+def offers_tool(config: Config) -> bool:
+    """Whether the gateway's own tool is offered: where nothing is delegated it would only be in the way."""
+    if config.sessions.tool is not None:
+        return config.sessions.tool
+    agents = config.agents.values()
+    claimed = any(issuer.mandate_claim for issuer in config.identity.issuers.values())
+    bounded = any(each.mandate is not None or each.mints is not None or each.budgets for each in agents)
+    return claimed or bounded or any(each.budgets for each in config.tenants.values())
 
 
 def _limits(budgets: Budgets) -> tuple[Limit, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gateway.config_verify import VerifyConfig, check
 from gateway.section import Name, Seconds, Section
 
 RiskName = Literal["read", "reversible", "compensable", "irreversible"]
@@ -73,6 +74,9 @@ class ToolConfig(Section):
     interruptible: bool | None = Field(
         None,
         description="A call may be cut off when its client gives up, outcome unknown; when not set, reads.",
+    )
+    verify: VerifyConfig | None = Field(
+        None, description="A read that says, after the answer, whether the call had its effect."
     )
     extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
 
@@ -294,6 +298,11 @@ class UpstreamConfig(Section):
             raise ValueError("'url' must start with http:// or https://")
         if self.command is not None and not self.command:
             raise ValueError("'command' is empty")
+        return self
+
+    @model_validator(mode="after")
+    def _verifiers(self) -> UpstreamConfig:
+        check(self.tools, elsewhere=self.elsewhere, hints=self.trust_hints)
         return self
 
     @model_validator(mode="after")

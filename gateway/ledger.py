@@ -42,6 +42,8 @@ class RecordedCalls:
         ends = [step for step in steps if step["phase"] in _ENDS]
         last = ends[-1] if ends else {}
         became = {name: last[name] for name in ("status", "outcome_code") if name in last}
+        if checked := [step["status"] for step in steps if step["phase"] == "verified"]:
+            became["verification"] = checked[-1]
         return Past(
             tenant=first["tenant"],
             agent=first["agent"],

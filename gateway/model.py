@@ -17,6 +17,11 @@ import msgspec
 
 Json = Any  # the result of parsing JSON: dict, list, str, int, float, bool or None
 
+OWN: Final = "wardgate"
+"""The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
+
+OWN_TOOL: Final = "session"
+
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
 ]  # fmt: skip
@@ -81,6 +86,21 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------------------------- what
 
 
+VERIFY: Final = "verify"
+"""Surface of the reads by which the gateway finds out what became of calls: not what an agent does itself."""
+
+
+class Verify(msgspec.Struct, frozen=True, kw_only=True):
+    """A read that says whether a call had its effect; ``sessions/verify.py`` checks, fills and matches it."""
+
+    tool: str  # a read tool of the same upstream, by its name
+    arguments: Mapping[str, Json] = {}  # templates over the arguments and the result of the call
+    match: Mapping[str, Json] = {}  # JSON pointer into the result of the read → what must stand there
+    after_s: float = 0.0  # before the first read
+    attempts: int = 3
+    within_s: float = 30.0  # from the answer of the call to the last word about it
+
+
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call says what it costs: a JSON pointer into one of the two."""
 
@@ -112,7 +132,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sensitive: tuple[str, ...] = ()  # JSON pointers into the arguments, redacted wherever they are shown
     polling: bool = False  # repeating it is normal
     interruptible: bool = True  # a call under way may be cut off when its client gives up
-    extra: Mapping[str, Json] = {}  # undo, reconcile, verify: read by later parts, shown to policy
+    verify: Verify | None = None  # a read that says whether a call had its effect
+    extra: Mapping[str, Json] = {}  # undo, reconcile: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
@@ -183,7 +204,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # SHA-256 hex; see ``digest.py``
     session: str
     thread: str  # the client's own thread of work (MCP session or ``_meta`` key), for loop detection
-    surface: str  # "mcp", "http", "extauthz" or "hook"
+    surface: str  # "mcp", "http", "extauthz", "hook" or "verify"
     effect_key: str
     received_ns: int
     client_meta_json: bytes = b""  # the caller's ``_meta`` without reserved keys, passed on, never decided on
@@ -307,6 +328,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=Tr
     watched: Json = None  # what it means to the monitors: a ``sessions.monitors.Note``
     held: bool = False  # its outcome is unknown, so its reservation stays
     verified: tuple[str, ...] = ()  # milestones
+    quiet: bool = False  # a read by which the gateway verified a call: charged, and no act of the agent
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -340,6 +362,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error_json: bytes = b""  # the ``error`` of the answer, when it was one
     started_ns: int = 0
     upstream_ns: int = 0  # time spent waiting for the upstream
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a read found out about a call that ended well, after it was answered."""
+
+    call_id: str
+    principal: Principal
+    tool: Tool
+    session: str
+    result: Literal["verified", "refuted", "unknown"]
+    detail: str = ""  # for operators; without values
+    read: str = ""  # call id of the last read; "" when there was none
+    reads: int = 0  # that were made
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
+from gateway.desk import Desk
 from gateway.errors import Refused
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
@@ -28,6 +29,7 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.rollout import Rollout
+from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -45,7 +47,7 @@ from gateway.surfaces.admin.deps import (
     UpstreamState,
 )
 from gateway.surfaces.http import HttpDeps
-from gateway.telemetry.metrics import CredentialStats, RecordStats
+from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
 from gateway.upstreams.secrets.credentials import CredentialState
 
@@ -57,6 +59,7 @@ class Running(Protocol):
     authenticator: Authenticator
     directory: Directory
     database: Database
+    desk: Desk
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -97,6 +100,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         policy_schema=schema.published,
         shadow=lambda tenant: _shadow(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
+        sessions=gateway.desk,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
@@ -115,6 +119,7 @@ def http_deps(gateway: Running) -> HttpDeps:
         elsewhere=lambda: gateway.outside.catalog.elsewhere,
         keys=gateway.idempotency,
         ledger=RecordedCalls(gateway.database),
+        sessions=gateway.desk,
         open_decisions=lambda count: _opened(gateway, count),
     )
 
@@ -147,9 +152,12 @@ class RecordedDecisions:
             shown = self._query.show(call_id)
         if shown is None or shown.records[0]["tenant"] != tenant:
             return None
-        first, last = shown.records[0], shown.records[-1]
+        checked = [record["status"] for record in shown.records if record["phase"] == "verified"]
+        first, last = shown.records[0], [each for each in shown.records if each["phase"] != "verified"][-1]
         steps = [step | (step.get("end") or {}) for step in shown.records]
         became: dict[str, Any] = {name: last[name] for name in ("status", "outcome_code") if name in last}
+        if checked:
+            became["verification"] = checked[-1]
         return {**first, **became, "end_phase": last["phase"], "history": steps}
 
 
@@ -273,6 +281,11 @@ def record_stats(journal: Journal) -> RecordStats:
         queue_length=journal.depth,
         last_write_s=journal.last_write_ns / 1e9,
     )
+
+
+def session_stats(state: MemoryState) -> SessionStats:
+    sessions = state.sessions
+    return SessionStats(live=len(sessions), opened=sessions.opened, exceeded=state.exceeded)
 
 
 def credential_stats(outside: Outside) -> Sequence[CredentialStats]:

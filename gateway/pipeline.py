@@ -24,6 +24,7 @@ from gateway.dialogue import Dialogue
 from gateway.digest import call_digest, effect_key, new_id
 from gateway.errors import JournalError, Overloaded, Refused, StateError
 from gateway.model import (
+    VERIFY,
     Action,
     Answer,
     Ask,
@@ -166,6 +167,9 @@ async def _admitted(parts: Parts, ask: Ask) -> Call:
     # A definition nobody accepted (new, or swapped behind an accepted name) is not called in any mode.
     if tool.pin.quarantined:
         raise Refused("tool_quarantined", tool.target)
+    # Finding out what a call did must not do anything, whatever the tool has become since it was described.
+    if ask.surface == VERIFY and tool.writes:
+        raise Refused("not_a_read", tool.target)
     # Arguments that are no object, or too large to decide in bounded time, are not asked about.
     return _make(parts, ask, session, tool)
 
@@ -305,6 +309,8 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
         return _answer(call, action, decision, _refusal("outcome_unrecorded"), outcome)
+    if parts.verifications is not None and (outcome.answered or outcome.status) == "ok":
+        parts.verifications.answered(call, outcome)
     return Answer(
         call_id=call.id,
         action=action,
@@ -332,6 +338,8 @@ def _shown(call: Call, outcome: Outcome, content_json: bytes, said: Sequence[Dec
                 lowered += tuple(duty.value)
             elif duty.kind == "cost":
                 cost += duty.value
+    if call.surface == VERIFY:  # shown to nobody: it costs what it costs, and nothing is learnt from it
+        seen, labels, lowered, content_json = False, (), (), b""
     return (
         Shown(content_json, seen, labels, lowered, cost)
         if seen or labels or lowered or cost

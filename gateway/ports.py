@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Refusal,
         Settled,
         Tool,
+        Verified,
     )
 
 
@@ -44,7 +45,9 @@ class Clock(Protocol):
 class Catalog(Protocol):
     """Which tools there are, and what the operator says of them."""
 
-    revision: str
+    @property
+    def revision(self) -> str:
+        """Of everything that can be resolved."""
 
     def resolve(self, kind: Kind, upstream: str, name: str) -> Tool:
         """Raise ``Refused`` with ``unknown_upstream`` or ``unknown_tool``."""
@@ -157,6 +160,16 @@ class Journal(Protocol):
 
     def refused(self, code: str, surface: str, principal: Principal | None, detail: str) -> None:
         """Note a request that never became a call. Bounded in rate; never blocks, never raises."""
+
+    def verified(self, found: Verified) -> None:
+        """Record what became of verifying a call. Written behind, like a read; never blocks, never raises."""
+
+
+class Verifications(Protocol):
+    """Finds out whether calls had their effect."""
+
+    def answered(self, call: Call, outcome: Outcome) -> None:
+        """A call ended well and is on record; not every tool has a verifier. Never raises, never blocks."""
 
 
 class Caller(Protocol):
@@ -325,3 +338,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     breakers: Breakers = Unbroken()
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
+    verifications: Verifications | None = None

@@ -76,6 +76,12 @@ class Remembered:
         for act in await asyncio.to_thread(partial(self.store.acts, after=self.state.acts)):
             self.state.acted(act)
 
+    async def store_new(self) -> None:
+        """Store sessions that were never stored, so that whoever asks the storage finds them."""
+        for session in self.state.sessions.changed():
+            if session.saved_n == -1:
+                await self.state.sessions.keep(session)
+
     async def caught_up(self) -> int:
         """Take in what people found out about calls in doubt; returns up to which record that is so."""
         async with self._catching_up:

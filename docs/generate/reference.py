@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import typer
@@ -224,6 +225,9 @@ def _below(annotation: Any) -> tuple[type[BaseModel], bool] | None:
     """The section below a setting, and whether there may be many by name."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
+    optional = [each for each in get_args(annotation) if each is not type(None)]
+    if get_origin(annotation) is UnionType and len(optional) == 1:
+        return _below(optional[0])
     value = get_args(annotation)[1] if get_origin(annotation) is dict else None
     if isinstance(value, type) and issubclass(value, BaseModel):
         return value, True

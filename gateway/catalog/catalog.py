@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.catalog import names
 from gateway.catalog.elsewhere import Elsewhere
-from gateway.catalog.entries import ListKind, Problem, Template, build, template
+from gateway.catalog.entries import ListKind, Problem, Template, build, template, unverifiable
 from gateway.catalog.manifests import Manifests
 from gateway.catalog.pinning import Entry, Pinning
 from gateway.config_upstream import UpstreamConfig
@@ -191,6 +191,7 @@ class ToolCatalog:
         for name in manifests.unused({tool.name for kind, tool in entries if kind == "tool"}):
             detail = "is described in the configuration and not listed by the upstream"
             problems.append(Problem(upstream=upstream, subject=names.shown(name), detail=detail))
+        problems += unverifiable(upstream, [tool for kind, tool in entries if kind == "tool"])
         return _Listed(
             entries=tuple(entries),
             tools=(),

@@ -15,6 +15,7 @@ from gateway import strictjson
 from gateway.catalog import names
 from gateway.catalog.manifests import Manifests
 from gateway.model import Json, Kind, Mode, Tool
+from gateway.output_schema import declared
 
 ListKind = Literal["tool", "prompt", "resource", "template"]
 
@@ -69,19 +70,42 @@ def build(
                 )
             continue
         assert isinstance(name, str)  # or it had been at fault
-        tools.append(
-            Tool(
-                kind=tool_kind,
-                upstream=upstream,
-                name=name,
-                target=f"{upstream}/{name}",
-                manifest=manifests.of(tool_kind, name, definition.get("annotations")),
-                schema_hash=schema_hash(definition, kind),
-                definition_json=encoded,
-                mode=mode,
-            )
+        made = Tool(
+            kind=tool_kind,
+            upstream=upstream,
+            name=name,
+            target=f"{upstream}/{name}",
+            manifest=manifests.of(tool_kind, name, definition.get("annotations")),
+            schema_hash=schema_hash(definition, kind),
+            definition_json=encoded,
+            mode=mode,
         )
+        tools.append(made)
+        schema = declared(made)
+        if schema is not None and schema.fault:
+            detail = f"its outputSchema cannot be used, so no result fits it: {names.shown(schema.fault)}"
+            problems.append(Problem(upstream=upstream, subject=names.shown(name), detail=detail))
     return tools, problems
+
+
+def unverifiable(upstream: str, tools: Sequence[Tool]) -> list[Problem]:
+    """What stands in the way of verifying calls: such calls are made, and stay unverified."""
+    listed = {tool.name: tool for tool in tools}
+    problems: list[Problem] = []
+    for tool in tools:
+        verify = tool.manifest.verify
+        if verify is None:
+            continue
+        reader = listed.get(verify.tool)
+        if reader is None or reader.writes:
+            why = (
+                "is not listed by the upstream"
+                if reader is None
+                else f"is {reader.manifest.risk}, not a read"
+            )
+            detail = f"its calls stay unverified: {names.shown(verify.tool)} {why}"
+            problems.append(Problem(upstream=upstream, subject=names.shown(tool.name), detail=detail))
+    return problems
 
 
 def schema_hash(definition: Mapping[str, Json], kind: ListKind = "tool") -> str:

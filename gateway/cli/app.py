@@ -16,6 +16,7 @@ from gateway.cli.output import AsJson, print_json, say
 from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
+from gateway.cli.sessions import app as sessions_app
 from gateway.cli.stdio import stdio
 from gateway.cli.tokens import app as tokens_app
 from gateway.cli.tools import app as tools_app
@@ -47,6 +48,7 @@ for command in (init, serve, stdio, hook, demo, doctor):
 app.add_typer(keys_app, name="keys")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
+app.add_typer(sessions_app, name="sessions")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
 app.add_typer(policy_app, name="policy")

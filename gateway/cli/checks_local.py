@@ -128,6 +128,7 @@ def storage(config: Config) -> Iterator[Finding]:
             yield from _records(database)
             yield from _keys(config, database)
             yield from _pins(config, database)
+            yield from _sessions(config, database)
     except (ConfigError, StateError) as error:
         yield problem("storage", f"{error}", "No call can be recorded.", "Do what the message says.")
 
@@ -158,6 +159,32 @@ def _records(database: Database) -> Iterator[Finding]:
             "Their effect may or may not have happened; identical calls are refused until somebody says.",
             "Look at 'wardgate decisions list --in-doubt', then 'wardgate decisions resolve ID'.",
         )
+
+
+def _sessions(config: Config, database: Database) -> Iterator[Finding]:
+    """Keys by which an agent that works for several users comes in as none of them."""
+    from sqlalchemy import func, select
+
+    from gateway.storage.credentials import Credentials
+    from gateway.storage.tables import sessions
+
+    keys = {key.id for key in Credentials(database).active() if key.kind == "agent"}
+    users = select(sessions.c.agent, func.count(sessions.c.subject.distinct())).group_by(sessions.c.agent)
+    used = select(sessions.c.agent, sessions.c.credential).where(
+        sessions.c.rolling == 1, sessions.c.subject.is_(None)
+    )
+    with database.reading() as connection:
+        many = {agent: number for agent, number in connection.execute(users) if number > 1}
+        shared = {(agent, key) for agent, key in connection.execute(used) if key in keys and agent in many}
+    for agent, key in sorted(shared):
+        if agent in config.agents:
+            yield warning(
+                "sessions",
+                f"Agent '{agent}' works for {many[agent]} verified users, and with the key {key} for nobody.",
+                "What comes with the key is one session: what one user's work has read marks the others', "
+                "and they share its budgets.",
+                "Let it send the users' tokens, or use one key for each user.",
+            )
 
 
 def _pins(config: Config, database: Database) -> Iterator[Finding]:

@@ -112,4 +112,6 @@ def _scope(scope: Scope) -> str:
     said = [", ".join(part) for part in parts if part]
     if scope.confidentiality:
         said.append(f"confidentiality from {scope.confidentiality}")
+    if scope.output_schema:
+        said.append("output schema declared")
     return " and ".join(said) or "everything"

@@ -27,11 +27,12 @@ from gateway.model import (
     Principal,
     Revisions,
     Tool,
+    Verified,
 )
 from gateway.storage.crypto import StorageKey
 from gateway.storage.tables import payloads, records, snapshots
 
-Phase = Literal["intent", "result", "in_doubt", "refused", "reconciled", "not_sent", "erased"]
+Phase = Literal["intent", "result", "in_doubt", "refused", "reconciled", "not_sent", "verified", "erased"]
 
 MAX_DETAIL: Final = 1000  # characters
 
@@ -77,7 +78,14 @@ class Early(msgspec.Struct, frozen=True, gc=False):
     revisions: Revisions
 
 
-Entry = Intent | End | Early
+class Checked(msgspec.Struct, frozen=True, gc=False):
+    """What became of verifying a call that was answered."""
+
+    at_ns: int
+    found: Verified
+
+
+Entry = Intent | End | Early | Checked
 
 
 class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -142,6 +150,15 @@ class EarlyBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     detail: str = ""
 
 
+class CheckedBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a record of a verification says besides its columns."""
+
+    verifier: str  # the tool that was read
+    read: str = ""  # call id of the last read
+    reads: int = 0
+    detail: str = ""
+
+
 _INTENT: Final = (
     "call_id", "phase", "at_ns", "tenant", "agent", "subject", "chain", "session",
     "target", "risk", "digest", "effect_key", "verdict", "action", "code", "args_mac", "payload", "body",
@@ -152,6 +169,7 @@ _END: Final = (
 )  # fmt: skip
 _WHOLE: Final = (*_INTENT, "status", "outcome_code", "result_mac")
 _EARLY: Final = ("call_id", "phase", "at_ns", "tenant", "agent", "action", "code", "body")
+_CHECKED: Final = ("call_id", "phase", "at_ns", "tenant", "status", "body")
 _PAYLOAD: Final = ("id", "key_id", "nonce", "ciphertext")
 
 
@@ -165,6 +183,7 @@ INSERT_INTENT: Final = _insert(records, _INTENT)
 INSERT_END: Final = _insert(records, _END)
 INSERT_WHOLE: Final = _insert(records, _WHOLE)
 INSERT_EARLY: Final = _insert(records, _EARLY)
+INSERT_CHECKED: Final = _insert(records, _CHECKED)
 INSERT_PAYLOAD: Final = _insert(payloads, _PAYLOAD)
 INSERT_SNAPSHOT: Final = _insert(snapshots, ("ref", "json"), "INSERT OR IGNORE")
 
@@ -175,7 +194,7 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode  # equal con
 class Rows:
     """The rows of one batch, in the order in which they must be inserted."""
 
-    __slots__ = ("earlies", "ends", "intents", "payloads", "snapshots", "wholes")
+    __slots__ = ("checks", "earlies", "ends", "intents", "payloads", "snapshots", "wholes")
 
     def __init__(self) -> None:
         self.snapshots: list[tuple[Any, ...]] = []
@@ -183,6 +202,7 @@ class Rows:
         self.wholes: list[tuple[Any, ...]] = []
         self.ends: list[tuple[Any, ...]] = []
         self.earlies: list[tuple[Any, ...]] = []
+        self.checks: list[tuple[Any, ...]] = []
         self.payloads: list[tuple[Any, ...]] = []
 
     def statements(self) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
@@ -191,6 +211,7 @@ class Rows:
         yield INSERT_WHOLE, self.wholes
         yield INSERT_END, self.ends
         yield INSERT_EARLY, self.earlies
+        yield INSERT_CHECKED, self.checks
         yield INSERT_PAYLOAD, self.payloads
 
 
@@ -236,6 +257,8 @@ class Encoder:
                     self._whole(intent, entry, rows)
             elif type(entry) is Early:
                 self._early(entry, rows)
+            elif type(entry) is Checked:
+                rows.checks.append(_checked(entry))
         for intent in reads.values():
             self._intent(intent, rows)
         return rows
@@ -387,6 +410,17 @@ def _store(value: object, rows: Rows) -> str:
     ref = sha256(encoded).hexdigest()[:32]
     rows.snapshots.append((ref, encoded.decode()))
     return ref
+
+
+def _checked(entry: Checked) -> tuple[Any, ...]:
+    """The values of ``_CHECKED``."""
+    found = entry.found
+    verify = found.tool.manifest.verify
+    verifier = f"{found.tool.upstream}/{verify.tool}" if verify is not None else ""
+    body = CheckedBody(verifier, found.read, found.reads, found.detail[:MAX_DETAIL])
+    return (
+        found.call_id, "verified", entry.at_ns, found.principal.tenant, found.result, _encode(body).decode(),
+    )  # fmt: skip
 
 
 def _effect_key(call: Call) -> str | None:

@@ -14,11 +14,11 @@ from typing import Final
 from gateway.config import StorageConfig
 from gateway.digest import new_id
 from gateway.errors import JournalError
-from gateway.journal.entries import Early, Encoder, End, Entry, Intent
+from gateway.journal.entries import Checked, Early, Encoder, End, Entry, Intent
 from gateway.journal.recovery import Watermark
 from gateway.journal.retention import Retention
 from gateway.journal.writer import Waiting, Writer
-from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions, Settled
+from gateway.model import Action, Call, Decision, Facts, Outcome, Principal, Revisions, Settled, Verified
 from gateway.ports import Clock
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
@@ -150,6 +150,13 @@ class Journal:
             Early(self._clock.now_ns(), new_id(), code, surface, principal, detail, self._revisions()), 0
         )
 
+    def verified(self, found: Verified) -> None:
+        # There is at most one for each call that was answered, so the queue bounds it like the calls.
+        if self._refuses() is not None:
+            self._dropped += 1
+            return
+        self._put(Checked(self._clock.now_ns(), found), 0)
+
     # -- handing over to the thread --------------------------------------------------------------
 
     def _refuses(self) -> str | None:
@@ -208,7 +215,7 @@ class Journal:
 
     def _committed(self, batch: Sequence[Waiting]) -> None:
         for entry, _, _ in batch:
-            if isinstance(entry, Early) or not entry.call.tool.writes:
+            if isinstance(entry, Early | Checked) or not entry.call.tool.writes:
                 continue
             if isinstance(entry, End):
                 self._watermark.ended(entry.call.id)

@@ -216,19 +216,24 @@ def _record(row: Row[Any]) -> Record:
 def _with_ends(connection: Connection, decisions: list[Record]) -> list[Record]:
     """Add what became of each call, which later records say."""
     ends: dict[str, Record] = {}
+    checked: dict[str, str] = {}
     calls = [decision["call_id"] for decision in decisions]
     for start in range(0, len(calls), _LOT):
         later = select(records).where(
             records.c.call_id.in_(calls[start : start + _LOT]), records.c.action.is_(None)
         )
         for row in connection.execute(later.order_by(records.c.seq)):
-            if row.phase != "erased":
+            if row.phase == "verified":
+                checked[row.call_id] = row.status
+            elif row.phase != "erased":
                 ends[row.call_id] = _record(row)
     for decision in decisions:
         end = ends.get(decision["call_id"])
         decision["end_phase"] = end["phase"] if end else decision["phase"]
         if end:
             decision["end"] = end
+        if decision["call_id"] in checked:
+            decision["verification"] = checked[decision["call_id"]]
         for name in ("status", "outcome_code"):
             if end and name in end:
                 decision[name] = end[name]

@@ -243,7 +243,9 @@ def _ends(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Row[Any
     """The last word about each call, when it stands in a row of its own."""
     open_calls = [row.call_id for row in rows if row.phase == "intent"]
     later = select(records).where(
-        records.c.call_id.in_(open_calls), records.c.action.is_(None), records.c.phase != "erased"
+        records.c.call_id.in_(open_calls),
+        records.c.action.is_(None),
+        records.c.phase.not_in(("erased", "verified")),
     )
     found = connection.execute(later.order_by(records.c.seq)).all() if open_calls else []
     return {row.call_id: row for row in found if row.body is not None and row.phase != "reconciled"}

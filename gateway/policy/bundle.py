@@ -71,7 +71,7 @@ def read_bundle(
     watched = policy_monitors.definitions(placed)
     problems += wrong
     if archive is not None:
-        problems += _outside_roots(archive, label, modules)
+        problems += _outside_roots(archive, label, modules, sources.monitors)
     if not problems:
         modules, problems = gate.check(modules, sources.data)
     if not problems:
@@ -130,7 +130,9 @@ def _shipped(pack: str | None) -> Sources:
     return sources if pack is None else _over(sources, _read_pack(pack))
 
 
-def _outside_roots(archive: Archive, label: str, modules: Iterable[Module]) -> Iterator[Problem]:
+def _outside_roots(
+    archive: Archive, label: str, modules: Iterable[Module], monitors: Iterable[Source]
+) -> Iterator[Problem]:
     """OPA refuses these: another bundle might own what lies there."""
     roots = archive.manifest.roots
     for module in modules:
@@ -138,6 +140,10 @@ def _outside_roots(archive: Archive, label: str, modules: Iterable[Module]) -> I
         if within and outside_roots(roots, module.package.split(".")):
             said = f"the package '{module.package}' is outside of the manifest's roots"
             yield Problem(module.file, 1, "package", said)
+    for source in monitors:
+        within = source.file == f"{label}/{source.name}" and source.name in archive.files
+        if within and outside_roots(roots, source.name.split("/")[:-1]):
+            yield Problem(source.file, 1, "monitor", "lies outside of the manifest's roots")
 
 
 def _named(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Module], list[Problem]]:

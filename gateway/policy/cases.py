@@ -65,6 +65,7 @@ class GivenTool(_Strict, frozen=True):
     polling: bool = False
     source: Literal["operator", "hint", "default"] = "operator"
     sensitive: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None  # of its results
     extra: dict[str, Any] = {}
 
 
@@ -262,9 +263,13 @@ def call_of(case: Case) -> Call:
         confidentiality=given.confidentiality, polling=given.polling, source=given.source,
         sensitive=given.sensitive, extra=given.extra,
     )  # fmt: skip
+    definition = b""
+    if given.output_schema is not None:
+        definition = orjson.dumps({"name": name, "outputSchema": given.output_schema})
     tool = Tool(
-        kind=given.kind, upstream=upstream, name=name, target=given.target, schema_hash="", manifest=manifest
-    )
+        kind=given.kind, upstream=upstream, name=name, target=given.target, schema_hash="", manifest=manifest,
+        definition_json=definition,
+    )  # fmt: skip
     agent = case.agent
     principal = Principal(
         tenant=agent.tenant, agent=agent.id, owner=agent.owner, credential="case", subject=agent.subject,

@@ -103,9 +103,15 @@ def fault(rule: Rule, code: str) -> Contribution:
 
 
 def combine(
-    contributions: Iterable[Contribution], otherwise: Literal["deny", "allow"], duties: Collection[str]
+    contributions: Iterable[Contribution],
+    otherwise: Literal["deny", "allow"],
+    duties: Collection[str],
+    always: Collection[str] = (),
 ) -> Combined:
-    """``otherwise`` is the verdict when nothing speaks; ``duties`` are the obligations the phase can meet."""
+    """``otherwise`` is the verdict when nothing speaks; ``duties`` are the obligations the phase can meet.
+
+    ``always`` are those that hold beside a deny too.
+    """
     allow: list[Finding] = []
     deny: list[Finding] = []
     escalate: list[Finding] = []
@@ -126,12 +132,13 @@ def combine(
     merged: tuple[Obligation, ...] = ()
     if asked:
         try:
-            merged = obligations.merge(asked, duties)
+            # In an order of their own: which of two faults is named must not depend on that of the modules.
+            merged = obligations.merge(sorted(asked, key=_duty_order), duties)
         except obligations.Conflict as conflict:
             deny.append(_own("obligation_conflict", conflict.rule))
     rest = (_sorted(notes), tuple(sorted(observed, key=_observed_order)))
     if deny:  # a call that does not happen owes nothing
-        return Combined("deny", _sorted(deny), (), *rest)
+        return Combined("deny", _sorted(deny), tuple(duty for duty in merged if duty.kind in always), *rest)
     if escalate:
         return Combined("escalate", _sorted(escalate), merged, *rest)
     if allow or otherwise == "allow":
@@ -176,6 +183,10 @@ def _sorted(findings: Collection[Finding]) -> tuple[Finding, ...]:
 def _order(finding: Finding) -> tuple[int, str, str, str, str, str]:
     rank = SEVERITY_RANK.get(finding.severity, -1)
     return (-rank, finding.rule, finding.code, finding.message, finding.remedy, finding.chain)
+
+
+def _duty_order(duty: Obligation) -> tuple[str, str, str]:
+    return (duty.rule, duty.kind, repr(duty.value))
 
 
 def _observed_order(item: Observed) -> tuple[str, str, str]:

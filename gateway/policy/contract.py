@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from gateway.model import Kind, PinState, Risk
+from gateway.output_schema import Fit
 from gateway.policy.metadata import PHASES, Phase
 
 VERSION: Final = 1
@@ -75,7 +76,11 @@ CONTRACT: Final[dict[Path, Field]] = {
         schema={"type": "string", "pattern": "^[0-9a-f]{64}$"},
     ),
     ("call", "session"): Field("The session's id.", _DECIDED, schema=_TEXT),
-    ("call", "surface"): Field("Where the call came in: mcp, http, hook, extauthz.", _DECIDED, schema=_TEXT),
+    ("call", "surface"): Field(
+        "Where the call came in: mcp, http, hook, extauthz; verify for a read of the gateway's own that verifies a call.",
+        _DECIDED,
+        schema=_TEXT,
+    ),
     ("call", "modified"): Field("Whether an obligation has changed the arguments.", _DECIDED, schema=_BOOL),
     ("call", "provenance"): Field(
         "Where the values of sink arguments come from, by JSON pointer.", _DECIDED, open=True, schema=_OBJECT
@@ -141,6 +146,11 @@ CONTRACT: Final[dict[Path, Field]] = {
         "ok, tool_error, rpc_error or input_required.",
         _AFTER,
         schema=_one_of("ok", "tool_error", "rpc_error", "input_required"),
+    ),
+    ("result", "schema"): Field(
+        "How a tool's structuredContent stands to the outputSchema it declares: conforms, violates, missing; or none.",
+        _AFTER,
+        schema=_one_of(*get_args(Fit)),
     ),
     ("result", "value"): Field("The result or error as JSON.", _AFTER, open=True, schema={}),
     ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER, schema=_TEXT),

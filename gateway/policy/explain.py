@@ -14,6 +14,7 @@ import msgspec
 import orjson
 from regorus import Engine
 
+from gateway import output_schema
 from gateway.model import Call, Facts, Json, Mode, Outcome
 from gateway.policy import syntax
 from gateway.policy.contract import CONTRACT
@@ -145,6 +146,8 @@ def _why_outside(module: Module, call: Call, names: frozenset[str]) -> str:
             return f"{part}: {', '.join(given)}"
     if call.tool.manifest.confidentiality < module.scope.confidentiality:
         return f"confidentiality below {module.scope.confidentiality}"
+    if module.scope.output_schema and not output_schema.named(call.tool):
+        return "declares no output schema"
     if not touches(module.scope, names):
         return f"no argument named {', '.join(module.scope.arguments)}"
     return "scope"

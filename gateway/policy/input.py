@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import strictjson
+from gateway import output_schema, strictjson
 from gateway.model import Call, Facts, Outcome, Principal, Tool
 from gateway.policy.contract import FACTS, VERSION, Path
 from gateway.policy.project import Tree, project, tree
@@ -41,7 +41,7 @@ class Sections:
         if "time" in wanted:
             doc["time"] = call.received_ns
         if "result" in wanted and outcome is not None:
-            doc["result"] = _result(outcome, wanted["result"])
+            doc["result"] = _result(call.tool, outcome, wanted["result"])
         return orjson.dumps(doc)
 
     def encode_listed(self, principal: Principal, tool: Tool, facts: Facts) -> bytes:
@@ -130,12 +130,14 @@ def _manifest(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _result(outcome: Outcome, wanted: Tree | None) -> dict[str, Any]:
+def _result(tool: Tool, outcome: Outcome, wanted: Tree | None) -> dict[str, Any]:
     # Strictly: of a key given twice the rule would judge one value, and the agent might read the other.
     value = strictjson.parse(outcome.result_json or outcome.error_json or b"null")
     result = {"status": outcome.status, "value": value}
     if wanted is None or "text" in wanted:
         result["text"] = "\n".join(strings(value))
+    if wanted is None or "schema" in wanted:
+        result["schema"] = output_schema.fit(tool, outcome, value)
     return project(result, wanted)  # type: ignore[no-any-return]  # a dict projects to a dict
 
 

@@ -34,7 +34,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``tools`` are globs over ``upstream/name`` in which ``*`` stands for any run of characters; ``effects``
     matches a tool that has any of them. ``arguments`` matches a call with an argument of one of these names,
     at any depth and in any case. In both ``data.hazards.sql.arguments`` stands for that list in the data, or
-    for the keys of that object. ``confidentiality`` matches a tool whose results have at least that.
+    for the keys of that object. ``confidentiality`` matches a tool whose results have at least that;
+    ``output_schema`` one that declares what its results look like.
     """
 
     tools: tuple[_Glob, ...] = ()
@@ -43,6 +44,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     risks: tuple[Literal["read", "reversible", "compensable", "irreversible"], ...] = ()
     arguments: tuple[_Glob, ...] = ()
     confidentiality: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    output_schema: bool = False
 
 
 class ModeFor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import orjson
 
-from gateway import strictjson
 from gateway.errors import Refused
 from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Obligation, Outcome, Principal, Tool
 from gateway.policy import obligations
@@ -25,7 +23,8 @@ from gateway.policy.engine import NAME
 from gateway.policy.metadata import PHASES, ModeFor, Phase, Scope
 from gateway.policy.modes import in_mode, mode_for
 from gateway.policy.module import Bundle
-from gateway.policy.redact import CannotRedact, Redaction, redact, redact_texts
+from gateway.policy.redact import CannotRedact, Redaction
+from gateway.policy.redact_result import redacted
 from gateway.policy.scope import ScopeIndex, argument_names, touches
 from gateway.ports import ResultDecision
 from gateway.reasons import REASONS
@@ -50,6 +49,11 @@ _OTHERWISE: Final[Mapping[Phase, Literal["deny", "allow"]]] = {
 _DUTIES: Final[Mapping[Phase, frozenset[str]]] = {
     "call": obligations.CALL_DUTIES,
     "result": obligations.RESULT_DUTIES,
+    "list": frozenset(),
+}
+_ALWAYS: Final[Mapping[Phase, frozenset[str]]] = {
+    "call": frozenset(),
+    "result": frozenset({"label"}),  # a denied result is shown where the gateway only observes
     "list": frozenset(),
 }
 
@@ -152,9 +156,14 @@ class EmbeddedPolicy:
         result_json, error_json = outcome.result_json, outcome.error_json
         if combined.verdict == "allow" and combined.duties:
             try:
-                result_json, error_json = _redacted(call, outcome, self._redaction(combined.duties))
-            except (CannotRedact, Refused):
+                wanted = self._redaction(combined.duties)
+            except CannotRedact:
                 combined = _unmet(combined)
+            else:
+                try:
+                    result_json, error_json = redacted(call.tool, outcome, wanted)
+                except (CannotRedact, Refused):
+                    combined = _unmet(combined, "result_unredactable")
         decision = self._decision("result", group, combined, memoised, started)
         if combined.verdict != "allow":
             return ResultDecision(decision=decision)
@@ -240,7 +249,7 @@ class EmbeddedPolicy:
         kept = self._combined.get(id(contributions))
         if kept is not None and kept[0] is contributions:
             return kept[1]
-        combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase])
+        combined = combine(contributions, _OTHERWISE[phase], _DUTIES[phase], _ALWAYS[phase])
         if isinstance(contributions, tuple):
             _bound(self._combined, _KEPT_COMBINED)
             self._combined[id(contributions)] = (contributions, combined)
@@ -346,37 +355,13 @@ def _checked(call: Call, combined: Combined) -> Combined:
     return combined
 
 
-def _unmet(combined: Combined) -> Combined:
-    reason = REASONS["obligation_conflict"]
+def _unmet(combined: Combined, code: str = "obligation_conflict") -> Combined:
+    reason = REASONS[code]
     rule = ",".join(sorted({item.rule for item in combined.duties}))
     finding = Finding(code=reason.code, message=reason.message, remedy=reason.remedy, rule=rule)
-    return msgspec.structs.replace(combined, verdict="deny", findings=(finding,), duties=())
-
-
-def _redacted(call: Call, outcome: Outcome, wanted: Redaction | None) -> tuple[bytes, bytes]:
-    """The result that may be shown: the same bytes when nothing had to go.
-
-    The result is read strictly: where two readers could see different text (a key given twice), what is
-    shown might not be what was searched.
-    """
-    if wanted is None:
-        return outcome.result_json, outcome.error_json
-    if outcome.error_json:
-        error = strictjson.parse(outcome.error_json)
-        cleaned = redact(error, wanted)
-        return b"", outcome.error_json if cleaned is error else orjson.dumps(cleaned)
-    value = strictjson.parse(outcome.result_json)
-    schema = _output_schema(call.tool)
-    bound = {"properties": {"structuredContent": schema}} if schema is not None else None
-    cleaned = redact_texts(redact(value, wanted, bound, schema), wanted)
-    return outcome.result_json if cleaned is value else orjson.dumps(cleaned), b""
-
-
-def _output_schema(tool: Tool) -> Json:
-    if b'"outputSchema"' not in tool.definition_json:
-        return None
-    definition = orjson.loads(tool.definition_json)
-    return definition.get("outputSchema") if isinstance(definition, dict) else None
+    always = _ALWAYS["result"] if code == "result_unredactable" else frozenset()
+    duties = tuple(item for item in combined.duties if item.kind in always)
+    return msgspec.structs.replace(combined, verdict="deny", findings=(finding,), duties=duties)
 
 
 def _bound(kept: dict[K, V], size: int) -> None:

@@ -16,16 +16,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-import orjson
 
-from gateway import strictjson
-from gateway.errors import Refused
 from gateway.model import Json
 from gateway.policy.regex import compiled
 
 MARK: Final = "[redacted]"
-_CONSTRAINTS: Final = ("enum", "const", "pattern", "format", "minLength", "maxLength")
-_MAX_REFS: Final = 32
 # The pieces of an RE2 expression in which ``^`` and ``$`` are told from ``\\^`` and ``[^a]``.
 _TOKEN: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|[\^$]", re.DOTALL)
 _NUMBER: Final = re.compile(r"-?\d[-+.\deE]*")
@@ -74,52 +69,19 @@ def _written(keys: tuple[str, ...]) -> Any:
     return compiled(rf'"(?i:{spelt})(\\*)"\s*:\s*')
 
 
-def redact(value: Json, wanted: Redaction, schema: Any = None, root: Any = None) -> Json:
+def redact(value: Json, wanted: Redaction) -> Json:
     """The value without what is wanted out; the same object when there was nothing.
 
-    ``schema`` is the JSON Schema the value must go on to satisfy, ``root`` the document its references are
-    relative to. A string that is constrained there (``enum``, ``format`` …) cannot be replaced by the search
-    for keys and patterns: ``CannotRedact``. Pointers name exact places and are taken at their word.
+    ``CannotRedact`` where that would take another type, or the name of a field.
     """
     for pointer in wanted.pointers:
         value = replace_at(value, pointer, _blank)
-    if (wanted.keys or wanted.patterns) and not _spotless(value, wanted):
-        value = _clean(value, wanted, schema, root)
+    if (wanted.keys or wanted.patterns) and not spotless(value, wanted):
+        value = _clean(value, wanted)
     return value
 
 
-def redact_texts(result: Json, wanted: Redaction) -> Json:
-    """Follow pointers into ``structuredContent`` into text that repeats it as JSON.
-
-    Keys and patterns are searched in any text; a pointer needs the text to be read.
-    """
-    into = "/structuredContent/"
-    pointers = [each[len(into) - 1 :] for each in wanted.pointers if each.startswith(into)]
-    content = result.get("content") if pointers and isinstance(result, Mapping) else None
-    if not isinstance(content, list):
-        return result
-    within = Redaction.of(pointers, (), {})
-    cleaned = [_json_text(block, within) for block in content]
-    if all(new is old for new, old in zip(cleaned, content, strict=True)):
-        return result
-    return {**result, "content": cleaned}
-
-
-def _json_text(block: Json, wanted: Redaction) -> Json:
-    text = block.get("text") if isinstance(block, Mapping) else None
-    if not isinstance(text, str) or text.lstrip()[:1] not in ("{", "["):
-        return block
-    try:
-        value = strictjson.parse(text.encode())
-    except Refused as error:
-        if error.code == "malformed_json":
-            return block  # text like any other, and searched as such
-        raise  # JSON that two readers read differently: nobody can say what a pointer means in it
-    cleaned = redact(value, wanted)
-    return block if cleaned is value else {**block, "text": orjson.dumps(cleaned).decode()}
-
-
-def _spotless(value: Json, wanted: Redaction) -> bool:
+def spotless(value: Json, wanted: Redaction) -> bool:
     """Whether there is certainly nothing to take out: one search over all strings instead of one each.
 
     Joined by a line end, each string still matches whatever it matches alone, unless the pattern is anchored
@@ -150,9 +112,11 @@ def _spotless(value: Json, wanted: Redaction) -> bool:
 
 def replace_at(value: Json, pointer: str, by: Callable[[Json], Json]) -> Json:
     """RFC 6901 pointer; ``*`` stands for every element. What is not there is left alone."""
-    return _replace(
-        value, [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]], by
-    )
+    return _replace(value, pointer_parts(pointer), by)
+
+
+def pointer_parts(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
 def _replace(value: Json, parts: list[str], by: Callable[[Json], Json]) -> Json:
@@ -188,27 +152,18 @@ def _blank(value: Json) -> Json:
     raise CannotRedact(f"a {type(value).__name__} cannot be redacted without changing its type")
 
 
-def _clean(value: Json, wanted: Redaction, schema: Any, root: Any) -> Json:
+def _clean(value: Json, wanted: Redaction) -> Json:
     if isinstance(value, str):
-        cleaned = _text(value, wanted)
-        if cleaned is not value:
-            _must_be_free(schema, root)
-        return cleaned
+        return cleaned_text(value, wanted)
     if isinstance(value, Mapping):
         done = {}
         for key, item in value.items():
             if wanted.any_pattern is not None and wanted.any_pattern.search(key) is not None:
                 raise CannotRedact("the name of a field holds what must not be shown")
-            below = _below(schema, key, root)
-            if key.lower() in wanted.keys:
-                done[key] = _blank(item)
-                if done[key] is not item:
-                    _must_be_free(below, root)
-            else:
-                done[key] = _clean(item, wanted, below, root)
+            done[key] = _blank(item) if key.lower() in wanted.keys else _clean(item, wanted)
         return _rebuilt(value, done)
     if isinstance(value, list):
-        items = [_clean(item, wanted, _below(schema, None, root), root) for item in value]
+        items = [_clean(item, wanted) for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
 
@@ -217,7 +172,8 @@ def _rebuilt(old: Mapping[str, Json], new: dict[str, Json]) -> Mapping[str, Json
     return new if any(new[key] is not old[key] for key in new) else old
 
 
-def _text(value: str, wanted: Redaction) -> str:
+def cleaned_text(value: str, wanted: Redaction) -> str:
+    """A string without what keys and patterns name in it; the same object when there was nothing."""
     cleaned = value if wanted.written is None else _without_members(value, wanted.written)
     if wanted.any_pattern is None or wanted.any_pattern.search(cleaned) is None:
         return value if cleaned == value else cleaned
@@ -264,49 +220,3 @@ def _value_end(text: str, start: int, escapes: int) -> int:
         if depth <= 0 and not inside:
             return mark.end()
     return len(text)
-
-
-def _must_be_free(schema: Any, root: Any) -> None:
-    if any(name in part for part in _parts(schema, root) for name in _CONSTRAINTS):
-        raise CannotRedact("the output schema of the tool does not let this string be replaced")
-
-
-def _below(schema: Any, key: str | None, root: Any) -> Any:
-    """Everything a schema says of a member (or of elements, for ``None``), as one ``allOf``."""
-    if schema is None:
-        return None
-    found = []
-    for part in _parts(schema, root):
-        if key is None:
-            found += [part.get("items"), *part.get("prefixItems", ())]
-        elif key in part.get("properties", {}):
-            found.append(part["properties"][key])
-        else:
-            found += [part.get("additionalProperties"), *part.get("patternProperties", {}).values()]
-    return {"allOf": [item for item in found if isinstance(item, Mapping)]}
-
-
-def _parts(schema: Any, root: Any) -> list[Mapping[str, Any]]:
-    """A schema with the schemas it refers to and combines; local references only."""
-    found: list[Mapping[str, Any]] = []
-    todo = [schema]
-    while todo and len(found) < _MAX_REFS:
-        part = todo.pop()
-        if not isinstance(part, Mapping) or part in found:
-            continue
-        found.append(part)
-        for name in ("allOf", "anyOf", "oneOf"):
-            todo.extend(part.get(name, ()))
-        todo.extend(part.get(name) for name in ("then", "else") if name in part)
-        if isinstance(part.get("$ref"), str):
-            todo.append(_resolve(part["$ref"], root))
-    return found
-
-
-def _resolve(reference: str, root: Any) -> Any:
-    if not reference.startswith("#"):
-        return {"const": None}  # an outside reference may constrain anything
-    node = root
-    for part in reference[1:].split("/")[1:]:
-        node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, Mapping) else None
-    return node

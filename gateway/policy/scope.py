@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from gateway import output_schema
 from gateway.model import Json, Tool
 from gateway.policy.metadata import Scope
 
@@ -36,6 +37,8 @@ def matches(scope: Scope, tool: Tool) -> bool:
     if scope.effects and not any(effect in scope.effects for effect in tool.manifest.effects):
         return False
     if tool.manifest.confidentiality < scope.confidentiality:
+        return False
+    if scope.output_schema and not output_schema.named(tool):
         return False
     return not scope.tools or any(glob_matches(glob, tool.target) for glob in scope.tools)
 
@@ -79,6 +82,7 @@ class ScopeIndex(Generic[M]):
         self._modules = tuple(modules)
         self._by_upstream: dict[str, list[int]] = {}
         self._anywhere: list[int] = []
+        self._by_schema = any(module.scope.output_schema for module in self._modules)
         self._kept: OrderedDict[tuple[object, ...], tuple[int, ...]] = OrderedDict()
         for number, module in enumerate(self._modules):
             upstreams = {_upstream(glob) for glob in module.scope.tools}
@@ -91,7 +95,8 @@ class ScopeIndex(Generic[M]):
     def numbers(self, tool: Tool) -> tuple[int, ...]:
         """Positions of the modules in scope."""
         manifest = tool.manifest
-        key = (tool.kind, tool.target, manifest.risk, manifest.effects, manifest.confidentiality)
+        declares = self._by_schema and output_schema.named(tool)
+        key = (tool.kind, tool.target, manifest.risk, manifest.effects, manifest.confidentiality, declares)
         found = self._kept.get(key)
         if found is None:
             near = sorted({*self._anywhere, *self._by_upstream.get(tool.target.split("/", 1)[0], ())})

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from gateway.model import Mark
+from gateway.model import OWN, OWN_TOOL, Mark
 from gateway.sessions import mandate as mandates
 from gateway.sessions.budgets import Account, Limit
 from gateway.sessions.labels import Labels
@@ -26,6 +26,7 @@ LAST: Final = 8
 KNOWN_TOOLS: Final = 128
 
 _NOTHING: Final[Mapping[str, Any]] = {}
+_OWN: Final = f"{OWN}/{OWN_TOOL}"
 _S: Final = 1_000_000_000
 COMMITTED: Final = (
     "ok", "tool_error", "rpc_error", "input_required", "withheld", "unobserved", "in_doubt", "failed",
@@ -130,6 +131,9 @@ class Session:
         if mark.n <= self.n:
             return
         self.n = mark.n
+        if mark.quiet:
+            self.running.pop(mark.call, None)
+            return
         self._count(mark)
         self._shown(mark)
         if mark.lowered:
@@ -144,6 +148,9 @@ class Session:
         """What a call of a session below did: what it has read may come up with its answer."""
         if mark.n > self.n:
             self.n = mark.n
+            if mark.quiet:
+                self.running.pop(mark.call, None)
+                return
             self._shown(mark)
 
     def _shown(self, mark: Mark) -> None:
@@ -192,7 +199,10 @@ class Session:
         if found is None:
             if len(self.slow) >= KNOWN_TOOLS:
                 self.slow.clear()
-            found = self.slow[target] = {"mandate": mandates.facts(self.mandate, target or None)}
+            about = mandates.facts(self.mandate, target or None)
+            if target == _OWN:  # whatever was delegated, its agent may look at it
+                about = {**about, "reads": "any", "risks": list(dict.fromkeys(("read", *about["risks"])))}
+            found = self.slow[target] = {"mandate": about}
         return found
 
     def facts(self, target: str, at_ns: int) -> dict[str, Any]:

@@ -7,13 +7,14 @@ marks and prints, never its calls.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import OWN, VERIFY, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions.budgets import Account, Exceeded
@@ -52,6 +53,7 @@ class MemoryState:
         self.holders = Holders(sessions.rules)
         self.holders.restore(accounts)
         self.now_ns = now_ns
+        self.exceeded: Counter[tuple[str, str]] = Counter()  # for metrics: by scope and metric
         self.n = n
         self.acts = acts
         self.tracing = True  # whether any rule asks where values come from
@@ -74,14 +76,18 @@ class MemoryState:
         session = self.sessions.of(call.session)
         now = self.now_ns()
         effect = self.effects.begin(call)
-        charges = charges_of(call.tool.manifest, call.args, call.args_json)
-        refusal = _expired(session, now)
+        own = call.tool.upstream == OWN  # costs nothing, and answers those who have nothing left
+        charges = {} if own else charges_of(call.tool.manifest, call.args, call.args_json)
+        refusal = None if own else _expired(session, now)
         if isinstance(charges, Unreadable):
             refusal = refusal or _unreadable(charges)
             charges = {}
         scopes = self._scopes(session, call.principal)
-        if refusal is None:
-            refusal = _reserved(scopes, call.id, charges, now)
+        if refusal is None and not own:
+            over = _reserved(scopes, call.id, charges, now)
+            if over is not None:
+                self.exceeded[over[0], over[1].metric] += 1
+                refusal = _over(*over)
         known = session.facts(call.tool.target, now)
         monitors = self._watched(session, call, now)
         if monitors:
@@ -117,6 +123,14 @@ class MemoryState:
         if found is None:
             return _NO_FACTS
         return Facts(slow=found.slow_facts(""))
+
+    def budgets(self, session: Session) -> dict[str, Any]:
+        """What is used and left of each limited metric, by scope; of several ancestors the least."""
+        whose = session.whose
+        scopes = [("session", session.account)]
+        scopes += [("tree", above.account) for above in session.ancestors]
+        scopes += [(scope, holder.account) for scope, holder in self.holders.at(whose.tenant, whose.agent)]
+        return _budget(scopes, self.now_ns())
 
     # -------------------------------------------------------------------------------------- the fold
 
@@ -158,10 +172,13 @@ class MemoryState:
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
+            quiet=call.surface == VERIFY,
         )
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:
         manifest = call.tool.manifest
+        if call.tool.upstream == OWN:
+            return {}
         charged = charges_of(manifest, call.args, call.args_json)
         if isinstance(charged, Unreadable):  # let through in observe mode: what can be counted is
             charged = {"calls": 1}
@@ -316,15 +333,15 @@ def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
 
 def _reserved(
     scopes: list[tuple[str, Account]], call: str, charges: Mapping[str, int], now: int
-) -> Refusal | None:
-    """Reserve in all accounts or in none."""
+) -> tuple[str, Exceeded] | None:
+    """Reserve in all accounts, or in none and say which is in the way."""
     done: list[Account] = []
     for scope, account in scopes:
         exceeded = account.reserve(call, charges, now)
         if exceeded:
             for each in done:
                 each.release(call)
-            return _over(scope, exceeded[0])
+            return scope, exceeded[0]
         done.append(account)
     return None
 

@@ -11,15 +11,15 @@ import asyncio
 import logging
 import re
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from typing import Any, Final
 
 import msgspec
 import orjson
 
-from gateway.errors import Refused, StateError
+from gateway.errors import BadMandate, Fault, Refused, StateError
 from gateway.model import Ask, Principal
 from gateway.rolling import rolling_session
 from gateway.sessions import mandate as mandates
@@ -70,6 +70,9 @@ class Sessions:
         self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
+        self.opened: Counter[str] = Counter()  # for metrics: by whom
+        # Whether this process knows all that a session is, and may store it; a command line has no monitors.
+        self.whole = True
 
     def __len__(self) -> int:
         return len(self._live)
@@ -129,6 +132,14 @@ class Sessions:
     async def find(self, session: str) -> Session | None:
         """A session by its id, from memory or the storage, whosever it is."""
         return self._live.get(session) or await self._load(session)
+
+    def held(self, session: str) -> Session | None:
+        """One that is in memory, by its id."""
+        return self._live.get(session)
+
+    async def viewed(self, stored: Stored) -> Session:
+        """A session that is not in memory, only to be looked at: it does not come into memory."""
+        return await self.restored(stored, keep=False)
 
     async def recalled(self, session: str, principal: Principal, at_ns: int) -> Session:
         """A session that is on record, and was perhaps not saved before the gateway ended.
@@ -192,7 +203,7 @@ class Sessions:
 
     async def open(
         self, *, tenant: str, agent: str, subject: str | None, mandate: Any, by: str, parent: str = "",
-        ceiling: Ceiling | None = None, note: str = "",
+        ceiling: Ceiling | None = None, note: str = "", detail: Mapping[str, Any] | None = None,
     ) -> Session:  # fmt: skip
         """Open a session for an agent, on record; raises ``Refused``.
 
@@ -200,29 +211,75 @@ class Sessions:
         """
         above = None
         if parent:
-            above = self._live.get(parent) or await self._load(parent)
-            if above is None or above.whose.tenant != tenant or above.status == "closed":
-                raise Refused("no_such_session", f"parent {parent}")
-            if len(above.ancestors) + 1 >= MAX_DEPTH:
-                raise Refused("bad_mandate", f"more than {MAX_DEPTH} sessions above one another")
+            above = await self._parent(parent, tenant)
+        if mandate is None and (above is None or above.mandate is None):
+            # Who says nothing would open a session without any bounds.
+            raise BadMandate([Fault("", "is missing", "write what the session is for")])
         wanted = self._parsed(mandate, ceiling, above.mandate if above is not None else None)
         whose = Whose(
             id=f"s-{secrets.token_hex(16)}", tenant=tenant, agent=agent, subject=subject, rolling=False,
-            parent=parent, opened_ns=self._now_ns(), opened_by=by,
+            parent=above.whose.id if above is not None else "", opened_ns=self._now_ns(), opened_by=by,
         )  # fmt: skip
-        return await self._open(whose, wanted, by, note, above)
+        return await self._open(whose, wanted, by, note, above, detail or {})
+
+    async def _parent(self, parent: str, tenant: str) -> Session:
+        """The session that another is to be opened under."""
+        above = await self.find(parent)
+        if above is None or above.whose.tenant != tenant:
+            raise Refused("no_such_session", f"parent {parent}")
+        while above.successor is not None:
+            above = above.successor
+        now = self._now_ns()
+        for each in (above, *above.ancestors):
+            if each.status == "closed":
+                raise Refused("session_closed", each.whose.id)
+            until = each.mandate.expires_ns if each.mandate is not None else None
+            if until is not None and now >= until:
+                raise Refused("mandate_expired", each.whose.id)
+        if len(above.ancestors) + 1 >= MAX_DEPTH:
+            raise BadMandate([Fault("", f"would be more than {MAX_DEPTH} sessions above one another", "")])
+        # A child on disk whose parent is not could not be read after a crash.
+        await self.keep(above)
+        return above
+
+    async def keep(self, session: Session) -> None:
+        """Store one that may be in memory only, because something on disk is about to name it."""
+        if not self.whole:
+            await self._keep_name(session)
+            return
+        stored, n, acts = self.stored(session), session.n, session.acts
+        await asyncio.to_thread(self.store.save, [stored], [])
+        if session.acts == acts:
+            session.saved_n = n
+
+    async def _keep_name(self, session: Session) -> None:
+        """Put down that there is such a session; what it has become is in records, which all come after."""
+        if await asyncio.to_thread(self.store.load, session.whose.id) is not None:
+            return
+        if session.whose.opened_by:  # it took over what another had used, which no record says
+            raise StateError("state_unavailable", f"session {session.whose.id} is not saved yet")
+        bare = msgspec.structs.replace(self.stored(session), n=0, state=b"")
+        await asyncio.to_thread(self.store.save, [bare], [])
 
     async def _open(
-        self, whose: Whose, mandate: Mandate | None, by: str, note: str, above: Session | None = None
+        self,
+        whose: Whose,
+        mandate: Mandate | None,
+        by: str,
+        note: str,
+        above: Session | None = None,
+        detail: Mapping[str, Any] | None = None,
     ) -> Session:
         session = self._made(whose, mandate, Account(limits_of(mandate), opened_ns=whose.opened_ns), above)
         if above is not None:
             session.ancestors = (above, *above.ancestors)
             # What the one who delegates has read may be in what it asks for.
             session.labels.joined(above.labels)
-        act = Act(session=whose.id, tenant=whose.tenant, at_ns=whose.opened_ns, act="open", by=by, note=note)
+        act = Act(session=whose.id, tenant=whose.tenant, at_ns=whose.opened_ns, act="open", by=by, note=note,
+                  detail=detail or {})  # fmt: skip
         session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
         session.saved_n = session.n
+        self.opened[_opener(by)] += 1
         return self._keep(session)
 
     def _parsed(self, raw: Any, ceiling: Ceiling | None, parent: Mandate | None = None) -> Mandate | None:
@@ -318,8 +375,8 @@ class Sessions:
             return self._live[session]
         return await self.restored(stored) if stored is not None else None
 
-    async def restored(self, stored: Stored) -> Session:
-        """A session as it is stored, with those above and after it."""
+    async def restored(self, stored: Stored, *, keep: bool = True) -> Session:
+        """A session as it is stored, with those above and after it; ``keep`` brings it into memory."""
         mandate = _mandate(stored.mandate_json) if stored.mandate_json else None
         whose = Whose(
             id=stored.id, tenant=stored.tenant, agent=stored.agent, credential=stored.credential,
@@ -347,7 +404,8 @@ class Sessions:
         if stored.id in self._live:
             return self._live[stored.id]
         self._fit(session)
-        self._keep(session)
+        if keep:
+            self._keep(session)
         for act in acts:
             self._act(session, act)
         return session
@@ -402,6 +460,12 @@ class Sessions:
             mandate_json=_mandate_json(mandate) if mandate is not None and not whose.rolling else b"",
             state=_encode(session.saved()),
         )  # fmt: skip
+
+
+def _opener(by: str) -> str:
+    """Names of agents have no spaces."""
+    kind, space, _ = by.partition(" ")
+    return kind if space else "agent"
 
 
 def belongs(whose: Whose, principal: Principal) -> bool:

@@ -12,12 +12,23 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from gateway.errors import ConfigError, JournalError, Refused, StateError, Unauthenticated, WardgateError
+from gateway.errors import (
+    BadMandate,
+    ConfigError,
+    JournalError,
+    Refused,
+    StateError,
+    Unauthenticated,
+    WardgateError,
+)
 from gateway.reasons import REASONS
 
 logger = logging.getLogger("wardgate.http")
 
 STATUS: Final[Mapping[str, int]] = {
+    "no_such_session": 404,
+    "session_closed": 409,
+    "bad_mandate": 422,
     "no_credential": 401,
     "bad_credential": 401,
     "revoked_credential": 401,
@@ -82,6 +93,28 @@ class Problem(BaseModel):
     remedy: str = Field(description="What would be accepted instead.")
 
 
+class MandateFault(BaseModel):
+    """What is wrong at one place of a mandate, and what would be accepted instead."""
+
+    pointer: str = Field(
+        description="JSON pointer into the mandate; empty for the whole.", examples=["/tools/0"]
+    )
+    what: str = Field(examples=["covers tools that nobody has named"])
+    remedy: str = Field(examples=["name upstreams, as in 'git/*'"])
+
+
+class MandateProblem(Problem):
+    """A mandate that cannot be given, with all that is wrong with it."""
+
+    faults: list[MandateFault] = Field(default_factory=list)
+
+
+def faults(error: WardgateError) -> list[MandateFault]:
+    """What a refused mandate says of itself; empty for every other error."""
+    found = error.faults if isinstance(error, BadMandate) else ()
+    return [MandateFault(pointer=each.at, what=each.what, remedy=each.remedy) for each in found]
+
+
 def problem(
     error: WardgateError,
     detail: str = "",
@@ -91,6 +124,8 @@ def problem(
 ) -> Response:
     """The answer for one error; ``detail`` is shown and must be fit for the reader."""
     body = described_error(error.code, detail, status=status or status_of(error))
+    if isinstance(error, BadMandate):
+        body = MandateProblem(**body.model_dump(), faults=faults(error))
     return answer(body, headers=headers)
 
 

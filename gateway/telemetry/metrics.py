@@ -41,6 +41,14 @@ class CredentialStats(msgspec.Struct, frozen=True, kw_only=True):
     sent_again: int
 
 
+class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the state says of sessions when metrics are scraped."""
+
+    live: int = 0
+    opened: Mapping[str, int] = {}  # by whom
+    exceeded: Mapping[tuple[str, str], int] = {}  # by scope and metric
+
+
 class Metrics(Collector):
     """The series of one gateway, in a registry of their own: two gateways in a process do not mix."""
 
@@ -68,6 +76,14 @@ class Metrics(Collector):
         self.upstream_seconds = Histograms(specs.UPSTREAM_SECONDS)
         self.settled = Counters(specs.SETTLED)
         self.open_decisions = Gauges(specs.OPEN, [()])
+        self._sessions_live = Gauges(specs.SESSIONS_LIVE, [()])
+        self._sessions_opened = Counters(specs.SESSIONS_OPENED, ((by,) for by in specs.SESSION_OPENERS))
+        self._budget_refusals = Counters(
+            specs.BUDGET_REFUSALS,
+            ((scope, metric) for scope in specs.BUDGET_SCOPES for metric in specs.BUDGET_METRICS),
+        )
+        self._sessions: Callable[[], SessionStats] = SessionStats
+        self.verifications = Counters(specs.VERIFICATIONS, ((result,) for result in specs.VERIFIED_AS))
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -128,6 +144,10 @@ class Metrics(Collector):
             self._unauthorized,
             self.settled,
             self.open_decisions,
+            self._sessions_live,
+            self._sessions_opened,
+            self._budget_refusals,
+            self.verifications,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -168,6 +188,13 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        sessions = self._sessions()
+        self._sessions_live[()] = sessions.live
+        for by, number in sessions.opened.items():
+            self._sessions_opened[(by,)].value = number
+        for where, number in sessions.exceeded.items():
+            if where in self._budget_refusals:  # the labels stay those that were declared
+                self._budget_refusals[where].value = number
         tried, verified_s = self._rollout()
         for result, calls in tried.items():
             self._shadow[(result,)].value = calls
@@ -245,6 +272,10 @@ class Metrics(Collector):
         self._bundle.clear()
         self._bundle[(revision,)] = 1
 
+    def verified(self, result: str) -> None:
+        """A verification is over."""
+        self.verifications[(result,)].value += 1
+
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
         self._activations[("failure",)].value += 1
@@ -286,6 +317,10 @@ class Metrics(Collector):
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""
         self._issuers = stats
+
+    def watch_sessions(self, stats: Callable[[], SessionStats]) -> None:
+        """Ask ``stats`` at each scrape."""
+        self._sessions = stats
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The scrape as ``(content type, body)``: OpenMetrics with exemplars when asked for, else text."""

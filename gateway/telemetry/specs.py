@@ -17,7 +17,7 @@ FAST: Final = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 
 CALL: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kind != "tool"}
-SURFACES: Final = ("mcp", "http", "extauthz", "hook", "admin")
+SURFACES: Final = ("mcp", "http", "extauthz", "hook", "verify", "admin")
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
@@ -53,6 +53,7 @@ UPSTREAM_RESULTS: Final = (
     OTHER,
 )
 SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
+VERIFIED_AS: Final = ("verified", "refuted", "unknown")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -68,6 +69,11 @@ FAULTS: Final = frozenset(POLICY_FAULTS) | {
 }
 """Codes of refusals that are not a decision about the call but our failure to make one: outcome ``error``."""
 
+SESSION_OPENERS: Final = ("agent", "operator", "token")
+BUDGET_SCOPES: Final = ("session", "tree", "agent", "tenant")
+BUDGET_METRICS: Final = (
+    "calls", "writes", "irreversible", "cost_micro_usd", "bytes_out", "wall_s", "reservations",
+)  # fmt: skip
 PIN_STATES: Final = ("new", "changed", "returned", "rejected")
 PIN_EVENT_NAMES: Final = (
     "first",
@@ -201,6 +207,29 @@ OPEN: Final = Spec(
     "wardgate_decisions_open",
     "gauge",
     "Decisions about tools that run elsewhere whose outcome is still to come.",
+)
+SESSIONS_LIVE: Final = Spec(
+    "wardgate_sessions_live",
+    "gauge",
+    "Sessions in memory; others are on disk.",
+)
+SESSIONS_OPENED: Final = Spec(
+    "wardgate_sessions_opened_total",
+    "counter",
+    "Sessions opened on purpose, by whom: an agent, an operator, or whoever issued a token.",
+    {"by": ", ".join(SESSION_OPENERS)},
+)
+BUDGET_REFUSALS: Final = Spec(
+    "wardgate_budget_refusals_total",
+    "counter",
+    "Calls that a budget stood in the way of, also where policy is only observed.",
+    {"scope": ", ".join(BUDGET_SCOPES), "metric": ", ".join(BUDGET_METRICS)},
+)
+VERIFICATIONS: Final = Spec(
+    "wardgate_verifications_total",
+    "counter",
+    "Calls whose effect was to be verified by a read, by what the read said.",
+    {"result": ", ".join(VERIFIED_AS)},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -368,6 +397,10 @@ SPECS: Final = (
     UNAUTHORIZED,
     SETTLED,
     OPEN,
+    SESSIONS_LIVE,
+    SESSIONS_OPENED,
+    BUDGET_REFUSALS,
+    VERIFICATIONS,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,

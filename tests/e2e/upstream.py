@@ -5,6 +5,8 @@ effect counts from the moment the line is there, whatever becomes of the answer.
 process, so a test can compare what happened here with what the gateway has on record.
 
 A tool call says in its argument ``then`` what is to become of the answer; the effect happens in any case.
+With ``keep: NAME`` its text is stored, and a call with ``of: NAME`` returns what is stored there; what is
+given as ``structured`` is returned as structured content.
 
     python -m tests.e2e.upstream LOG            HTTP, on a free port (or $PORT), at /mcp
     python -m tests.e2e.upstream LOG --stdio    the same server on stdio
@@ -23,6 +25,7 @@ import json
 import os
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +78,13 @@ def answer(log: Log, message: dict[str, Any]) -> dict[str, Any]:
     elif method == "tools/call":
         log.write("effect", tool=params["name"], arguments=params["arguments"], intent_seen=witnessed(params))
         text = params["arguments"].get("echo", "done")
+        if "of" in params["arguments"]:
+            text = json.dumps(_KEPT.get(params["arguments"]["of"], {}))
+        elif "keep" in params["arguments"]:
+            keep(params["arguments"])
         result = {"content": [{"type": "text", "text": text}], "resultType": "complete"}
+        if "structured" in params["arguments"]:
+            result["structuredContent"] = params["arguments"]["structured"]
     elif method in _LISTS:
         result = {**lists()[method], "resultType": "complete"}
     elif method in _USES:
@@ -83,6 +92,22 @@ def answer(log: Log, message: dict[str, Any]) -> dict[str, Any]:
     else:
         return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "no such method"}}
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+_KEPT: Final[dict[str, dict[str, Any]]] = {}
+
+
+def keep(arguments: dict[str, Any]) -> None:
+    """Store a text under a name, or only say so (``lose``), or do it a while later (``late``)."""
+
+    def store() -> None:
+        version = _KEPT.get(arguments["keep"], {}).get("version", 0) + 1
+        _KEPT[arguments["keep"]] = {"text": arguments.get("text"), "version": version}
+
+    if "late" in arguments:
+        threading.Timer(arguments["late"], store).start()
+    elif not arguments.get("lose"):
+        store()
 
 
 def lists() -> dict[str, dict[str, Any]]:

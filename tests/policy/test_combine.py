@@ -55,6 +55,13 @@ def test_the_order_of_modules_does_not_matter(parts: list[Contribution], chance:
     assert call(parts) == call(shuffled)
 
 
+def test_which_of_two_bad_obligations_is_named_does_not_depend_on_the_order() -> None:
+    """Regression: the first module in line was named."""
+    said = msgspec.convert({"obligation": [{"kind": "explode", "value": 1}]}, Said)
+    parts = [contribution(Rule(name, "low", "enforce", CODES), said) for name in ("r2", "r1")]
+    assert call(parts) == call(parts[::-1])
+
+
 @given(many)
 def test_a_deny_or_a_fault_of_an_enforced_module_always_wins(parts: list[Contribution]) -> None:
     combined = call(parts)

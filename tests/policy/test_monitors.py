@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from pathlib import Path
 
 import msgspec
+import orjson
 import pytest
 
 from gateway.errors import ConfigError
@@ -102,6 +104,20 @@ def test_a_signature_covers_the_monitors(folder: Path) -> None:
     ):
         with pytest.raises(signatures.BadSignature):
             signatures.verify(read(write(changed)), {"k": key}, now_s=1_700_000_100)
+
+
+def test_monitors_lie_within_the_roots_of_a_bundle(folder: Path) -> None:
+    shutil.rmtree(folder / "monitors")
+    put(folder, "data.yaml", "")
+    roots = ["wardgate", "payments"]
+    files = read_folder(folder) | {".manifest": orjson.dumps({"roots": roots})}
+    inside, outside = (
+        files | {"payments/monitors/m.yaml": ONCE.encode()},
+        files | {"monitors/m.yaml": ONCE.encode()},
+    )
+    assert "once" in read_bundle(None, "starter", read(write(inside)), label="b").monitors
+    with pytest.raises(ConfigError, match=r"b/monitors/m\.yaml:1: lies outside of the manifest's roots"):
+        read_bundle(None, "starter", read(write(outside)), label="b")
 
 
 def test_a_monitor_given_twice_in_one_folder_is_refused(folder: Path) -> None:

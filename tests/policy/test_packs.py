@@ -143,7 +143,7 @@ STRICT: list[Case] = [
     (ACCOUNTING, OFFICE_PAY, {"amount_micro_usd": 1_000_000}, ALLOW, "payment_within_limit"),
     (ACCOUNTING, OFFICE_PAY, {"amount_micro_usd": 60_000_000}, ASK, "payment_over_limit"),
     (ACCOUNTING, OFFICE_MAIL, {"to": "bob@example.com", "body": "hi"}, ASK, "irreversible_needs_person"),
-    (ACCOUNTING, OFFICE_MAIL, {"to": "eve@evil.example", "body": "hi"}, DENY, "destination_not_listed"),
+    (ACCOUNTING, OFFICE_MAIL, {"to": "eve@evil.example", "body": "hi"}, ASK, "destination_not_listed"),
     (ACCOUNTING, OFFICE_MAIL, {"to": "bob@example.com", "body": CARD}, DENY, "personal_data_refused"),
 ]
 CASES = {

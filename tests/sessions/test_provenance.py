@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -739,3 +743,45 @@ def test_prints_of_another_session_prove_nothing():
     prints = Prints(KEY)
     prints.apply(made)
     assert not prints.trace("ann@corp.example", "recipient").trusted
+
+
+def test_a_list_of_recipients_in_one_string_may_be_long():
+    people = [f"person{number}@corp.example" for number in range(60)]
+    prints = Prints(KEY)
+    assert prints.trust(people)
+    assert prints.trace(", ".join(people), "recipient").source == "mandate"
+    assert not prints.trace(", ".join([*people, "eve@evil.example"]), "recipient").trusted
+
+
+def test_a_session_may_be_known_by_a_long_name():
+    key = b"session-" * 20
+    prints = Prints(key)
+    prints.apply(harvest(mcp({"email": "ann@corp.example"}), "people/get", integrity="trusted", key=key))
+    assert prints.trace("ann@corp.example", "recipient").trusted
+
+
+def test_what_is_no_snapshot_is_refused():
+    for value in ([], [2, *Prints().encode()[1:]], {"a": 1}, None):
+        with pytest.raises(msgspec.ValidationError):
+            Prints.decode(value)
+
+
+def test_a_harvest_is_the_same_in_every_process():
+    program = (
+        "import sys, msgspec; from tests.sessions.bench_provenance import KILOBYTE, HOSTILE;"
+        "from gateway.sessions.provenance import harvest;"
+        "made = [harvest(data, 'a/b', integrity=how) for data in (KILOBYTE, HOSTILE['base64 blobs'])"
+        " for how in ('trusted', 'untrusted')];"
+        "sys.stdout.buffer.write(msgspec.json.encode(made))"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(runs) == 1 and len(runs.pop()) > 1_000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import random
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -218,8 +220,8 @@ def test_any_arguments_have_at_most_32_sinks_and_small_facts(args):
 def memory(value: Any) -> int:
     """Bytes of an object and what it holds; small integers and interned names are shared and not counted."""
     size = sys.getsizeof(value)
-    if isinstance(value, Prints):
-        return size + sum(memory(getattr(value, name)) for name in Prints.__slots__)
+    if type(value).__module__.startswith("gateway."):
+        return size + sum(memory(getattr(value, name)) for name in type(value).__slots__)
     if isinstance(value, list | tuple):
         return size + sum(memory(item) for item in value if not isinstance(item, int))
     return size
@@ -330,3 +332,47 @@ def test_it_costs_what_was_promised():
     taken = bench_provenance.measure()
     assert {name: us for name, us in taken.items() if us > 4 * bench_provenance.LIMITS_US[name]} == {}
     assert {name: us for name, us in bench_provenance.hostile().items() if us > 100_000} == {}
+
+
+@st.composite
+def altered_urls(draw: st.DrawFn) -> str:
+    """A URL made of what the user named, what an attacker owns, and what parsers disagree about."""
+    hosts = st.sampled_from(["corp.example", "evil.example", "corp.example.evil.example", "sub.corp.example"])
+    glue = st.sampled_from(["", *"@\\/#?.; \u3002", ":443", ":80", ":8443", "%40", "%2e"])
+    rest = st.sampled_from(
+        ["", "/", "/a/b", "/a/b/c", "/a/../b", "/a/b?x=1", "/a/b#x", "/a%2Fb", "//a/b", "/a/b/%2e%2e"]
+    )
+    scheme = draw(st.sampled_from(["https", "http", "HTTPS", "ftp", "javascript"]))
+    return f"{scheme}://{draw(hosts)}{draw(glue)}{draw(hosts | st.just(''))}{draw(glue)}{draw(rest)}"
+
+
+@settings(max_examples=400, deadline=None)
+@given(altered_urls())
+def test_a_url_is_trusted_only_on_the_host_and_below_the_place_the_user_named(value):
+    prints = Prints(KEY)
+    prints.learn_request("Read https://corp.example/a/b for me")
+    if prints.trace(value, "url").trusted:
+        parts = urlsplit(value)
+        assert parts.scheme == "https" and parts.netloc.lower() in (
+            "corp.example",
+            "corp.example:443",
+            "corp.example.",
+        )
+        assert parts.path in ("", "/", "/a/b", "/a/b/c") and not parts.query and not parts.fragment
+        assert value.isascii() and not set(value) & set("\\@%;# ?")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["srv", "data", "x", "..", ".", "", ".ssh", "$(id)", "a;b", "~", "%2e%2e", "a b"]),
+        max_size=6,
+    )
+)
+def test_a_path_is_trusted_only_below_the_folder_the_user_named(parts):
+    prints = Prints(KEY)
+    prints.learn_request("Tidy up /srv/data/ for me")
+    value = "/" + "/".join(parts)
+    if prints.trace(value, "path").trusted:
+        assert f"{posixpath.normpath(value)}/".replace("//", "/").startswith("/srv/data/")
+        assert not set(parts) & {"..", ".ssh", "$(id)", "a;b", "~", "%2e%2e"}

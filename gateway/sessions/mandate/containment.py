@@ -6,6 +6,7 @@ of a child is inherited, so leaving something out never widens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Final, Literal
 
@@ -19,6 +20,8 @@ from gateway.sessions.mandate.value import RISKS, Horizon, Mandate, identified
 
 _Arguments = dict[str, dict[str, Bounds]]
 
+_OPENS: Final = "([{<\"'«„“‘:,;"
+_ENDS: Final = re.compile(r"""\s|$|[)\]}>"'»“”’,;!?:]|\.(\s|$)""")  # an end of sentence, not of a domain
 _MOST_FAULTS: Final = 16  # of one dimension: deciding the rest would only cost time
 _NOWHERE: Final = "more than the mandate above it"
 
@@ -37,10 +40,10 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def may_mint_for(self, agent: str) -> bool:
         return any(matches(pattern, agent) for pattern in self.agents)
 
-    def completed(self, mandate: Mandate, given: Collection[str], now_ns: int) -> Mandate:
+    def completed(self, mandate: Mandate, given: Collection[str], now_ns: int | None) -> Mandate:
         """The mandate with the risks, budgets and expiry it leaves out."""
         expires_ns = mandate.expires_ns
-        if expires_ns is None and self.max_ttl_s is not None:
+        if expires_ns is None and self.max_ttl_s is not None and now_ns is not None:
             expires_ns = now_ns + self.max_ttl_s * 1_000_000_000
         return msgspec.structs.replace(
             mandate,
@@ -50,13 +53,15 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
 
-def above(mandate: Mandate, ceiling: Ceiling, now_ns: int) -> list[Fault]:
+def above(mandate: Mandate, ceiling: Ceiling, now_ns: int | None) -> list[Fault]:
     """Where a mandate goes beyond what its giver may give."""
     found = list(_tools(mandate, ceiling.tools, ceiling.reads, "more than this credential may give"))
     found += _risks(mandate, ceiling.risks)
     found += _budgets(mandate, ceiling.budgets)
-    if ceiling.max_ttl_s is not None and (
-        mandate.expires_ns is None or mandate.expires_ns > now_ns + ceiling.max_ttl_s * 1_000_000_000
+    if (
+        ceiling.max_ttl_s is not None
+        and now_ns is not None
+        and (mandate.expires_ns is None or mandate.expires_ns > now_ns + ceiling.max_ttl_s * 1_000_000_000)
     ):
         found.append(
             Fault(
@@ -83,11 +88,11 @@ def within(child: Mandate, parent: Mandate) -> list[Fault]:
             found.append(Fault(f"/horizon/{name}", f"is {_NOWHERE}", f"at most {most}"))
     if parent.expires_ns is not None and (child.expires_ns is None or child.expires_ns > parent.expires_ns):
         found.append(Fault("/expires", "is later than that of the mandate above it", "an earlier time"))
-    if child.request not in parent.request:
+    if not _quotes(parent.request, child.request):
         # The values of a request are trusted. An agent that writes one for its child would vouch for itself.
         found.append(Fault("/request", "is not part of the request above it", "quote it, or leave it out"))
     for number, value in enumerate(child.trusted_values):
-        if value not in parent.trusted_values and value not in parent.request:
+        if value not in parent.trusted_values and not _quotes(parent.request, value):
             found.append(
                 Fault(f"/trusted_values/{number}", "is trusted by no mandate above it", "leave it out")
             )
@@ -150,7 +155,7 @@ def narrowed(parent: Mandate, requested: Mandate) -> Mandate:
     return identified(
         Mandate(
             objective=requested.objective or parent.objective,
-            request=requested.request if requested.request in parent.request else parent.request,
+            request=requested.request if _quotes(parent.request, requested.request) else parent.request,
             tools=tools,
             reads=reads,
             risks=risks,
@@ -163,13 +168,27 @@ def narrowed(parent: Mandate, requested: Mandate) -> Mandate:
             trusted_values=tuple(
                 value
                 for value in requested.trusted_values or parent.trusted_values
-                if value in parent.trusted_values or value in parent.request
+                if value in parent.trusted_values or _quotes(parent.request, value)
             ),
             milestones=tuple(one for one in requested.milestones if one in parent.milestones)
             or parent.milestones,
             expires_ns=min(expiries, default=None),
         )
     )
+
+
+def _quotes(text: str, part: str) -> bool:
+    """Whether ``part`` stands in the text as whole words.
+
+    Half of a value is another value: "ann@example.co" in "ann@example.com", "10" in "1000".
+    """
+    at = text.find(part)
+    while at >= 0:
+        before, after = text[at - 1 : at], text[at + len(part) : at + len(part) + 2]
+        if (not before or before.isspace() or before in _OPENS) and _ENDS.match(after):
+            return True
+        at = text.find(part, at + 1)
+    return False
 
 
 def _tools(child: Mandate, tools: Collection[str], reads: str, beyond: str) -> Iterator[Fault]:

@@ -5,8 +5,9 @@ Nothing is repaired and nothing is dropped: an unknown word may be a bound that 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -53,11 +54,14 @@ _TRICKS: Final = re.compile(
 def parse(
     raw: bytes | Mapping[str, Json],
     *,
-    now_ns: int,
+    now_ns: int | None,
     ceiling: Ceiling | None = None,
     parent: Mandate | None = None,
 ) -> Mandate:
     """The mandate that ``raw`` says: JSON, or what YAML made of the same.
+
+    ``now_ns`` is ``None`` where no session begins yet (a configuration that is read): then ``ttl_s`` has
+    nothing to count from, and an expiry is not compared with the time.
 
     Under a ``parent``, what is left out is the parent's; under a ``ceiling``, missing budgets and the expiry
     are its own. Raises ``BadMandate`` with all that is wrong, also where it goes beyond either.
@@ -68,10 +72,12 @@ def parse(
     if reading.faults:
         raise BadMandate(reading.faults)
     given = frozenset(document or ())
+    asked = frozenset(found.budgets)
     if parent is not None:
         found = inherited(found, parent, given)
     if ceiling is not None:
         found = ceiling.completed(found, given, now_ns)
+    found = _consistent(found, asked)
     faults = _contradictions(found)
     broad = ceiling is not None and ceiling.broad
     if not broad and parent is None:
@@ -85,6 +91,19 @@ def parse(
     return identified(found)
 
 
+_PARTS: Final = (("writes", "calls"), ("irreversible", "writes"), ("irreversible", "calls"))
+"""Budgets whose calls are counted in another budget too."""
+
+
+def _consistent(mandate: Mandate, asked: Collection[str]) -> Mandate:
+    """The mandate with budgets that it was given unasked brought down to those it asked for."""
+    budgets = dict(mandate.budgets)
+    for less, more in _PARTS:
+        if less in budgets and more in budgets and less not in asked:
+            budgets[less] = min(budgets[less], budgets[more])
+    return msgspec.structs.replace(mandate, budgets=budgets)
+
+
 def _contradictions(mandate: Mandate) -> list[Fault]:
     found: list[Fault] = []
     if not mandate.tools and mandate.reads != "any":
@@ -94,7 +113,7 @@ def _contradictions(mandate: Mandate) -> list[Fault]:
             Fault("/reads", "lets everything be read, and 'risks' no reading", "add 'read' to 'risks'")
         )
     budgets = mandate.budgets
-    for less, more in (("writes", "calls"), ("irreversible", "writes"), ("irreversible", "calls")):
+    for less, more in _PARTS:
         if less in budgets and more in budgets and budgets[less] > budgets[more]:
             found.append(
                 Fault(f"/budgets/{less}", f"is more than the budget of '{more}'", f"at most {budgets[more]}")
@@ -125,7 +144,11 @@ class _Reading(Reading):
 
     def document(self, raw: bytes | Mapping[str, Json]) -> Mapping[str, Json] | None:
         try:
-            size = len(raw) if isinstance(raw, bytes) else len(orjson.dumps(raw))
+            if isinstance(raw, bytes):
+                size = len(raw)
+            else:
+                size = len(orjson.dumps(raw))
+                json.dumps(raw, allow_nan=False, default=str)  # where orjson writes null
         except (TypeError, ValueError):  # YAML knows values, keys and circles that JSON does not
             self.fault("", "holds what JSON cannot say", "write it as JSON")
             return None
@@ -145,7 +168,7 @@ class _Reading(Reading):
             return None
         return document
 
-    def mandate(self, raw: Mapping[str, Json], now_ns: int) -> Mandate:
+    def mandate(self, raw: Mapping[str, Json], now_ns: int | None) -> Mandate:
         self.unknown(raw, "", _KEYS)
         return Mandate(
             objective=self.objective(raw),
@@ -356,8 +379,11 @@ class _Reading(Reading):
         arguments = self.object(verify, "arguments", f"{at}/verify/arguments")
         return Milestone(name, Proof(tool, dict(match), dict(arguments)))
 
-    def expiry(self, raw: Mapping[str, Json], now_ns: int) -> int | None:
-        if "ttl_s" in raw:
+    def expiry(self, raw: Mapping[str, Json], now_ns: int | None) -> int | None:
+        if "ttl_s" in raw and now_ns is None:
+            self.fault("/ttl_s", "counts from when a session is opened", "give 'expires' here")
+            return None
+        if "ttl_s" in raw and now_ns is not None:
             ttl_s = self.integer(raw, "ttl_s", "/ttl_s", 1, MAX_TTL_S)
             if "expires" in raw:
                 self.fault("/ttl_s", "stands beside 'expires'", "leave one of them out")
@@ -375,6 +401,8 @@ class _Reading(Reading):
             return None
         since = value.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
         expires_ns = since // timedelta(microseconds=1) * 1_000
+        if now_ns is None:
+            return expires_ns
         if expires_ns <= now_ns:
             self.fault("/expires", "is in the past", "a time to come, or 'ttl_s'")
         elif expires_ns > now_ns + MAX_TTL_S * 1_000_000_000:

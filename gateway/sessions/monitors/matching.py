@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
+from unicodedata import normalize
 
 import msgspec
 import re2
@@ -26,6 +27,8 @@ NO_EFFECT: Final = frozenset({"failed", "not_sent"})
 
 _ABSENT: Final = object()
 _PLAIN: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?")
+_NO_LETTERS: Final = {code: None for code in range(128) if not chr(code).isalnum()}
+_LONG: Final = 4096  # characters of a key beyond which spellings are not looked at
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 8 << 20
@@ -60,6 +63,7 @@ class Compiled(msgspec.Struct, frozen=True):
     actors: frozenset[str] | None
     arguments: tuple[tuple[Parts, Callable[[Any], bool]], ...]
     by: tuple[Parts, ...]
+    exact: bool
 
     def may(self, target: str, risk: str, effects: tuple[str, ...], domain: str) -> bool:
         """Whether calls of a tool can match at all."""
@@ -98,12 +102,13 @@ class Compiled(msgspec.Struct, frozen=True):
             value = get(args, parts)
             if value is _ABSENT or value is None:
                 return None
-            values.append(_same(value))
+            values.append(_same(value) if self.exact else _folded(value))
         digest = blake2b(strictjson.canonical(values), digest_size=12).digest()
         return b2a_base64(digest, newline=False).decode()
 
 
-def compiled(bit: int, matcher: Matcher, role: Role, by: tuple[str, ...] | None) -> Compiled:
+def compiled(bit: int, matcher: Matcher, role: Role, by: tuple[str, ...] | None, *, exact: bool) -> Compiled:
+    """``exact``: whether another spelling of a key is another key; see ``_folded``."""
     loose = role != "permits"
     status = frozenset(matcher.status) if matcher.status is not None else None
     if role == "permits" and status is None:
@@ -121,6 +126,7 @@ def compiled(bit: int, matcher: Matcher, role: Role, by: tuple[str, ...] | None)
             for pointer, argument in (matcher.arguments or {}).items()
         ),
         by=tuple(split(pointer) for pointer in (matcher.by or by or ())),
+        exact=exact,
     )
 
 
@@ -182,6 +188,20 @@ def _same(value: Any) -> Any:
     if value.__class__ is float and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
+
+
+def _folded(value: Any) -> str:
+    """The letters and digits of a key, in one case: 'DE89 3704' is no way around what 'de893704' has used.
+
+    Two keys that are taken for one are refused too early, which is the right side to err on where a call is
+    counted; where a call makes another one right, keys are exact.
+    """
+    text = value if isinstance(value, str) else strictjson.canonical(_same(value)).decode()
+    if text.isascii():
+        return text.lower().translate(_NO_LETTERS)
+    if len(text) > _LONG:
+        return text
+    return "".join(filter(str.isalnum, normalize("NFKC", text).casefold()))
 
 
 def scaled(value: object, decimals: int) -> int | None:

@@ -301,10 +301,11 @@ class Monitors:
 def _compiled(name: str, definition: d.Definition) -> Monitor:
     template, body = definition.template, definition.body
     automaton = t.automaton(template, body)
+    exact = template in ("must_precede", "within")
     judged, moved_by = [], []
     also = None
     for number, (where, matcher, role) in enumerate(d.matchers(template, body)):
-        one = compiled(1 << number, matcher, role, body.by)
+        one = compiled(1 << number, matcher, role, body.by, exact=exact)
         if role in ("judged", "counted"):
             judged.append(one)
         if role != "judged":

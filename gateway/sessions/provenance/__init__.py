@@ -11,8 +11,9 @@ What it can see and what it cannot: ``docs/explanation/provenance.md``.
 from gateway.sessions.provenance.arguments import Sink, sinks
 from gateway.sessions.provenance.call import provenance
 from gateway.sessions.provenance.harvests import Harvest, Integrity, harvest
+from gateway.sessions.provenance.known import Match
 from gateway.sessions.provenance.lists import KINDS, Kind
-from gateway.sessions.provenance.prints import Match, Prints, Source, Traced
+from gateway.sessions.provenance.prints import Prints, Source, Traced
 
 __all__ = [
     "KINDS", "Harvest", "Integrity", "Kind", "Match", "Prints", "Sink", "Source", "Traced", "harvest",

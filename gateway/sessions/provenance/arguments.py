@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 from gateway.model import Json
@@ -42,6 +43,8 @@ _TLD: Final = (
     "link|click|page|pages|web|website|space|icu|vip|work|works|world|news|blog|email|network|agency|support|zone|"
     "example|test|local|internal|onion|xn--[a-z0-9-]+|(?!(?:py|rs|md|sh|cc|cs|ps|so|ts|pl|js|db|tf|hs|ml|vb|gz|am|pm)\\b)[a-z]{2}"
 )
+_PLAIN: Final = frozenset(("recipient", "iban", "url", "host", "path", "command"))
+"""Kinds that a name settles, unless it is a vague one."""
 _IN_TEXT: Final = re.compile(
     r"(?P<url>(?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}|https?|ftp|wss?)://[^\s\"'`<>]+)"
     r"|(?P<recipient>(?<![A-Za-z0-9!#$%&*+/=?^_~.-])[A-Za-z0-9!#$%&*+/=?^_~.-]{1,64}@[A-Za-z0-9.-]{1,255})"
@@ -61,17 +64,12 @@ def sinks(
     declared: Mapping[str, lists.Kind] | None = None,
 ) -> list[Sink]:
     """At most 32. What does not fit is one sink at the pointer ``""`` that is not ``complete``."""
-    found: list[Sink] = []
     if declared is not None:
-        for place in _declared(args, declared):
-            found.append(place)
-            if len(found) > MAX_SINKS:
-                break
+        found = list(islice(_declared(args, declared), MAX_SINKS + 1))
     elif risk != "read" or "egress" in effects:
-        for place in _inferred(args):
-            found.append(place)
-            if len(found) > MAX_SINKS:
-                break
+        found = list(islice(_inferred(args), MAX_SINKS + 1))
+    else:
+        found = []
     if len(found) > MAX_SINKS:
         found = [*found[: MAX_SINKS - 1], Sink("", "text", None, complete=False)]
     return found
@@ -151,7 +149,7 @@ def _inferred(args: Mapping[str, Json]) -> Iterator[Sink]:
             continue
         if by_name is None and not _SUSPECT.search(item, 0, MAX_SEARCHED) and len(item) <= MAX_SEARCHED:
             continue
-        settled = _settled(by_name, name, item)
+        settled = by_name if by_name in _PLAIN and name not in lists.VAGUE else _settled(by_name, name, item)
         if settled is not None:
             yield Sink(pointer, settled, item)
         else:

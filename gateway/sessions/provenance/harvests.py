@@ -66,13 +66,13 @@ def harvest(
 ) -> Harvest:
     """Prints of a result as it is given to the agent: the bytes of an MCP ``result``, or any JSON.
 
-    ``args`` are those of the call that brought it; ``key`` is the session's (at most 64 bytes). An untrusted
-    field wins over a trusted one that contains it or lies in it.
+    ``args`` are those of the call that brought it; ``key`` is the session's, the one given to ``Prints``. An
+    untrusted field wins over a trusted one that contains it or lies in it.
     """
     try:
         split = _split(result_json, integrity, tuple(trusted_fields), tuple(untrusted_fields))
         tokens, flood = _tokens(split)
-        trusted = _trusted(split.trusted, args, key) if split.trusted else b""
+        trusted = _trusted(split.trusted, args, short_key(key)) if split.trusted else b""
     except Exception:  # noqa: BLE001 - whatever a hostile result does, it must not go by unmarked
         return Harvest(target, flood=True)
     if len(tokens) <= MAX_EXACT:
@@ -111,6 +111,11 @@ def spread(prints: Iterable[int], bitmap: bytearray) -> bytearray:
     for number in prints:
         bitmap[(number & _BITS) >> 3] |= 1 << (number & 7)
     return bitmap
+
+
+def short_key(key: bytes) -> bytes:
+    """A key that the hash takes, of whatever a session is known by."""
+    return key if len(key) <= 64 else blake2b(key).digest()
 
 
 def form_print(form: bytes, key: bytes) -> bytes:

@@ -160,6 +160,8 @@ def words(text: str) -> tuple[set[bytes], bool]:
 def deeper(data: bytes) -> tuple[set[bytes], bool]:
     """Tokens of what is encoded in a folded text, and whether there was more than is looked at."""
     found: set[bytes] = set()
+    if len(data) < 24 and data.isalnum() and not _CODED(data):
+        return found, False
     flood = False
     room = MAX_TEXT
     for _ in range(MAX_LAYERS):

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import Depends, Request
 
 from gateway.model import Operator, Tool
+from gateway.surfaces.sessions import Sessions
 
 
 class PartState(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +139,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     revocations: Callable[[str], Sequence[Mapping[str, Any]]]  # of a tenant, in force; blocks
     shadow: Callable[[str], ShadowState]  # differences of a tenant; blocks
     decisions: Decisions
+    sessions: Sessions
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
     policy_schema: Callable[[], Mapping[str, Any]] = dict  # JSON Schema of the policy input

@@ -80,6 +80,12 @@ class Decision(_Model):
     status: str | None = Field(None, description="What became of it.", examples=["ok"])
     outcome_code: str | None = Field(None, description="Reason code when that was not ok.")
     end_phase: str | None = Field(None, description="The last step on record.", examples=["result"])
+    verification: str | None = Field(
+        None,
+        description="What a read found out after the answer: verified, refuted or unknown; null when nothing "
+        "is on record.",
+        examples=["verified"],
+    )
 
 
 class DecisionList(_Model):
@@ -101,6 +107,8 @@ class Step(_Model):
         description="Time waited for the upstream.",
     )
     operator: str | None = Field(None, description="Who resolved or erased it.")
+    verifier: str | None = Field(None, description="Of a verification: the tool that was read.")
+    read: str | None = Field(None, description="Of a verification: the call id of the last read.")
     result: Any = Field(None, description="What the result policy said.")
 
 

@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from gateway.errors import WardgateError
 from gateway.surfaces import problems
 from gateway.surfaces.doors import ClientGone, Receive, Scope, Send
-from gateway.surfaces.http import calls, decisions, extauthz, reads, replies
+from gateway.surfaces.http import calls, decisions, extauthz, reads, replies, sessions
 from gateway.surfaces.http.deps import HttpDeps
 from gateway.surfaces.http.front import Caller, Front
 from gateway.surfaces.http.opened import OpenDecisions
@@ -66,7 +66,7 @@ def create_app(deps: HttpDeps, opened: OpenDecisions) -> FastAPI:
     problems.install(app, reply=_reply)
     # Only describes the scheme; the guard of each route is what checks.
     scheme = [Depends(HTTPBearer(auto_error=False, scheme_name="agent key"))]
-    for routes in (calls.routes, decisions.routes, reads.routes):
+    for routes in (calls.routes, decisions.routes, reads.routes, sessions.routes):
         app.include_router(routes, dependencies=scheme)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks

@@ -12,6 +12,7 @@ from gateway.config_upstream import RouteConfig
 from gateway.model import Presented, Principal, Tool
 from gateway.ports import Parts
 from gateway.storage.idempotency import IdempotencyKeys
+from gateway.surfaces.sessions import Sessions
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,4 +62,5 @@ class HttpDeps(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: Callable[[], Sequence[Tool]]  # tools that run elsewhere, for the list
     keys: IdempotencyKeys
     ledger: Ledger
+    sessions: Sessions
     open_decisions: Callable[[int], None]  # telemetry: how many there are

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from gateway.surfaces.problems import Problem
+from gateway.surfaces.problems import MandateFault, Problem
 
 CALL_ID = "0193a5b2-7c1e-7d4e-9f2a-3b1c5d7e9f01"
 MAX_KEY = 255
@@ -118,6 +118,12 @@ class CallProblem(Problem):
     because: list[str] = Field(default_factory=list, description="Further reason codes.")
 
 
+class MandateCallProblem(CallProblem):
+    """A mandate that cannot be given, with all that is wrong with it."""
+
+    faults: list[MandateFault] = Field(default_factory=list)
+
+
 class Note(BaseModel):
     """What a rule in warn mode has to say."""
 
@@ -223,6 +229,12 @@ class Decision(BaseModel):
     status: str | None = Field(None, description="What became of it.", examples=["ok"])
     outcome_code: str | None = Field(None, description="Reason code when that was not ok.")
     end_phase: str | None = Field(None, description="The last step on record.", examples=["result"])
+    verification: str | None = Field(
+        None,
+        description="What a read found out after the answer: verified, refuted or unknown; null when nothing "
+        "is on record.",
+        examples=["verified"],
+    )
 
 
 class DecisionList(BaseModel):

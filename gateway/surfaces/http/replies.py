@@ -11,13 +11,13 @@ from typing import Any, Final
 import orjson
 from fastapi import Response
 
-from gateway.errors import Overloaded, Unauthenticated, WardgateError
+from gateway.errors import BadMandate, Overloaded, Unauthenticated, WardgateError
 from gateway.model import Answer, Decision, Refusal
 from gateway.reasons import REASONS, sentence
 from gateway.storage.idempotency import Kept
 from gateway.surfaces import problems
 from gateway.surfaces.doors import NotAdmitted
-from gateway.surfaces.http.models import CallProblem, Effect
+from gateway.surfaces.http.models import CallProblem, Effect, MandateCallProblem
 
 _HIDDEN: Final = frozenset({"unknown_upstream", "unknown_tool", "not_visible"})
 _MADE: Final = ("ok", "tool_error", "rpc_error", "withheld")
@@ -96,6 +96,8 @@ def of_error(error: WardgateError, detail: str = "") -> Response:
     retry_after_ms = round(error.retry_after * 1000) if isinstance(error, Overloaded) else None
     body = said("unknown_tool" if error.code in _HIDDEN else error.code, detail, status=status,
                 retry_after_ms=retry_after_ms)  # fmt: skip
+    if isinstance(error, BadMandate):
+        body = MandateCallProblem(**body.model_dump(), faults=problems.faults(error))
     return respond(of_problem(body), headers=headers)
 
 
@@ -106,7 +108,7 @@ def of_problem(body: CallProblem) -> Kept:
 def respond(kept: Kept, *, replayed: bool = False, headers: dict[str, str] | None = None) -> Response:
     """Send an answer, given now or kept from before."""
     sent = dict(headers or {})
-    media_type = "application/json" if kept.status == 200 else problems.MEDIA_TYPE
+    media_type = "application/json" if kept.status in (200, 201) else problems.MEDIA_TYPE
     if replayed:
         sent["idempotent-replayed"] = "true"
     if kept.status == 401:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway import pipeline
-from gateway.model import Answer, Ask, Kind
+from gateway.model import OWN, OWN_TOOL, Answer, Ask, Kind
 from gateway.surfaces.mcp import answers, capabilities, envelope, headers, lists, protocol
 from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.names import exposed as exposed_name
 from gateway.surfaces.mcp.request import Request
 from gateway.surfaces.mcp.rounds import binding, responses_in
 
@@ -25,6 +27,10 @@ _SHOWN: Final = 128  # characters of an unknown name that are repeated to the cl
 _OF_ROUNDS: Final = frozenset({"inputResponses", "requestState"})
 _ROUNDED: Final[frozenset[Kind]] = frozenset({"tool", "prompt", "resource"})
 """What may ask its client something (2026-07-28, basic/patterns/mrtr: Supported Requests)."""
+
+_OF_SESSIONS: Final = frozenset({
+    "budget_exceeded", "mandate_expired", "outside_mandate", "amount_unreadable",
+})  # fmt: skip
 
 Method = Callable[[Request], Awaitable[Reply]]
 
@@ -214,7 +220,20 @@ async def _call(
         return Reply(envelope.result(request.id_json, orjson.dumps(answer)))
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
         return _unknown(request, refers_to or kind, exposed)
+    answer = _with_way_out(request, answer)
     return answers.reply(answer, request.id_json, request.method, modern=request.modern)
+
+
+def _with_way_out(request: Request, answer: Answer) -> Answer:
+    """A refusal for want of a mandate or budget names the tool that shows them, where there is one."""
+    refusal = answer.refusal
+    if refusal is None or refusal.code not in _OF_SESSIONS or request.upstream not in (None, OWN):
+        return answer
+    if request.view.find(request.parts, request.principal, "tool", OWN, OWN_TOOL) is None:
+        return answer
+    tool = OWN_TOOL if request.upstream is not None else exposed_name(OWN, OWN_TOOL)
+    remedy = f"{refusal.remedy} The tool '{tool}' shows what you may do and what is left.".lstrip()
+    return msgspec.structs.replace(answer, refusal=msgspec.structs.replace(refusal, remedy=remedy))
 
 
 async def _legacy(request: Request, ask: Ask) -> Answer:

@@ -2,7 +2,8 @@
 # title: What cannot be undone needs a person
 # description: >-
 #   Irreversible and compensable tools are held for approval. A tool nobody described counts as irreversible.
-#   Effects listed in data.irreversible.decided_elsewhere are left to more precise rules.
+#   Effects listed in data.irreversible.decided_elsewhere are left to more precise rules, and so is a tool that a mandate
+#   names where data.irreversible.mandate_suffices says so.
 # custom:
 #   id: access.irreversible
 #   owner: wardgate
@@ -21,6 +22,13 @@ escalate contains {
 	"approval": {"chain": "default"},
 } if {
 	not decided_elsewhere
+	not delegated
+}
+
+delegated if {
+	data.irreversible.mandate_suffices
+	some pattern in input.mandate.tools
+	glob.match(pattern, ["/"], input.tool.target)
 }
 
 decided_elsewhere if {

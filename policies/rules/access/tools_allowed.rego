@@ -1,6 +1,8 @@
 # METADATA
 # title: Only the tools named for an agent's labels
-# description: A tool that no label of the agent lists in data.tools.allowed is refused, whatever its risk.
+# description: >-
+#   A tool that no label of the agent lists in data.tools.allowed is refused, whatever its risk. Under a mandate its tools
+#   count as listed where data.tools.mandate_suffices says so, and reads where it lets everything be read.
 # custom:
 #   id: access.tools_allowed
 #   owner: wardgate
@@ -18,6 +20,18 @@ deny contains {
 	"remedy": "use a listed tool, or ask the owner of the policy to list this one for a label of yours",
 } if {
 	not listed
+}
+
+listed if {
+	data.tools.mandate_suffices
+	some pattern in input.mandate.tools
+	glob.match(pattern, ["/"], input.tool.target)
+}
+
+listed if {
+	data.tools.mandate_suffices
+	input.mandate.reads == "any"
+	input.tool.risk == "read"
 }
 
 listed if {

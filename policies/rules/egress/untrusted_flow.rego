@@ -1,9 +1,9 @@
 # METADATA
 # title: What came from strangers does not steer what goes out
 # description: >-
-#   In a session that has read untrusted content, sending data out needs a person; when the session has read
-#   confidential content too, it is refused. Reads input.session.labels: where the gateway does not keep
-#   labels of sessions, the list is not there and this module does nothing.
+#   In a session that has read untrusted content, sending data out needs a person, unless the user, the mandate or a trusted
+#   field names every destination; when the session has read confidential content too, it is refused, or asked about where
+#   data.flow.confidential_leaves says so.
 # custom:
 #   id: egress.untrusted_flow
 #   owner: wardgate
@@ -13,6 +13,7 @@
 #   scope: {effects: [egress]}
 package wardgate.rules.untrusted_flow
 
+import data.wardgate.lib.origins.vouched
 import rego.v1
 
 escalate contains {
@@ -23,6 +24,19 @@ escalate contains {
 } if {
 	untrusted
 	not confidential
+	not vouched
+}
+
+escalate contains {
+	"code": "untrusted_and_confidential",
+	"message": "this session has read content from outside and confidential data, and may have been told to send it out",
+	"remedy": "wait for the approval, or send to somebody the user named",
+	"approval": {"chain": data.flow.chain},
+} if {
+	untrusted
+	confidential
+	data.flow.confidential_leaves == "ask"
+	not vouched
 }
 
 deny contains {
@@ -32,6 +46,8 @@ deny contains {
 } if {
 	untrusted
 	confidential
+	data.flow.confidential_leaves != "ask"
+	not vouched
 }
 
 untrusted if {

@@ -19,7 +19,7 @@ def mandate(parent: Mandate | None = None, **parts: Any) -> Mandate:
 
 PARENT: dict[str, Any] = {
     "objective": "pay invoices",
-    "request": "pay ann@example.com 100 EUR",
+    "request": "pay ann@example.com 100 EUR (copy: bob@example.com). Account X9.",
     "tools": ["bank/*", "git/log"],
     "risks": ["read", "irreversible"],
     "arguments": {"bank/pay*": {"/amount": {"max": 100}, "/iban": {"one_of": ["A1", "B2"]}}},
@@ -48,6 +48,7 @@ def test_a_child_that_says_nothing_is_its_parent() -> None:
         {"request": "100 EUR"},
         {"trusted_values": ["ann@example.com", "A1"]},
         {"trusted_values": []},
+        {"trusted_values": ["bob@example.com", "X9"]},
         {"arguments": {"bank/pay*": {"/iban": {"one_of": ["B2"]}, "/note": {"forbidden": True}}}},
     ],
 )
@@ -71,6 +72,9 @@ def test_a_child_may_be_narrower(parts: dict[str, Any]) -> None:
         ({"ttl_s": 3601}, "/expires"),
         ({"request": "pay eve@example.com"}, "/request"),
         ({"trusted_values": ["eve@example.com"]}, "/trusted_values/0"),
+        ({"trusted_values": ["ann@example.co"]}, "/trusted_values/0"),  # half of a value is another one
+        ({"trusted_values": ["nn@example.com"]}, "/trusted_values/0"),
+        ({"request": "pay ann@example.com 10"}, "/request"),
         (
             {"milestones": [{"name": "paid", "verify": {"tool": "bank/list", "match": {"/0/state": "new"}}}]},
             "/milestones/0",
@@ -101,6 +105,7 @@ def test_a_child_that_is_compared_as_it_is_has_no_limit_it_does_not_name() -> No
         ({"max": 5}, {"one_of": [1, 5]}, True),
         ({"max": 5}, {"one_of": [1, "5"]}, False),
         ({"max": 5}, {"one_of": [1, 9], "max": 8}, True),
+        ({"max_length": 2}, {"one_of": ["ab", "abc"], "max_length": 2}, True),
         ({"max": 5}, {"forbidden": True}, False),  # lets pass false, which is no number
         ({"one_of": ["a", False]}, {"forbidden": True}, True),
         ({"one_of": ["a", "b"]}, {"one_of": ["a"]}, True),

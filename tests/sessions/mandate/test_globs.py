@@ -49,6 +49,9 @@ def test_two_patterns_overlap_when_a_word_is_of_both(one: str, other: str) -> No
         ("bank/p+y", ["bank/p+y"], True),
         ("x/é*", ["x/*"], True),
         ("git/commit", [], False),
+        ("**", ["*"], False),
+        ("**a", ["*a", "a**"], False),
+        ("a/*", ["a/a*", "a/", "a//*"], False),  # what of a name that none of them begins with
     ],
 )
 def test_globs_of_tools(inner: str, outer: list[str], within: bool) -> None:

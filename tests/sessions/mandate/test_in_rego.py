@@ -100,6 +100,7 @@ def test_texts_that_readers_like_to_read_differently(bound: dict[str, Any]) -> N
     "args",
     [
         {"a": [9]}, {"a": {"0": 9}}, {"a/b": 9, "~": 9, "": 9}, {"a": {"b": {"c": {"d": 9}}}},
+        {"a~1b": 1, "a/b": 9}, {"~0": 1, "~": 9}, {"a/b/c/d": 1, "a": {"b": {"c": {"d": 9}}}},
         {"a": "text"}, {"a": None}, {"a": {"00": 9, "-1": 9}}, {"a": [[9], 9]},
     ],
 )  # fmt: skip

@@ -88,6 +88,13 @@ def test_the_expiry_is_a_time_or_a_duration(expires: Any) -> None:
     assert mandate().expires_ns is None
 
 
+def test_a_configuration_may_name_an_expiry_and_nothing_that_counts_from_now() -> None:
+    one = parse({"tools": ["git/*"], "expires": "2020-01-01T00:00:00Z"}, now_ns=None)
+    assert one.expires_ns == 1_577_836_800 * S
+    with pytest.raises(BadMandate, match="counts from when a session is opened"):
+        parse({"tools": ["git/*"], "ttl_s": 5}, now_ns=None)
+
+
 # -- what is refused ------------------------------------------------------------------------------------
 
 
@@ -212,7 +219,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 @pytest.mark.parametrize(
     "raw",
     [b"", b"[]", b"null", b'{"tools":["git/x"],"tools":["bank/pay"]}', b'{"tools":[NaN]}', b'{"a":"\\ud800"}',
-     b"[" * 2000, [], "tools", {"tools": {1, 2}}, {"tools": ["git/x"], 5: 1}],
+     b"[" * 2000, [], "tools", {"tools": {1, 2}}, {"milestones": [float("nan")]}, {"tools": ["git/x"], 5: 1}],
 )  # fmt: skip
 def test_what_is_no_object_of_json_is_refused(raw: Any) -> None:
     assert set(faults(raw)) == {""}

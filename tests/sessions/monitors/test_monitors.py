@@ -105,7 +105,29 @@ def test_a_key_is_the_same_however_a_whole_number_is_written() -> None:
     state = some.initial()
     some.step(state, done(call("shop/update", args={"order": 7})))
     assert some.judge(state, call("shop/update", args={"order": 7.0}))
-    assert not some.judge(state, call("shop/update", args={"order": "7"}))
+    assert not some.judge(state, call("shop/update", args={"order": 8}))
+
+
+@pytest.mark.parametrize(
+    "spelt", ["de89 3704 0044", "DE89-3704-0044", "\tDE8937040044", "ＤＥ89３７０４0044"]
+)
+def test_another_spelling_is_no_way_around_what_one_has_used(spelt: str) -> None:
+    some = monitors(
+        paid=PAID,
+        first={
+            "must_precede": {
+                "first": {"tools": ["bank/check"]},
+                "then": {"tools": ["bank/pay"]},
+                "by": ["/iban"],
+            }
+        },
+    )
+    state = some.initial()
+    some.step(state, done(pay(100, "DE8937040044")))
+    some.step(state, done(call("bank/check", args={"iban": "DE8937040044"})))
+    assert [v.name for v in some.judge(state, pay(1, "DE8937040044"))] == ["paid"]
+    found = {v.name for v in some.judge(state, pay(1, spelt))}
+    assert found == {"paid", "first"}, "and what was checked is exactly what was checked"
 
 
 def test_a_call_without_its_key_is_refused_wherever_it_would_help() -> None:

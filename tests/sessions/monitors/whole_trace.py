@@ -56,8 +56,13 @@ def glob(pattern: str, target: str) -> bool:
 
 
 def key(body: dict[str, Any], matcher: dict[str, Any], event: Event) -> str | None:
+    """Exact where a call makes another one right; elsewhere letters and digits in one case."""
     values = [event.args.get(pointer[1:]) for pointer in matcher.get("by", body.get("by", ()))]
-    return None if None in values else json.dumps(values)
+    if None in values:
+        return None
+    if "then" not in body or body.get("apart"):
+        values = ["".join(ch for ch in str(value).lower() if ch.isalnum()) for value in values]
+    return json.dumps(values)
 
 
 def same(ours: str | None, theirs: str | None) -> bool:
@@ -133,6 +138,7 @@ def mutually_exclusive(body: Any, past: Any, event: Event, now: int) -> bool | N
 
 
 def separation_of_actors(body: Any, past: Any, event: Event, now: int) -> bool | None:
+    body = {**body, "apart": True}
     if not matches(body["then"], event, good=False):
         return None
     ours = key(body, body["then"], event)

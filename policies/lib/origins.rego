@@ -1,0 +1,47 @@
+# Where the values in the arguments come from that say where something goes or what is done: input.call.provenance.
+package wardgate.lib.origins
+
+import rego.v1
+
+# There are such values, and the user, the mandate or a trusted field of an output names every one of them.
+vouched if {
+	count(input.call.provenance) > 0
+	every _, origin in input.call.provenance {
+		origin.trusted
+	}
+}
+
+# The user or the mandate names every one of them: what a tool lists is not enough to choose one of many.
+named_by_user if {
+	count(input.call.provenance) > 0
+	every _, origin in input.call.provenance {
+		origin.source in ["user", "mandate"]
+	}
+}
+
+# The session has been shown what an outsider can have written.
+tainted if input.session.integrity == "untrusted"
+
+# What is asked about: values that an outsider can have written, and values that nobody is known to have given.
+doubts contains {
+	"code": "value_from_untrusted",
+	"message": sprintf("%s (%s) was taken from content that an outsider can have written", [pointer, origin.kind]),
+	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
+	"approval": {"chain": data.provenance.chain},
+} if {
+	some pointer, origin in input.call.provenance
+	origin.source == "untrusted"
+	origin.kind in data.provenance.untrusted
+}
+
+doubts contains {
+	"code": "value_from_nowhere",
+	"message": sprintf("%s (%s) stands in nothing that the user said or a trusted tool lists", [pointer, origin.kind]),
+	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
+	"approval": {"chain": data.provenance.chain},
+} if {
+	some pointer, origin in input.call.provenance
+	origin.source == "none"
+	origin.kind in data.provenance.unknown
+	tainted
+}
