@@ -21,6 +21,7 @@ import msgspec
 
 from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.breaker_desk import BreakerDesk
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
@@ -176,6 +177,7 @@ class Gateway:
             self.telemetry.metrics,
         )
         await self.guard.open()
+        self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
         self.desk = Desk(self.remembered, lambda: self.config)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway.cli.assertion import app as assertion_app
+from gateway.cli.breaker import app as breaker_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
@@ -12,6 +13,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
+from gateway.cli.kill import kill
 from gateway.cli.output import AsJson, print_json, say
 from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
@@ -51,6 +53,8 @@ app.add_typer(decisions_app, name="decisions")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
+app.add_typer(breaker_app, name="breaker")
+app.command()(kill)
 app.add_typer(policy_app, name="policy")
 app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")

@@ -207,7 +207,14 @@ def test_a_users_own_detector_is_heard_and_taken_out_when_it_breaks():
             self.calls += 1
             if self.calls == 3:
                 return [
-                    Alarm(detector="", level=1, statistic=1, threshold=1, since_ns=event.at_ns, sentence="by night")
+                    Alarm(
+                        detector="",
+                        level=1,
+                        statistic=1,
+                        threshold=1,
+                        since_ns=event.at_ns,
+                        sentence="by night",
+                    )
                 ]
             if self.calls == 5:
                 raise ValueError("broken")

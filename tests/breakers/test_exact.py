@@ -53,7 +53,9 @@ def test_writes_that_all_say_ok_are_progress():
 @pytest.mark.parametrize("period", [2, 3, 4])
 def test_a_cycle_of_two_to_four_calls_is_stopped_in_its_fourth_round(period):
     life = Life()
-    found = [trip for n in range(period * 4) for trip in life.does(args=n % period + 1, result=n % period + 1)]
+    found = [
+        trip for n in range(period * 4) for trip in life.does(args=n % period + 1, result=n % period + 1)
+    ]
     assert [trip.detector for trip in found] == ["cycle"]
 
 
@@ -61,7 +63,9 @@ def test_of_two_agents_that_undo_each_other_one_is_stopped_and_one_alone_is_not(
     life = Life()
     changes = {"resource": 5, "writes": True, "result": 1}
     found = [
-        trip for n in range(6) for trip in life.does("ann" if n % 2 else "bob", args=n % 2 + 1, tool="git/set", **changes)
+        trip
+        for n in range(6)
+        for trip in life.does("ann" if n % 2 else "bob", args=n % 2 + 1, tool="git/set", **changes)
     ]
     assert [trip.detector for trip in found] == ["return"]
     alone = Life()

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import health, page, sessions, v1
+from gateway.surfaces.admin import breakers, health, page, sessions, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -37,6 +37,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     problems.install(app)
     app.include_router(health.routes)
     v1.routes.include_router(sessions.routes)
+    v1.routes.include_router(breakers.routes)
     app.include_router(v1.routes)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
