@@ -142,9 +142,7 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
         codes=["closed"],
     )
     running = gateway()
-    running.policy("pay.rego", closed) if hasattr(running, "policy") else (
-        running.folder / "policies" / "pay.rego"
-    ).write_text(closed)
+    running.policy("pay.rego", closed)
     running.start()
     async with talking(running, running.key()) as alice:
         for n in range(3):
