@@ -5,7 +5,6 @@ A mandate that is not valid, or wider than it should be, does not start.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
@@ -96,7 +95,7 @@ class AgentSessions(Section):
             if "ttl_s" in value:
                 raise ValueError("'ttl_s' counts from when a session is opened; give 'expires' here")
             try:
-                mandates.parse(value, now_ns=time.time_ns())
+                mandates.parse(value, now_ns=None)
             except BadMandate as bad:
                 raise ValueError(str(bad)) from None
         return value
@@ -110,7 +109,7 @@ def session_rules(config: Config) -> SessionRules:
     for name, agent in config.agents.items():
         who = (agent.tenant, name)
         if agent.mandate is not None:
-            found[who] = mandates.parse(agent.mandate, now_ns=0)
+            found[who] = mandates.parse(agent.mandate, now_ns=None)
         if agent.mints is not None:
             said = agent.mints.model_dump()
             mints[who] = Ceiling(**{**said, "agents": (name, *said["agents"])})

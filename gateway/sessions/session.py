@@ -90,16 +90,23 @@ class Session:
     """A live session. All methods run on the event loop's thread."""
 
     __slots__ = (
-        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "known",
+        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key", "known",
         "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress", "running",
         "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
     def __init__(
-        self, whose: Whose, mandate: Mandate | None, account: Account, prints: Prints, monitors: Monitors
+        self,
+        whose: Whose,
+        mandate: Mandate | None,
+        account: Account,
+        prints: Prints,
+        key: bytes,
+        monitors: Monitors,
     ) -> None:
-        """``prints`` has learned the mandate."""
+        """``prints`` has learned the mandate; ``key`` is theirs."""
         self.whose = whose
+        self.key = key
         self.prints = prints
         self.monitors = monitors
         self.watched = monitors.initial()
@@ -260,7 +267,7 @@ class Session:
         self.account = Account.decode(saved.account)
         self.last = deque(saved.last, maxlen=LAST)
         self.known = dict.fromkeys(saved.known)
-        self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.prints.key)
+        self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.key)
         self.learned = saved.learned
         self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))
         return dropped

@@ -257,7 +257,7 @@ class MemoryState:
         found = harvest(
             content_json, call.tool.target, integrity=manifest.integrity, args=call.args,
             trusted_fields=manifest.trusted_fields, untrusted_fields=manifest.untrusted_fields,
-            key=session.prints.key,
+            key=session.key,
         )  # fmt: skip
         return _encode(found) if found.trusted or found.untrusted or found.bitmap or found.flood else b""
 
@@ -269,7 +269,9 @@ class MemoryState:
         note = self.sessions.monitors.note(event)
         found: dict[str, Any] = {}
         for each in (session, *session.ancestors):
-            facts = each.monitors.facts(each.watched, event, tuple(each.running.values()))
+            # Asked again after an approval, a call must not stand in its own way.
+            others = tuple(told for call_id, told in each.running.items() if call_id != call.id)
+            facts = each.monitors.facts(each.watched, event, others)
             for name, fact in facts.items():
                 if name not in found or (fact["violated"] and not found[name]["violated"]):
                     found[name] = fact

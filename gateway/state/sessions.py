@@ -301,10 +301,12 @@ class Sessions:
     ) -> Session:
         # One key for a whole tree: what a child has read is known above it too.
         if above is None:
-            prints = learned(mandate, blake2b(whose.id.encode(), key=self._secret, digest_size=16).digest())
+            key = blake2b(whose.id.encode(), key=self._secret, digest_size=16).digest()
+            prints = learned(mandate, key)
         else:
-            prints = Prints.decode(above.prints.encode(), above.prints.key)
-        session = Session(whose, mandate, account, prints, self._monitors)
+            key = above.key
+            prints = Prints.decode(above.prints.encode(), key)
+        session = Session(whose, mandate, account, prints, key, self._monitors)
         session.horizon = self._horizon(mandate)
         return session
 
@@ -417,7 +419,7 @@ class Sessions:
             mandate = self._rules.mandates.get((whose.tenant, whose.agent))
             if _id(mandate) != session.learned:
                 # What the mandate before vouched for is not vouched for any more.
-                session.prints = learned(mandate, session.prints.key)
+                session.prints = learned(mandate, session.key)
                 session.learned = _id(mandate)
             session.mandate = mandate
         session.slow = {}

@@ -22,26 +22,31 @@ named_by_user if {
 # The session has been shown what an outsider can have written.
 tainted if input.session.integrity == "untrusted"
 
-# What is asked about: values that an outsider can have written, and values that nobody is known to have given.
-doubts contains {
-	"code": "value_from_untrusted",
-	"message": sprintf("%s (%s) was taken from content that an outsider can have written", [pointer, origin.kind]),
-	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
-	"approval": {"chain": data.provenance.chain},
-} if {
+# What is asked about: values that an outsider can have written, and values that nobody is known to have given. ``asking``
+# is data.provenance.
+doubts(asking) := from_strangers(asking) | from_nowhere(asking)
+
+from_strangers(asking) := {doubt |
 	some pointer, origin in input.call.provenance
 	origin.source == "untrusted"
-	origin.kind in data.provenance.untrusted
+	origin.kind in asking.untrusted
+	doubt := {
+		"code": "value_from_untrusted",
+		"message": sprintf("%s (%s) was taken from content that an outsider can have written", [pointer, origin.kind]),
+		"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
+		"approval": {"chain": asking.chain},
+	}
 }
 
-doubts contains {
-	"code": "value_from_nowhere",
-	"message": sprintf("%s (%s) stands in nothing that the user said or a trusted tool lists", [pointer, origin.kind]),
-	"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
-	"approval": {"chain": data.provenance.chain},
-} if {
+from_nowhere(asking) := {doubt |
 	some pointer, origin in input.call.provenance
 	origin.source == "none"
-	origin.kind in data.provenance.unknown
+	origin.kind in asking.unknown
 	tainted
+	doubt := {
+		"code": "value_from_nowhere",
+		"message": sprintf("%s (%s) stands in nothing that the user said or a trusted tool lists", [pointer, origin.kind]),
+		"remedy": "use a value that the user gave or a trusted tool lists, or wait for the approval",
+		"approval": {"chain": asking.chain},
+	}
 }

@@ -45,7 +45,8 @@ async def test_calls_under_way_count_too(tmp_path: Path) -> None:
 async def test_what_a_child_does_counts_for_those_above_it(tmp_path: Path) -> None:
     async with living(tmp_path / "w.db", monitors=WATCHED) as world:
         sessions = world.state.sessions
-        parent = await sessions.open(tenant="t", agent="bot", subject=None, mandate=None, by="operator")
+        given = {"objective": "x", "tools": ["u/*"]}
+        parent = await sessions.open(tenant="t", agent="bot", subject=None, mandate=given, by="operator")
         children = [
             await sessions.open(
                 tenant="t", agent="bot", subject=None, mandate=None, by="bot", parent=parent.whose.id

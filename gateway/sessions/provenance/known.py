@@ -204,13 +204,15 @@ class Known:
         host = self._form(b"h:" + url.host.encode(), "")
         if host is None:
             return None
-        if url.path == "/":
-            return host._replace(match="derived")
-        if host.origin > MANDATE:
-            return None
         rest = url.path.strip("/")
-        if "/" in rest and any(request.names(said, rest) for said in self._turns()):
-            return host._replace(match="derived")  # "acme/web on github.com"
+        if url.scheme == "https":  # of a host that was named without more, no other way in
+            if url.path == "/":
+                return host._replace(match="derived")
+            written = "/" in rest and any(request.names(said, rest) for said in self._turns())
+            if written and host.origin <= MANDATE:
+                return host._replace(match="derived")  # "acme/web on github.com"
+        if not rest or host.origin > MANDATE:
+            return None
         return self._below(f"{url.scheme}://{url.host}", rest)
 
     def _path(self, text: str) -> Vouched | None:

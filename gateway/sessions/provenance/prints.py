@@ -62,10 +62,6 @@ class Prints:
         self._seen = Seen()
         self._targets: list[str] = []
 
-    @property
-    def key(self) -> bytes:
-        return self._key
-
     # ------------------------------------------------------------------------------------ learning
 
     def learn_request(self, text: str) -> bool:

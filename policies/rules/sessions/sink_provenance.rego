@@ -17,4 +17,4 @@ package wardgate.rules.sink_provenance
 import data.wardgate.lib.origins.doubts
 import rego.v1
 
-escalate contains doubt if some doubt in doubts
+escalate contains doubt if some doubt in doubts(data.provenance)

@@ -24,7 +24,7 @@ def policy() -> EmbeddedPolicy:
     rules = library_path() / "rules" / "access"
     files = {name: (rules / f"{name}.rego").read_text() for name in ("mandate_allowed", "mandate_arguments")}
     files["all"] = rule("all", 'allow contains {"code": "fine", "message": "x"}')
-    files["data.yaml"] = "mandates: {required_for: []}"
+    files["data.yaml"] = (library_path() / "data.yaml").read_text()
     return policy_of(Path(mkdtemp()), files)
 
 

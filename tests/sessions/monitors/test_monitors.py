@@ -97,6 +97,18 @@ def test_the_journal_needs_no_argument_to_repeat_a_step() -> None:
     assert not some.judge(state, call("shop/update", args={"order": "DE89 3704 0044"}))
 
 
+def test_calls_that_bring_the_end_of_a_permission_nearer_must_be_durable() -> None:
+    """A count that is lost in a crash would let a call through later than it may."""
+    some = monitors(soon={"within": {"first": {"tools": ["a/a"]}, "then": {"tools": ["a/b"]}, "calls": 2}})
+    state = some.initial()
+    assert not some.step(state, done(call("x/x")))
+    assert some.step(state, done(call("a/a")))
+    assert not some.judge(state, call("a/b"))
+    moved = [some.step(state, done(call("x/x"))) for _ in range(5)]
+    assert moved == [True, True, True, False, False]
+    assert why(some, state, call("a/b")) == ["too_late"]
+
+
 # -- what a call is about -----------------------------------------------------------------------------------
 
 
