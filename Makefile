@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval-breakers bench-breakers conformance parity docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -52,6 +52,9 @@ eval-breakers: $(VENV)/.dev ## Measure false trips and delays of the breakers on
 	$(PY) -m tests.breakers.evaluate $(ARGS)
 
 bench-breakers: eval-breakers ## The same under another name
+
+eval: $(VENV)/.dev ## Replay benign tasks and injection attacks through the gateway; writes build/eval.json
+	$(PY) -m tests.evaluation $(ARGS)
 
 conformance: $(VENV)/.dev ## Run the official MCP suite through the gateway (needs npm); writes build/conformance.json
 	$(PY) -m tests.conformance $(ARGS)

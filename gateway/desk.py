@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from gateway.config import Config
-from gateway.errors import Refused
+from gateway.errors import BadMandate, Fault, Refused
 from gateway.model import Ask, Principal
 from gateway.remembered import Remembered
 from gateway.sessions.mandate import Ceiling
@@ -68,6 +68,7 @@ class Desk:
             # A session of somebody else must not lend its mandate, nor be found out by asking.
             if above is None or not belongs(above.whose, principal):
                 raise Refused("no_such_session", "parent")
+        await self._bounded(mandate, parent)
         session = await self._sessions.open(
             tenant=principal.tenant, agent=agent, subject=subject, mandate=mandate, by=principal.agent,
             parent=parent, ceiling=ceiling, note=note,
@@ -159,6 +160,7 @@ class Desk:
         mandate: Mapping[str, Any] | None, parent: str, note: str, broad: bool,
     ) -> Seen:  # fmt: skip
         """Open a session as a person; only breadth must be said on purpose."""
+        await self._bounded(mandate, parent)
         session = await self._sessions.open(
             tenant=tenant, agent=agent, subject=subject, mandate=mandate, by=OPERATOR + operator,
             parent=parent, ceiling=ANYTHING if broad else None, note=note,
@@ -173,6 +175,12 @@ class Desk:
         found = await self._of_tenant(tenant, session)
         detail = {"labels": list(labels)} if act == "declassify" else {}
         return await self._act(found, act, OPERATOR + operator, note, detail)
+
+    async def _bounded(self, mandate: Mapping[str, Any] | None, parent: str) -> None:
+        """Raise when nobody says what a session is for: it would have no bounds at all."""
+        above = await self._sessions.find(parent) if parent else None
+        if mandate is None and (above is None or above.mandate is None) and not (parent and above is None):
+            raise BadMandate([Fault("", "is missing", "write what the session is for")])
 
     # -- parts -------------------------------------------------------------------------------------------
 

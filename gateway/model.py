@@ -234,6 +234,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provenance: Mapping[
         str, Json
     ] = {}  # of the arguments, by JSON pointer: ``call.provenance`` of the policy input
+    addressed: bool = True  # unless its tool takes a destination and the call gives none
     reserved: Mapping[str, int] = {}  # what the call may use, by metric; held while its outcome is unknown
     refusal: Refusal | None = (
         None  # what forbids the call whatever policy says: a budget, an end of the session

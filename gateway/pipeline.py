@@ -22,7 +22,7 @@ import msgspec
 from gateway import strictjson
 from gateway.dialogue import Dialogue
 from gateway.digest import call_digest, effect_key, new_id
-from gateway.errors import JournalError, Overloaded, Refused, StateError
+from gateway.errors import BadMandate, JournalError, Overloaded, Refused, StateError
 from gateway.model import (
     VERIFY,
     Action,
@@ -47,6 +47,8 @@ logger = logging.getLogger("wardgate.pipeline")
 _LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
 ANSWERED: Final = ("ok", "tool_error", "rpc_error", "input_required")
 """Statuses of an outcome with something of the upstream's in it to show."""
+
+_MAX_FAULTS: Final = 1_000  # characters
 
 MAX_INPUTS: Final = 256 * 1024
 """Bytes of answers to an upstream's questions that one call may carry."""
@@ -79,7 +81,7 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
             if made.tool.elsewhere:
                 raise Refused("runs_elsewhere", made.tool.target)
         except (Refused, StateError) as bad:
-            return _refused_early(parts, ask, bad.code, bad.detail)
+            return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
@@ -112,7 +114,7 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
         try:
             made = await _admitted(parts, ask)
         except (Refused, StateError) as bad:
-            return _refused_early(parts, ask, bad.code, bad.detail)
+            return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
@@ -449,15 +451,24 @@ async def _block(
 
 
 def _refused_early(
-    parts: Parts, ask: Ask, code: str, detail: str = "", retry_after_ms: int | None = None
+    parts: Parts, ask: Ask, code: str, detail: str = "", retry_after_ms: int | None = None, faults: str = ""
 ) -> Answer:
-    """Refuse a request that never became a call."""
+    """Refuse a request that never became a call; ``faults`` tell its sender what would be accepted."""
     parts.journal.refused(code, ask.surface, ask.principal, detail)
     parts.telemetry.refused(code, ask.surface)
     refusal = _refusal(code)
     if retry_after_ms is not None:
         refusal = msgspec.structs.replace(refusal, retry_after_ms=retry_after_ms)
+    if faults:
+        refusal = msgspec.structs.replace(refusal, remedy=faults)
     return Answer(call_id=new_id(), action="block", refusal=refusal)
+
+
+def _faults(bad: Refused | StateError) -> str:
+    """All that is wrong with a mandate, for whoever wrote it."""
+    found = bad.faults if isinstance(bad, BadMandate) else ()
+    said = "; ".join(f"{fault.at or 'the mandate'}: {fault.what} ({fault.remedy})" for fault in found)
+    return said[:_MAX_FAULTS]
 
 
 def _mode(agent: Mode, upstream: Mode) -> Mode:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import expand, load
+from gateway.config_sessions import offers_tool
 from gateway.errors import ConfigError
 
 
@@ -105,3 +106,52 @@ def test_an_opa_that_is_half_configured_is_refused(tmp_path: Path, policy: objec
     path.write_text(json.dumps({"policy": policy}))
     with pytest.raises(ConfigError, match=re.escape(said)):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"tenants": {"nobody": {"budgets": {"calls": {"limit": 1}}}}}, "nobody: no agent belongs to it"),
+        (
+            {"agents": {"a": {"owner": "o", "mints": {"agents": ["b"]}}}},
+            "agents.a.mints: there is no agent",
+        ),
+        (
+            {"agents": {"a": {"owner": "o", "mints": {"agents": ["b"]}}, "b": {"owner": "o", "tenant": "x"}}},
+            "agents.a.mints: agent 'b' belongs to another tenant",
+        ),
+        ({"upstreams": {"wardgate": {"elsewhere": True}}}, "this name is the gateway's own"),
+        (
+            {"agents": {"a": {"owner": "o", "budgets": {"calls": {"limit": -1}}}}},
+            "agents.a.budgets.calls.limit",
+        ),
+        ({"agents": {"a": {"owner": "o", "budgets": {"calls": {"limit": 2**60}}}}}, "budgets.calls.limit"),
+        ({"agents": {"a": {"owner": "o", "budgets": {"tokens": {"limit": 1}}}}}, "agents.a.budgets.tokens"),
+        (
+            {"agents": {"a": {"owner": "o", "mandate": {"tools": ["**"]}}}},
+            "covers tools that nobody has named",
+        ),
+    ],
+)
+def test_bounds_of_nobody_or_that_bound_nothing_are_refused(
+    tmp_path: Path, document: object, said: str
+) -> None:
+    path = tmp_path / "wardgate.yaml"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(path)
+
+
+def test_the_gateways_own_tool_is_there_where_something_is_delegated(tmp_path: Path) -> None:
+    path = tmp_path / "wardgate.yaml"
+    bounded = {"agents": {"a": {"owner": "o", "budgets": {"calls": {"limit": 9}}}}}
+    for document, offered in (
+        ({"agents": {"a": {"owner": "o"}}}, False),
+        (bounded, True),
+        ({"agents": {"a": {"owner": "o", "mandate": {"tools": ["u/*"]}}}}, True),
+        ({"agents": {"a": {"owner": "o", "mints": {}}}}, True),
+        ({**bounded, "sessions": {"tool": False}}, False),
+        ({"sessions": {"tool": True}}, True),
+    ):
+        path.write_text(json.dumps(document))
+        assert offers_tool(load(path)) is offered, document

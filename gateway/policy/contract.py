@@ -85,6 +85,11 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("call", "provenance"): Field(
         "Where the values of sink arguments come from, by JSON pointer.", _DECIDED, open=True, schema=_OBJECT
     ),
+    ("call", "addressed"): Field(
+        "False when the tool's schema names a destination (recipient, url, host, iban) and none is given.",
+        _DECIDED,
+        schema=_BOOL,
+    ),
     ("tool", "kind"): Field(KINDS, schema=_KIND),
     ("tool", "upstream"): Field("Name of the upstream.", schema=_TEXT),
     ("tool", "name"): Field("Name of the tool at its upstream.", schema=_TEXT),

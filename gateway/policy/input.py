@@ -91,6 +91,7 @@ _CALL: Final[Mapping[str, Any]] = {
     "text": lambda call, _: "\n".join(strings(call.args)),
     "digest": lambda call, _: call.digest,
     "provenance": lambda _, facts: facts.provenance,
+    "addressed": lambda _, facts: facts.addressed,
     "session": lambda call, _: call.session,
     "surface": lambda call, _: call.surface,
     "modified": lambda call, _: bool(call.modified_from),

@@ -79,9 +79,9 @@ class Labels(msgspec.Struct):
 
     def all(self) -> list[str]:
         """Every label by name, those of integrity and confidentiality too."""
-        found = list(self.names)
+        found = dict.fromkeys(self.names)
         if self.untrusted:
-            found.append(UNTRUSTED)
+            found[UNTRUSTED] = None
         if self.confidentiality:
-            found.append(LEVELS[self.confidentiality])
-        return found
+            found[LEVELS[self.confidentiality]] = None
+        return list(found)

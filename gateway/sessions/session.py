@@ -90,9 +90,9 @@ class Session:
     """A live session. All methods run on the event loop's thread."""
 
     __slots__ = (
-        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key", "known",
-        "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress", "running",
-        "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
+        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key",
+        "known", "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress",
+        "running", "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +165,7 @@ class Session:
         self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
         if mark.prints:
             self.prints.apply(_harvest(mark.prints))
+        self.moved = False
         if mark.status in COMMITTED:
             # A limit on one session would be none if its children did not count.
             note = Note(mark.at_ns) if mark.watched is None else msgspec.convert(mark.watched, Note)

@@ -24,6 +24,7 @@ def bounded(
     slow: Mapping[str, Any],
     fast: dict[str, Any],
     provenance: Mapping[str, Any],
+    addressed: bool,
     reserved: Mapping[str, int],
     refusal: Refusal | None,
     effect: Any,
@@ -36,7 +37,13 @@ def bounded(
     if varying + len(session["last"]) > _SURELY_SMALL or slow:
         provenance = _shrink(slow, fast, session, provenance)
     return Facts(
-        slow=slow, fast=fast, provenance=provenance, reserved=reserved, refusal=refusal, effect=effect
+        slow=slow,
+        fast=fast,
+        provenance=provenance,
+        addressed=addressed,
+        reserved=reserved,
+        refusal=refusal,
+        effect=effect,
     )
 
 

@@ -14,13 +14,28 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import StateError
-from gateway.model import OWN, VERIFY, Action, Ask, Call, Facts, Mark, Outcome, Principal, Refusal, Settled
+from gateway.model import (
+    OWN,
+    VERIFY,
+    Action,
+    Ask,
+    Call,
+    Facts,
+    Mark,
+    Outcome,
+    Principal,
+    Refusal,
+    Settled,
+    Tool,
+    Verify,
+)
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
+from gateway.sessions import verify
 from gateway.sessions.budgets import Account, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
 from gateway.sessions.monitors import Event
-from gateway.sessions.provenance import harvest, provenance
+from gateway.sessions.provenance import harvest, provenance, takes_destination
 from gateway.sessions.rules import SessionRules
 from gateway.sessions.session import COMMITTED, Session
 from gateway.state.accounts import Holder, Holders, spent
@@ -30,6 +45,7 @@ from gateway.state.sessions import Sessions
 from gateway.storage.sessions import Act, SavedAccount
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_KNOWN_TOOLS: Final = 20_000
 _ANSWERED_WITH_CONTENT: Final = ("tool", "prompt", "resource", "completion")
 """Kinds whose answer the agent reads; the answer to an upstream's question goes the other way."""
 
@@ -56,6 +72,7 @@ class MemoryState:
         self.exceeded: Counter[tuple[str, str]] = Counter()  # for metrics: by scope and metric
         self.n = n
         self.acts = acts
+        self._destinations: dict[int, tuple[Tool, bool]] = {}
         self.tracing = True  # whether any rule asks where values come from
 
     @property
@@ -96,10 +113,12 @@ class MemoryState:
         budget = _budget(scopes, now)
         if budget:
             fast["budget"] = budget
+        traced = self._traced(session, call)
         return bounded(
             slow=session.slow_facts(call.tool.target),
             fast=fast,
-            provenance=self._traced(session, call),
+            provenance=traced,
+            addressed=bool(traced) or not self._takes_destination(call),
             reserved=charges if refusal is None else {},
             refusal=refusal,
             effect=effect,
@@ -172,7 +191,24 @@ class MemoryState:
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
+            verified=self._reached(session, call, outcome),
             quiet=call.surface == VERIFY,
+        )
+
+    def _reached(self, session: Session, call: Call, outcome: Outcome | None) -> tuple[str, ...]:
+        """Milestones that this read proves: what the tool says, not what the agent says of it."""
+        mandate = session.mandate
+        if mandate is None or not mandate.milestones or outcome is None or outcome.status != "ok":
+            return ()
+        if call.tool.writes:
+            return ()
+        return tuple(
+            each.name
+            for each in mandate.milestones
+            if each.verify.tool == call.tool.target
+            and each.name not in session.progress.verified
+            and all(call.args.get(name) == value for name, value in each.verify.arguments.items())
+            and verify.matches(Verify(tool=each.verify.tool, match=each.verify.match), outcome.result_json)
         )
 
     def _charged(self, call: Call, outcome: Outcome, shown: Shown) -> Mapping[str, int]:
@@ -251,6 +287,16 @@ class MemoryState:
             session.prints, call.args, risk=manifest.risk, effects=manifest.effects,
             declared=manifest.sinks or None,  # type: ignore[arg-type]  # kinds, checked by the configuration
         )  # fmt: skip
+
+    def _takes_destination(self, call: Call) -> bool:
+        """Whether the tool's schema names where a call goes; looked at once for each tool."""
+        tool = call.tool
+        known = self._destinations.get(id(tool))
+        if known is None or known[0] is not tool:
+            if len(self._destinations) >= _KNOWN_TOOLS:
+                self._destinations.clear()
+            known = self._destinations[id(tool)] = tool, takes_destination(tool.definition_json)
+        return known[1]
 
     def _harvested(self, session: Session, call: Call, content_json: bytes) -> bytes:
         manifest = call.tool.manifest

@@ -187,7 +187,9 @@ class Sessions:
         base = rolling_session(principal)
         session = "s-" + sha256(f"{base} {name}".encode()).hexdigest()[:32]
         found = self._live.get(session) or await self._load(session)
-        wanted = self._parsed(raw, ceiling)
+        # A name without a mandate must not leave the one that the configuration gives this agent.
+        usual = self._rules.mandates.get((principal.tenant, principal.agent))
+        wanted = self._parsed(raw, ceiling) if raw is not None else usual
         if found is not None:
             # Another mandate under the same name would be a way to widen what was delegated.
             if raw is not None and wanted is not None and not _same(found.mandate, wanted):
@@ -212,9 +214,6 @@ class Sessions:
         above = None
         if parent:
             above = await self._parent(parent, tenant)
-        if mandate is None and (above is None or above.mandate is None):
-            # Who says nothing would open a session without any bounds.
-            raise BadMandate([Fault("", "is missing", "write what the session is for")])
         wanted = self._parsed(mandate, ceiling, above.mandate if above is not None else None)
         whose = Whose(
             id=f"s-{secrets.token_hex(16)}", tenant=tenant, agent=agent, subject=subject, rolling=False,
@@ -492,6 +491,9 @@ def learned(mandate: Mandate | None, key: bytes) -> Prints:
     if mandate is not None:
         prints.learn_request(mandate.request)
         prints.trust(mandate.trusted_values)
+        # A value that the mandate allows is one that it names.
+        choices = (bounds.one_of or () for each in mandate.arguments.values() for bounds in each.values())
+        prints.trust(str(value) for values in choices for value in values if isinstance(value, str | int))
     return prints
 
 

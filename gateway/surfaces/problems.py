@@ -155,13 +155,13 @@ def answer(body: Problem, *, headers: Mapping[str, str] | None = None) -> Respon
     return JSONResponse(body.model_dump(), body.status, sent, media_type=MEDIA_TYPE)
 
 
-def described(document: dict[str, Any], model: str = "Problem") -> dict[str, Any]:
+def described(document: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI document with problems under their own media type, which FastAPI has no word for."""
     for item in document["paths"].values():
         for operation in item.values():
             for response in operation["responses"].values():
                 media = response.get("content", {}).get("application/json", {})
-                if media.get("schema", {}).get("$ref") == f"#/components/schemas/{model}":
+                if str(media.get("schema", {}).get("$ref")).endswith("Problem"):
                     response["content"] = {MEDIA_TYPE: media}
     return document
 

@@ -11,6 +11,9 @@ vouched if {
 	}
 }
 
+# The tool takes a destination, and none is given: nothing goes anywhere.
+vouched if input.call.addressed == false
+
 # The user or the mandate names every one of them: what a tool lists is not enough to choose one of many.
 named_by_user if {
 	count(input.call.provenance) > 0

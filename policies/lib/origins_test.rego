@@ -23,3 +23,8 @@ test_a_listed_value_is_not_named_by_the_user if {
 	origins.named_by_user with input as call({"/id": "user", "/to": "mandate"})
 	not origins.named_by_user with input as call({"/id": "trusted"})
 }
+
+test_what_goes_nowhere_needs_nobody_to_vouch if {
+	origins.vouched with input as {"call": {"provenance": {}, "addressed": false}}
+	not origins.vouched with input as {"call": {"provenance": {}, "addressed": true}}
+}

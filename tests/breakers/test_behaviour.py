@@ -89,11 +89,16 @@ def test_the_same_event_again_counts_once():
 
 def test_two_estimates_together_stop_what_each_alone_would_slow_down():
     life = Life()
-    life.does(times=1_000)
+    for n in range(1_000):
+        life.does(tool=f"u/t{n % 5}")
+    first = life.does(times=8, what="error", tool="u/t1")
+    assert [(trip.detector, trip.after) for trip in first] == [("errors", "guarded")]
     found = []
-    for n in range(60):
-        found += life.does(what="error" if n % 2 else "ok", tool=f"new/t{n % 7}", writes=True)
-    assert any(trip.after == "open" and "as well" in trip.sentence for trip in found)
+    for n in range(20):
+        found += life.does(places=(n << 20 | 1,), tool=f"u/t{n % 5}")
+    (stopped,) = [trip for trip in found if trip.key.scope == "agent"]
+    assert stopped.after == "open"
+    assert stopped.sentence.endswith("and errors as well")
 
 
 def test_a_reviewers_word_makes_the_new_habit_the_usual_one():

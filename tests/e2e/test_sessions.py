@@ -440,3 +440,18 @@ async def test_a_session_opened_under_one_that_was_never_saved_survives_a_kill(t
             assert (await own(bob))["integrity"] == "untrusted"  # what a child reads comes up with its answer
     finally:
         wardgate.close()
+
+
+async def test_what_budgets_refuse_and_who_opens_sessions_is_counted(gateway):
+    operator = gateway.operator()
+    status, opened = await admin(
+        gateway, operator, "/v1/sessions", {"agent": "bob", "mandate": {**MANDATE, "budgets": {"calls": 0}}}
+    )
+    assert status == 201, opened
+    async with talking(gateway, gateway.another("bob")) as bob:
+        assert (await call(bob, "look", opened["id"], text="x")).reason == "budget_exceeded"
+    _, scraped = await gateway.admin("/metrics", operator)
+    seen = dict(line.rsplit(" ", 1) for line in scraped.decode().splitlines() if line[:1] != "#")
+    assert float(seen['wardgate_budget_refusals_total{metric="calls",scope="session"}']) >= 1
+    assert float(seen['wardgate_sessions_opened_total{by="operator"}']) >= 1
+    assert float(seen["wardgate_sessions_live"]) >= 1

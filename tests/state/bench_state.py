@@ -90,9 +90,8 @@ async def main() -> None:
                     session = world.state.sessions.of(await world.state.enter(world.ask()))
                     while session.calls < calls:
                         await timed(world, SEND, ARGS, min(500, calls))
-                    print(
-                        f"{name:28} send   {await timed(world, SEND, ARGS, 500):6.1f} µs after {session.calls} calls"
-                    )
+                    took = await timed(world, SEND, ARGS, 500)
+                    print(f"{name:28} send   {took:6.1f} µs after {session.calls} calls")
                 facts = (await world.begin(SEND, ARGS))[1]
                 size = len(msgspec.json.encode([facts.slow, facts.fast, facts.provenance]))
                 saved = len(world.state.sessions.stored(session).state)

@@ -371,6 +371,31 @@ async def test_after_so_many_actions_somebody_has_to_look(tmp_path: Path) -> Non
         assert not (await world.facts()).fast["session"]["progress"]["due"]
 
 
+async def test_a_milestone_that_a_tool_confirms_counts_as_having_looked(tmp_path: Path) -> None:
+    proof = {"tool": "u/status", "arguments": {"branch": "main"}, "match": {"/state": "green"}}
+    given = mandate(horizon={"actions": 2}, milestones=[{"name": "tests-pass", "verify": proof}])
+    green = b'{"structuredContent":{"state":"green"}}'
+    async with living(tmp_path / "w.db", rules(mandates={("t", "bot"): given})) as world:
+        status = tool("status")
+        for number in range(4):
+            await world.call(NOTE, {"n": number})
+        progress = (await world.facts()).fast["session"]["progress"]
+        assert progress["due"] and "two periods" in progress["why"] and progress["open"] == ["tests-pass"]
+        for args, result in (
+            ({"branch": "other"}, green),
+            ({"branch": "main"}, green.replace(b"green", b"red")),
+        ):
+            await world.call(status, args, outcome=Outcome(status="ok", result_json=result))
+        assert (await world.facts()).fast["session"]["progress"]["due"], "neither proves it"
+        await world.call(status, {"branch": "main"}, outcome=Outcome(status="ok", result_json=green))
+        progress = (await world.facts()).fast["session"]["progress"]
+        assert not progress["due"] and progress["verified"] == ["tests-pass"]
+        for number in range(4):
+            await world.call(NOTE, {"n": 10 + number})
+            await world.call(status, {"branch": "main"}, outcome=Outcome(status="ok", result_json=green))
+        assert (await world.facts()).fast["session"]["progress"]["due"], "the same one again is no progress"
+
+
 async def test_facts_stay_small_whatever_a_session_has_done(tmp_path: Path) -> None:
     import msgspec
 

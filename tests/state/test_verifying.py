@@ -1,4 +1,4 @@
-"""A read by which the gateway verifies a call is charged, and is no act of the agent, now or after a crash."""
+"""A read that verifies a call is charged, and is no act of the agent, now or after a crash."""
 
 from __future__ import annotations
 

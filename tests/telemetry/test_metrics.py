@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from gateway.model import Answer, Finding, Observed
 from gateway.reasons import REASONS
 from gateway.telemetry import specs
-from gateway.telemetry.metrics import Metrics, RecordStats
+from gateway.telemetry.metrics import Metrics, RecordStats, SessionStats
 from tests.telemetry.scene import ALLOW, DENY, LOG, call, collector, governed, outcome, series, telemetry
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -148,6 +148,18 @@ def test_records_are_asked_for_when_scraped():
     assert seen['wardgate_decision_records_dropped_total{reason="write_error",sink="sqlite"}'] == 0
     assert seen['wardgate_decision_records_queue_length{sink="sqlite"}'] == 3
     assert seen['wardgate_decision_records_last_write_timestamp_seconds{sink="sqlite"}'] == 1_700_000_000.5
+
+
+def test_sessions_are_asked_for_when_scraped_and_no_label_is_made_up():
+    watch = telemetry()
+    exceeded = {("agent", "writes"): 3, ("tenant", "made up"): 1}
+    watch.metrics.watch_sessions(lambda: SessionStats(live=4, opened={"agent": 2}, exceeded=exceeded))
+    seen = series(watch)
+    assert seen["wardgate_sessions_live"] == 4
+    assert seen['wardgate_sessions_opened_total{by="agent"}'] == 2
+    assert seen['wardgate_sessions_opened_total{by="token"}'] == 0
+    assert seen['wardgate_budget_refusals_total{metric="writes",scope="agent"}'] == 3
+    assert not any("made up" in name for name in seen)
 
 
 def test_only_the_active_revision_is_shown():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal, get_args
 
@@ -61,11 +61,12 @@ class Outside(msgspec.Struct, frozen=True):
     word: str
 
 
-def covers(mandate: Mandate, target: str, risk: str) -> bool:
+def covers(mandate: Mandate, target: str, risk: str, effects: Sequence[str] = ()) -> bool:
     """Whether a tool of this risk may be used under the mandate, whatever its arguments."""
     if risk not in mandate.risks:
         return False
-    if risk == "read" and mandate.reads == "any":
+    # What is read with an address of the agent's making tells its host something.
+    if risk == "read" and mandate.reads == "any" and "egress" not in effects:
         return True
     return any(matches(pattern, target) for pattern in mandate.tools)
 

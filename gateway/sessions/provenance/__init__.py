@@ -8,7 +8,7 @@
 What it can see and what it cannot: ``docs/explanation/provenance.md``.
 """
 
-from gateway.sessions.provenance.arguments import Sink, sinks
+from gateway.sessions.provenance.arguments import Sink, sinks, takes_destination
 from gateway.sessions.provenance.call import provenance
 from gateway.sessions.provenance.harvests import Harvest, Integrity, harvest
 from gateway.sessions.provenance.known import Match
@@ -17,5 +17,5 @@ from gateway.sessions.provenance.prints import Prints, Source, Traced
 
 __all__ = [
     "KINDS", "Harvest", "Integrity", "Kind", "Match", "Prints", "Sink", "Source", "Traced", "harvest",
-    "provenance", "sinks",
+    "provenance", "sinks", "takes_destination",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final, NamedTuple
 
+import orjson
+
 from gateway.model import Json
 from gateway.sessions.provenance import forms, lists, pointers
 
@@ -43,6 +45,7 @@ _TLD: Final = (
     "link|click|page|pages|web|website|space|icu|vip|work|works|world|news|blog|email|network|agency|support|zone|"
     "example|test|local|internal|onion|xn--[a-z0-9-]+|(?!(?:py|rs|md|sh|cc|cs|ps|so|ts|pl|js|db|tf|hs|ml|vb|gz|am|pm)\\b)[a-z]{2}"
 )
+_DESTINATIONS: Final = frozenset(("recipient", "iban", "url", "host"))
 _PLAIN: Final = frozenset(("recipient", "iban", "url", "host", "path", "command"))
 """Kinds that a name settles, unless it is a vague one."""
 _IN_TEXT: Final = re.compile(
@@ -73,6 +76,16 @@ def sinks(
     if len(found) > MAX_SINKS:
         found = [*found[: MAX_SINKS - 1], Sink("", "text", None, complete=False)]
     return found
+
+
+def takes_destination(definition_json: bytes) -> bool:
+    """Whether an argument in a tool's schema, by its name, says where something goes."""
+    try:
+        definition = orjson.loads(definition_json or b"{}")
+        properties = definition["inputSchema"]["properties"]
+        return any(named(name[:64]) in _DESTINATIONS for name in properties)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False  # nothing is known, so nothing can be told from what is not there
 
 
 def _declared(args: Mapping[str, Json], declared: Mapping[str, lists.Kind]) -> Iterator[Sink]:

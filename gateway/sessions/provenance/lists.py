@@ -93,6 +93,10 @@ TO: Final = _set("""
 """)
 """``assigned_to``, ``share_with``, ``reply_to``."""
 
-CUES_BEFORE: Final = _set("to with for from by user channel group room named called handle cc bcc and or")
-CUES_AFTER: Final = _set("channel group room user list chat")
+CUES_BEFORE: Final = _set("""
+    to with for from by in into user channel group room named called handle cc bcc and or
+""")
+CUES_AFTER: Final = _set("""
+    channel group room user list chat sent wrote asked asks wants wanted posted posts said says needs shared
+""")
 """Beside these words a plain word of a request names somebody, or a place to write to."""

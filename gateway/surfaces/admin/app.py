@@ -36,9 +36,9 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.state.deps = deps
     problems.install(app)
     app.include_router(health.routes)
-    v1.routes.include_router(sessions.routes)
-    v1.routes.include_router(breakers.routes)
     app.include_router(v1.routes)
+    app.include_router(sessions.routes)
+    app.include_router(breakers.routes)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:

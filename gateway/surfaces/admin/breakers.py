@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.errors import Refused
 from gateway.model import Operator
 from gateway.surfaces.admin.deps import AdminDeps, Deps
-from gateway.surfaces.admin.v1 import Limit, Name, Viewer
+from gateway.surfaces.admin.v1 import DESCRIBED, PROBLEMS, Limit, Name, Viewer
 from gateway.surfaces.problems import Problem
 
 logger = logging.getLogger("wardgate.admin")
 
-routes = APIRouter(tags=["breakers"])
+routes = APIRouter(prefix="/v1", dependencies=DESCRIBED, responses=PROBLEMS, tags=["breakers"])
 
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
 ScopeName = Literal["thread", "session", "agent", "tool", "upstream", "tree", "tenant"]

@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway.errors import Refused
 from gateway.model import Operator
 from gateway.surfaces.admin.deps import AdminDeps, Deps
-from gateway.surfaces.admin.v1 import Limit, Name, Viewer
+from gateway.surfaces.admin.v1 import DESCRIBED, PROBLEMS, Limit, Name, Viewer
 from gateway.surfaces.problems import MandateProblem, Problem
 from gateway.surfaces.sessions import (
     MAX_NOTE,
@@ -27,7 +27,7 @@ from gateway.surfaces.sessions import (
 
 logger = logging.getLogger("wardgate.admin")
 
-routes = APIRouter(tags=["sessions"])
+routes = APIRouter(prefix="/v1", dependencies=DESCRIBED, responses=PROBLEMS, tags=["sessions"])
 
 Id = Annotated[str, Path(max_length=128, examples=[SESSION_ID])]
 

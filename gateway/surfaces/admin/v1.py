@@ -24,7 +24,7 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="From the page before.")]
 Name = Annotated[str | None, Query(max_length=500)]
 
-_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": Problem, "description": "No operator."},
     421: {"model": Problem, "description": "The Host header names somebody else."},
     422: {"model": Problem, "description": "A parameter is not valid."},
@@ -43,12 +43,10 @@ async def authenticated(request: Request, deps: Deps) -> Operator:
 
 Viewer = Annotated[Operator, Depends(authenticated)]
 
-routes = APIRouter(
-    prefix="/v1",
-    # Only describes the scheme; ``authenticated`` is what checks.
-    dependencies=[Depends(HTTPBearer(auto_error=False, scheme_name="operator key"))],
-    responses=_PROBLEMS,
-)
+# Only describes the scheme; ``authenticated`` is what checks.
+DESCRIBED: Final = [Depends(HTTPBearer(auto_error=False, scheme_name="operator key"))]
+
+routes = APIRouter(prefix="/v1", dependencies=DESCRIBED, responses=PROBLEMS)
 
 
 @routes.get("/status", tags=["status"], summary="What is in force")

@@ -82,7 +82,7 @@ def create_app(deps: HttpDeps, opened: OpenDecisions) -> FastAPI:
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document; FastAPI's own 422 is not among the answers given here."""
-    document = problems.described(app.openapi(), "CallProblem")
+    document = problems.described(app.openapi())
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document

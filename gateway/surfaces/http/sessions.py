@@ -16,8 +16,10 @@ from gateway.surfaces.http.models import MandateCallProblem
 from gateway.surfaces.sessions import SESSION_ID, Noted, OpenSession, SessionView, unknown_agent
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    **{status: PROBLEMS[status] for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 500, 503)},
-    422: {"model": MandateCallProblem, "description": "A field or the mandate is not valid."},
+    status: PROBLEMS[status] for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 500, 503)
+}
+_OPENED: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"model": MandateCallProblem, "description": "A field or the mandate is not valid."}
 }
 
 routes = APIRouter(prefix="/v1", route_class=GuardedRoute, tags=["sessions"], responses=_PROBLEMS)
@@ -31,7 +33,13 @@ class OpenRequest(OpenSession):
     agent: str = Field("", max_length=63, description="The agent it is for.", examples=["worker"])
 
 
-@routes.post("/sessions", summary="Open a session", status_code=201, response_model=SessionView)
+@routes.post(
+    "/sessions",
+    summary="Open a session",
+    status_code=201,
+    response_model=SessionView,
+    responses=_OPENED,
+)
 async def open_session(
     caller: Admitted, deps: Deps, body: Annotated[OpenRequest, Body()], idempotency_key: Key = None
 ) -> Response:

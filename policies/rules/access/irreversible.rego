@@ -9,7 +9,7 @@
 #   owner: wardgate
 #   severity: high
 #   mode: enforce
-#   codes: [irreversible_needs_person]
+#   codes: [irreversible_needs_person, delegated]
 #   scope: {risks: [compensable, irreversible]}
 package wardgate.rules.irreversible
 
@@ -35,3 +35,5 @@ decided_elsewhere if {
 	some effect in input.tool.effects
 	effect in data.irreversible.decided_elsewhere
 }
+
+allow contains {"code": "delegated", "message": "the mandate names this tool"} if delegated

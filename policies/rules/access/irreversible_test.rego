@@ -19,6 +19,9 @@ test_a_tool_the_mandate_names_is_delegated_where_that_suffices if {
 	held := irreversible.escalate with input as {"tool": tool, "mandate": {"tools": ["x/y"]}}
 		with data.irreversible as {"decided_elsewhere": [], "mandate_suffices": true}
 	held == set()
+	allowed := irreversible.allow with input as {"tool": tool, "mandate": {"tools": ["x/y"]}}
+		with data.irreversible as {"decided_elsewhere": [], "mandate_suffices": true}
+	{member.code | some member in allowed} == {"delegated"}
 	other := irreversible.escalate with input as {"tool": tool, "mandate": {"tools": ["x/z"]}}
 		with data.irreversible as {"decided_elsewhere": [], "mandate_suffices": true}
 	count(other) == 1

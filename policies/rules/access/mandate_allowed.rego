@@ -2,7 +2,7 @@
 # title: A mandate bounds what is done under it
 # description: >-
 #   Under a mandate only its tools may be used, with the risks it names; where it lets everything be read, tools that only
-#   read need not be listed. Without a mandate the module does nothing, except for the risks in data.mandates.required_for.
+#   read, and send nothing out with it, need not be listed. Without a mandate the module does nothing, except for the risks in data.mandates.required_for.
 # custom:
 #   id: access.mandate_allowed
 #   owner: wardgate
@@ -55,6 +55,9 @@ covered if {
 named if {
 	input.mandate.reads == "any"
 	input.tool.risk == "read"
+
+	# What is read with an address of the agent's making tells its host something.
+	not "egress" in input.tool.effects
 }
 
 named if {

@@ -32,6 +32,7 @@ listed if {
 	data.tools.mandate_suffices
 	input.mandate.reads == "any"
 	input.tool.risk == "read"
+	not "egress" in input.tool.effects
 }
 
 listed if {

@@ -25,6 +25,7 @@ escalate contains {
 	untrusted
 	not confidential
 	not vouched
+	not fixed
 }
 
 escalate contains {
@@ -49,6 +50,9 @@ deny contains {
 	data.flow.confidential_leaves != "ask"
 	not vouched
 }
+
+# The destination is none of the agent's choosing.
+fixed if count(input.call.provenance) == 0
 
 untrusted if {
 	some label in input.session.labels

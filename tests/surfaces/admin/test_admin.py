@@ -16,6 +16,11 @@ from gateway.identity import keys
 from gateway.identity.directory import Directory
 from gateway.model import Manifest, Tool
 from gateway.reasons import REASONS
+from gateway.sessions.budgets import Account
+from gateway.sessions.provenance import Prints
+from gateway.sessions.session import Session, Whose
+from gateway.sessions.view import seen
+from gateway.state.sessions import NO_MONITORS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
 from gateway.surfaces.admin import (
@@ -53,6 +58,26 @@ class Records:
 
     def show(self, tenant, call_id):
         return _item(1) | {"tenant": tenant} if (tenant, call_id) == ("default", CALL) else None
+
+
+class Sessions:
+    """There is one; what they do is tested through the running gateway."""
+
+    def knows(self, tenant, agent):
+        return False
+
+    async def listed(self, tenant, agent, *, closed, limit, after):
+        return [], None
+
+    async def shown(self, tenant, session):
+        if tenant != "default":
+            raise Refused("no_such_session")
+        whose = Whose(id=session, tenant=tenant, agent="bot", opened_ns=10**18)
+        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), NO_MONITORS)
+        return seen(session, 10**18, {})
+
+    async def act(self, operator, **what):
+        raise Refused("no_such_session")
 
 
 def _item(n):
@@ -124,6 +149,7 @@ class Office:
                 revocations=lambda tenant: [self.revocation] if tenant == "default" else [],
                 shadow=lambda tenant: self.shadow(tenant),
                 decisions=self.records,
+                sessions=Sessions(),
                 accept=self.accept,
                 reload=self.reload,
             )
@@ -190,7 +216,7 @@ def office(credentials) -> Office:
 
 def operations(office):
     return [
-        (method.upper(), path.replace("{call_id}", CALL))
+        (method.upper(), path.replace("{call_id}", CALL).replace("{session}", "s-1"))
         for path, item in office.app.openapi()["paths"].items()
         for method in item
     ]
@@ -445,7 +471,7 @@ async def test_the_description_is_a_page_that_loads_nothing(office):
     for forbidden in ("<script", "<link", "<img", "src=", "http://", "https://", "@import", "url("):
         assert forbidden not in page.text
     for _, path in operations(office):
-        assert path.replace(CALL, "{call_id}") in page.text
+        assert path.replace(CALL, "{call_id}").replace("s-1", "{session}") in page.text
 
 
 async def test_the_style_of_the_page_is_the_one_its_policy_allows(office):

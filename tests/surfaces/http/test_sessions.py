@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -265,8 +267,6 @@ async def test_a_name_that_is_no_session_of_this_agent_is_refused_whatever_it_lo
     got = await alice.send("POST", "/v1/calls", b'{"tool":"counting/look"}', {"Wardgate-Session": header})
     assert got.code == "no_such_session"
     if "/" not in name:
-        from urllib.parse import quote
-
         got = await alice.get(f"/v1/sessions/{quote(name)}")
         assert got.code in ("no_such_session", "invalid_request")
 
@@ -274,8 +274,6 @@ async def test_a_name_that_is_no_session_of_this_agent_is_refused_whatever_it_lo
 async def test_header_and_meta_that_disagree_are_refused(gateway, boss):
     one, two = (await opened(boss))["id"], (await opened(boss))["id"]
     async with talking(gateway, gateway.key("bob")) as bob:
-        import json
-
         for named, header, fine in ((one, one, True), (one, two, False), ("", two, True)):
             body = json.loads(bob.body("tools/call", {"name": "look", "arguments": {}}))
             if named:
@@ -288,13 +286,20 @@ async def test_header_and_meta_that_disagree_are_refused(gateway, boss):
 
 async def test_a_mandate_in_meta_needs_the_right_to_mint(gateway):
     async with talking(gateway, gateway.key("bob")) as bob:
-        import json
-
         body = json.loads(bob.body("tools/call", {"name": "look", "arguments": {}}))
         body["params"]["_meta"] |= {"dev.wardgate/session": "mine", "dev.wardgate/mandate": {"tools": ["**"]}}
         headers = {"MCP-Method": "tools/call", "MCP-Name": "look", "MCP-Protocol-Version": "2026-07-28"}
         said = await bob.post(json.dumps(body).encode(), headers)
         assert said.reason == "may_not_open_sessions"
+
+
+async def test_a_mandate_in_meta_that_cannot_be_given_says_where(gateway):
+    async with talking(gateway, gateway.key("boss")) as boss:
+        body = json.loads(boss.body("tools/call", {"name": "look", "arguments": {}}))
+        body["params"]["_meta"] |= {"dev.wardgate/session": "mine", "dev.wardgate/mandate": {"tools": ["**"]}}
+        headers = {"MCP-Method": "tools/call", "MCP-Name": "look", "MCP-Protocol-Version": "2026-07-28"}
+        said = await boss.post(json.dumps(body).encode(), headers)
+        assert said.reason == "bad_mandate" and "/tools/0: covers tools" in said.text
 
 
 async def test_opening_many_at_once_gives_each_its_own(boss):
