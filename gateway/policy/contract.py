@@ -138,7 +138,13 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("mandate",): Field("What was delegated and its bounds.", open=True, schema=_OBJECT, optional=True),
     ("trust",): Field("Tier and its reasons.", open=True, schema=_OBJECT, optional=True),
     ("breaker",): Field("State of the breaker.", open=True, schema=_OBJECT, optional=True),
-    ("session",): Field("Counters of the session.", _DECIDED, open=True, schema=_OBJECT, optional=True),
+    ("session",): Field(
+        "What is known of the session: counts, labels, monitors, progress.",
+        _DECIDED,
+        open=True,
+        schema=_OBJECT,
+        optional=True,
+    ),
     ("budget",): Field("Budgets and what is left.", _DECIDED, open=True, schema=_OBJECT, optional=True),
     ("approval",): Field(
         "The approval a call is decided again with.", ("call",), open=True, schema=_OBJECT, optional=True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from itertools import count
 from typing import Final
 
 from gateway.recorded import Happened
@@ -20,6 +21,7 @@ from gateway.storage.sessions import Act
 logger = logging.getLogger("wardgate.state")
 
 EVERY_S: Final = 5.0
+_PURGED_EVERY: Final = 720  # saves, so about once an hour
 _LOT: Final = 50
 
 
@@ -72,11 +74,13 @@ class Keeper:
         self.saved_seq = 0
 
     async def run(self) -> None:
-        """Save again and again; runs until cancelled."""
-        while True:
+        """Save again and again, and now and then forget what ended long ago; runs until cancelled."""
+        for number in count():
             await asyncio.sleep(EVERY_S)
             try:
                 await self.save()
+                if number % _PURGED_EVERY == 0:
+                    await asyncio.to_thread(self._state.sessions.store.purge, self._now_ns())
             except Exception:  # whatever it is, the next save must be tried: records hold what is not saved
                 logger.exception("sessions could not be saved; a restart will read more records instead")
 

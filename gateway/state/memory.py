@@ -7,6 +7,7 @@ marks and prints, never its calls.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -43,6 +44,8 @@ from gateway.state.bounded import bounded
 from gateway.state.effects import Effects, LiveEffect
 from gateway.state.sessions import Sessions
 from gateway.storage.sessions import Act, SavedAccount
+
+logger = logging.getLogger("wardgate.state")
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _KNOWN_TOOLS: Final = 20_000
@@ -91,6 +94,13 @@ class MemoryState:
 
     async def begin(self, call: Call) -> Facts:
         session = self.sessions.of(call.session)
+        try:
+            return self._gathered(session, call)
+        except Exception as fault:  # settled as a refusal, which gives back what was reserved by then
+            logger.exception("facts of call %s could not be gathered", call.id)
+            raise StateError("state_unavailable", type(fault).__name__) from fault
+
+    def _gathered(self, session: Session, call: Call) -> Facts:
         now = self.now_ns()
         effect = self.effects.begin(call)
         own = call.tool.upstream == OWN  # costs nothing, and answers those who have nothing left

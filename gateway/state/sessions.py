@@ -348,17 +348,14 @@ class Sessions:
 
     def _follow(self, session: Session, act: Act) -> None:
         """Start a rolling session anew: without labels, and with everything that was used of its budgets."""
-        whose = msgspec.structs.replace(
-            session.whose,
-            id="s-" + sha256(f"{session.whose.id} {act.seq}".encode()).hexdigest()[:32],
-            opened_ns=self._now_ns(),
-            opened_by=act.by,
-        )
-        following = self._live.get(whose.id)
-        if following is None:
-            following = self._made(whose, session.mandate, session.account.carried())
-            self._live[whose.id] = following
-        session.successor = following
+        anew = _anew_id(session.whose.id, act.seq)
+        session.successor = self._live.get(anew) or self._begun(session, anew, act.by)
+
+    def _begun(self, before: Session, session: str, by: str) -> Session:
+        whose = msgspec.structs.replace(before.whose, id=session, opened_ns=self._now_ns(), opened_by=by)
+        following = self._live[session] = self._made(whose, before.mandate, before.account.carried())
+        self._fit(following)
+        return following
 
     # ------------------------------------------------------------------------------------- memory
 
@@ -399,9 +396,14 @@ class Sessions:
                 # One with calls under way stays in memory, so these belong to a gateway that is gone.
                 if call not in self.doubtful:
                     session.account.release(call)
-        if saved is not None and saved.successor:
-            session.successor = self._live.get(saved.successor) or await self._load(saved.successor)
         acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
+        for act in acts if stored.rolling else ():
+            if act.act == "close":  # the session after it may be stored though this one is not yet
+                await self._load(_anew_id(stored.id, act.seq))
+        if saved is not None and saved.successor:
+            following = self._live.get(saved.successor) or await self._load(saved.successor)
+            # A crash between the two saves: begun again from what was used, as it was then.
+            session.successor = following or self._begun(session, saved.successor, "")
         if stored.id in self._live:
             return self._live[stored.id]
         self._fit(session)
@@ -477,6 +479,11 @@ def belongs(whose: Whose, principal: Principal) -> bool:
         and whose.subject == principal.subject
         and whose.credential in ("", principal.credential)
     )
+
+
+def _anew_id(session: str, act: int) -> str:
+    """The session that follows a rolling one which an act has ended."""
+    return "s-" + sha256(f"{session} {act}".encode()).hexdigest()[:32]
 
 
 def _anew(monitors: Iterable[str]) -> None:

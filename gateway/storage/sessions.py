@@ -12,13 +12,18 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from gateway.storage import control
 from gateway.storage.crypto import Sealed, StorageKey
 from gateway.storage.database import Database
 from gateway.storage.tables import accounts, session_acts, sessions
+
+KEPT_NS: Final = 30 * 86_400 * 1_000_000_000
+"""How long a session that was opened, and has ended, is kept; what was done to it is kept for good."""
+
+_LOT: Final = 500
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +182,20 @@ class SessionStore:
             control.advance(connection, control.MARKED, n)
             control.advance(connection, control.STEADY, steady_ns)
 
+    def purge(self, now_ns: int) -> int:
+        """Delete sessions that ended long ago, a bounded number; returns how many.
+
+        Rolling sessions stay: whoever comes back after a month is still bound by what was used and read.
+        """
+        ended = func.coalesce(sessions.c.closed_ns, sessions.c.expires_ns)
+        old = (
+            select(sessions.c.id)
+            .where(sessions.c.rolling == 0, ended < now_ns - KEPT_NS, sessions.c.seen_ns < now_ns - KEPT_NS)
+            .limit(_LOT)
+        )
+        with self._database.writing() as connection:
+            return connection.execute(delete(sessions).where(sessions.c.id.in_(old))).rowcount
+
     # ----------------------------------------------------------------------------------------- sealing
 
     def _row(self, stored: Stored) -> dict[str, Any]:
@@ -217,7 +236,3 @@ def _act(row: Row[Any]) -> Act:
     values = dict(row._mapping)
     values["detail"] = orjson.loads(values["detail"])
     return Act(**values)
-
-
-KEPT_NS: Final = 30 * 86_400 * 1_000_000_000
-"""How long a session that is not used any more is kept."""

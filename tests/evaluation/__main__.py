@@ -22,6 +22,7 @@ from tests.evaluation.gateway import Broken
 from tests.evaluation.run import run
 
 TARGET: Final = Path(__file__).parents[2] / "build" / "eval.json"
+REACHED: Final = Path(__file__).with_name("reached.yaml")
 
 
 def main() -> int:
@@ -34,6 +35,9 @@ def main() -> int:
         "--case", action="append", help="only cases whose 'suite/id' holds this; shows every call"
     )
     options.add_argument("--held-out", action="store_true", help="name the cases of the held-out half, too")
+    options.add_argument(
+        "--reached", action="store_true", help="fail only where a figure is worse than in reached.yaml"
+    )
     chosen = options.parse_args()
     console, progress = Console(width=190, emoji=False), Console(stderr=True)
     started = time.monotonic()
@@ -59,6 +63,11 @@ def main() -> int:
     chosen.output.parent.mkdir(exist_ok=True)
     chosen.output.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"written to {chosen.output}")
+    if chosen.reached:
+        lost = report.worse(found, yaml.safe_load(REACHED.read_text()))
+        for each in lost:
+            console.print(f"worse: {each}", style="red", markup=False)
+        return 1 if lost else 0
     return 1 if found["missed"] else 0
 
 

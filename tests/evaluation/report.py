@@ -44,6 +44,17 @@ def figures(results: list[Result], final: str, seconds: float, seed: int, *, nam
     }
 
 
+def worse(found: Json, reached: dict[str, dict[str, float]]) -> list[str]:
+    """Figures that are worse than what was reached before, by more than half a per cent."""
+    told = []
+    for name, figures in reached.items():
+        for aim in AIMS:
+            now, before = found["frontier"][name][aim.metric]["percent"], figures[aim.metric]
+            if (before - now if aim.at_least else now - before) > 0.5:
+                told.append(f"{name}: {aim.title}: {now} %, and {before} % had been reached")
+    return told
+
+
 def slices(replays: list[Replays]) -> Iterable[tuple[str, list[Replays]]]:
     """Halves, suites, and attacks by where they come from. Benign tasks are in every slice by kind."""
     for half in ("development", "held-out"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.evaluation import report
 from tests.evaluation.cases import Case, Task
 from tests.evaluation.metrics import AIMS, Replays, measure, missed, share
 from tests.evaluation.replay import Made, Played
@@ -77,3 +78,13 @@ def test_an_aim_is_missed_on_its_own_side_only():
     assert missed(measure(good)) == []
     bad = [same(played("benign", "deny")), same(played("crossed", "allow", goal=True, effect=True))]
     assert len(missed(measure(bad))) == len(AIMS) - 1  # nobody was interrupted
+
+
+def test_a_figure_that_got_worse_is_named_and_one_that_got_better_is_not() -> None:
+    before = {aim.metric: 50.0 for aim in AIMS}
+    now = {aim.metric: {"percent": 50.0} for aim in AIMS}
+    assert report.worse({"frontier": {"bounded": now}}, {"bounded": before}) == []
+    now["attack_success"] = {"percent": 51.0}
+    now["done_alone"] = {"percent": 60.0}
+    told = report.worse({"frontier": {"bounded": now}}, {"bounded": before})
+    assert len(told) == 1 and "attack success" in told[0]

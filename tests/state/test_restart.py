@@ -165,6 +165,28 @@ async def test_a_session_started_anew_just_before_the_crash_is_still_the_new_one
         assert before[1]["budget"]["session"]["calls"]["used"] == 2
 
 
+@pytest.mark.parametrize("lost", ["the old one", "the new one", "neither"])
+async def test_a_crash_between_the_saves_of_two_sessions_loses_neither(tmp_path: Path, lost: str) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.call(LOOK)
+        await world.remembered.keeper.save()
+        session = await world.state.enter(world.ask())
+        act = Act(session=session, tenant="t", at_ns=1, act="close", by="ann")
+        world.state.acted(replace(act, seq=world.remembered.store.act(act)))
+        await world.call(WEB)
+        sessions = world.state.sessions
+        for each in sessions.changed():
+            old = each.whose.id == session
+            if lost == "neither" or old != (lost == "the old one"):
+                world.remembered.store.save([sessions.stored(each)], [])
+        await written(world)
+        before = await known(world)
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        assert await known(again) == before
+        assert before[1]["session"]["integrity"] == "untrusted"
+
+
 async def test_an_opened_session_is_there_after_a_crash_with_its_mandate(tmp_path: Path) -> None:
     async with living(tmp_path / "w.db") as world:
         opened = await world.state.sessions.open(

@@ -396,6 +396,23 @@ async def test_a_milestone_that_a_tool_confirms_counts_as_having_looked(tmp_path
         assert (await world.facts()).fast["session"]["progress"]["due"], "the same one again is no progress"
 
 
+async def test_a_session_that_ended_long_ago_is_forgotten_and_a_rolling_one_is_not(tmp_path: Path) -> None:
+    clock = Time()
+    async with living(tmp_path / "w.db", clock=clock) as world:
+        await world.call(WEB)
+        ids = [await world.state.enter(world.ask())]
+        for ttl in (60, 100 * 86_400):
+            opened = await world.state.sessions.open(
+                tenant="t", agent="bot", subject=None, mandate={**MANDATE, "ttl_s": ttl}, by="ann"
+            )
+            ids.append(opened.whose.id)
+        await world.remembered.keeper.save()
+        clock.passes(40 * 86_400)
+        store = world.remembered.store
+        assert store.purge(world.state.now_ns()) == 1
+        assert [store.load(each) is not None for each in ids] == [True, False, True]
+
+
 async def test_facts_stay_small_whatever_a_session_has_done(tmp_path: Path) -> None:
     import msgspec
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gateway.errors import StateError
 from gateway.model import Outcome
 from gateway.ports import Shown
 from gateway.sessions.mandate import parse
@@ -117,3 +120,39 @@ async def test_a_mandate_that_no_longer_vouches_is_not_believed(tmp_path: Path) 
         assert (await seen(world, "a@b.example"))["source"] == "mandate"
         world.state.rules = SessionRules(mandates={("t", "bot"): after})
         assert (await seen(world, "a@b.example"))["source"] == "none"
+
+
+async def test_every_fact_of_a_session_is_described(tmp_path: Path) -> None:
+    given = parse(
+        {"objective": "x", "tools": ["u/*"], "horizon": {"actions": 2}, "budgets": {"calls": 9}}, now_ns=0
+    )
+    page = (Path(__file__).parents[2] / "docs/reference/policy.md").read_text()
+    async with living(
+        tmp_path / "w.db", SessionRules(mandates={("t", "bot"): given}), monitors=WATCHED
+    ) as world:
+        await world.call(BOOK, shown=Shown(CONTACTS, True))
+        _, facts = await world.begin(SEND, {"to": "ann@corp.example"})
+    session = facts.fast["session"]
+    names = {*session, *session["progress"], *session["last"][0], *session["monitors"]["two-sends"]}
+    names |= {*facts.slow["mandate"], *facts.fast["budget"]["session"]["calls"], *facts.provenance["/to"]}
+    missing = [name for name in names if f"`{name}`" not in page and f"`{name}." not in page]
+    assert not missing
+
+
+async def test_facts_that_cannot_be_gathered_leave_nothing_reserved(tmp_path: Path, monkeypatch) -> None:
+    given = parse({"objective": "x", "tools": ["u/*"], "budgets": {"calls": 9}}, now_ns=0)
+    async with living(tmp_path / "w.db", SessionRules(mandates={("t", "bot"): given})) as world:
+        keyed = tool("pay", "irreversible", effect_key="pay:{id}")
+
+        def broken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("gateway.state.memory.provenance", broken)
+        with pytest.raises(StateError):
+            await world.begin(keyed, {"id": 1})
+        call = world.last
+        await world.state.settle(call, "block", None)  # as the pipeline does with a fault
+        monkeypatch.undo()
+        _, facts = await world.begin(keyed, {"id": 1})
+        assert facts.effect == "free"
+        assert facts.fast["budget"]["session"]["calls"]["reserved"] == 1, "its own"

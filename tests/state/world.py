@@ -66,6 +66,7 @@ class World:
         self.journal = journal
         self.database = database
         self.clock = clock
+        self.last: Call  # that was begun
 
     def ask(
         self, principal: Principal = AGENT, session: str = "", mandate: Mapping[str, Any] | None = None
@@ -93,6 +94,7 @@ class World:
             effect_key=effect_key(of.manifest.effect_key, call_id, args) or call_id,
             received_ns=self.clock.now_ns(),
         )  # fmt: skip
+        self.last = call
         return call, await self.state.begin(call)
 
     async def end(self, call: Call, facts: Facts, outcome: Outcome | None, shown: Shown) -> Settled:
