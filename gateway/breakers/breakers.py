@@ -23,7 +23,7 @@ from gateway.breakers.loops import Loops
 from gateway.breakers.machine import RANK, Machine, Stage
 from gateway.breakers.plugin import Detector
 from gateway.breakers.returns import Returns
-from gateway.breakers.settings import DAY, Settings
+from gateway.breakers.settings import DAY, NO_CAPS, Settings
 from gateway.breakers.trip import PASSES, Key, Trip, Verdict
 
 logger = logging.getLogger("wardgate.breakers")
@@ -430,7 +430,7 @@ class Breakers:
         floor.total = max(floor.total, gone.total)
         for name in Totals.__struct_fields__:
             setattr(floor.totals, name, max(getattr(floor.totals, name), getattr(gone.totals, name)))
-        if owner.floor is not None or gone.total or self.settings.session_caps != _NO_CAPS:
+        if owner.floor is not None or gone.total or self.settings.session_caps != NO_CAPS:
             owner.floor, owner.floor_ns = floor, at_ns
 
     def _tree(self, tenant: str, tree: str) -> Totals:
@@ -466,6 +466,3 @@ def _kept(store: OrderedDict[Any, Any], key: Any, make: Any, most: int) -> Any:
     else:
         store.move_to_end(key)
     return found
-
-
-_NO_CAPS: Final = Settings().session_caps

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from gateway.breakers.event import Alarm, Event, bounded
-from gateway.breakers.settings import Caps, Settings
+from gateway.breakers.settings import NO_CAPS, Caps, Settings
 
 
 class Totals(msgspec.Struct, array_like=True):
@@ -25,9 +25,12 @@ class Totals(msgspec.Struct, array_like=True):
             self.calls += 1
             self.writes += event.writes
             self.irreversible += event.irreversible
-            self.bytes_out += bounded(event.bytes_out)
-            self.cost_micro_usd += bounded(event.cost)
-        self.depth = max(self.depth, event.depth)
+            if event.bytes_out:
+                self.bytes_out += bounded(event.bytes_out)
+            if event.cost:
+                self.cost_micro_usd += bounded(event.cost)
+        if event.depth > self.depth:
+            self.depth = event.depth
 
     def passed(self, caps: Caps, at_ns: int, whose: str) -> Alarm | None:
         """The first cap that is passed. Only a person resets it: waiting makes no sum smaller."""
@@ -66,7 +69,7 @@ class Conduct(msgspec.Struct, array_like=True):
         self.totals.add(event)
         if settings.canaries and is_canary(event.tool, settings):
             found.append(canary(event.tool, event.at_ns))
-        if settings.session_caps is not _NONE and (
+        if settings.session_caps is not NO_CAPS and (
             alarm := self.totals.passed(settings.session_caps, event.at_ns, "session")
         ):
             found.append(alarm)
@@ -81,9 +84,6 @@ class Conduct(msgspec.Struct, array_like=True):
             detector="denied", level=2 if level == 2 else 1, statistic=float(count), since_ns=self.since_ns,
             threshold=float(threshold), sentence=f"{count} refusals {words}",
         )  # fmt: skip
-
-
-_NONE = Caps()
 
 
 def is_canary(target: str, settings: Settings) -> bool:

@@ -50,6 +50,9 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     depth: int | None = None
 
 
+NO_CAPS: Final = Caps()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # -- exact detectors -------------------------------------------------------------------------
     repeat: int = 5  # the same call with the same result in a row (agent-watchdog, punch: 3 to 5)
@@ -62,8 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     denied_guard: int = 3  # refusals in a row: writes need a person (Claude Code asks after 3)
     denied_open: int = 6
     denied_total: int = 20  # refusals of one session (Claude Code: 20)
-    session_caps: Caps = Caps()
-    tree_caps: Caps = Caps()
+    session_caps: Caps = NO_CAPS
+    tree_caps: Caps = NO_CAPS
     canaries: tuple[str, ...] = ()  # targets no honest call goes to
     # -- statistical detectors -------------------------------------------------------------------
     tails: Mapping[str, Tail] = msgspec.field(default_factory=lambda: TAILS)

@@ -14,6 +14,7 @@ import msgspec
 from gateway.breakers.cusum import LEARNS, Cusum, Drift, Limits
 
 _PRIOR: Final = 50
+_SLOW: Final = 2000 - _PRIOR
 _LAST: Final = (1 << 20) - 1
 
 
@@ -59,15 +60,20 @@ class Share(msgspec.Struct, array_like=True):
         self, x: bool, at_ns: int, kind: Kind, limits: Limits, learn: bool, warm_up: int
     ) -> Literal[0, 1, 2]:
         self.last = (self.last << 1 | x) & _LAST
-        if learn and self.sum.s <= limits.first / 2:
+        sum_ = self.sum
+        if learn and sum_.s <= limits.first / 2:
             n = self.n = self.n + 1
-            p = self.p + (x - self.p) * max(1 / (n + _PRIOR), LEARNS)
-            if n > warm_up:
-                p = min(p, self.drift.highest(self.p, at_ns))
-            self.p = min(max(p, kind.lowest), kind.highest)
+            # Written without min and max: four of these run in every call.
+            rate = LEARNS if n > _SLOW else 1 / (n + _PRIOR)
+            p = self.p + (x - self.p) * rate
+            if n > warm_up and p > self.drift.value and p > (most := self.drift.highest(self.p, at_ns)):
+                p = most
+            self.p = kind.lowest if p < kind.lowest else kind.highest if p > kind.highest else p
             if not n & 31:
                 self.weigh(kind)
-        return self.sum.add(self.hit if x else self.miss, at_ns, limits)
+        if x:
+            return sum_.add(self.hit, at_ns, limits)
+        return sum_.add(self.miss, at_ns, limits) if sum_.s else 0
 
     def acquaint(self, x: bool, kind: Kind) -> None:
         """Learn from one of the first, without an opinion on it."""
