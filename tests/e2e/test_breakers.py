@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
 
-from tests.e2e.gateway import Agent, Said, talking
+from tests.e2e.gateway import Agent, Json, Said, rule, talking
 
 
 async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "look") -> Said:
@@ -134,8 +135,6 @@ async def test_a_person_opens_a_breaker_and_closes_it(gateway, server):
 
 
 async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(gateway, server):
-    from tests.e2e.gateway import rule
-
     closed = rule(
         "pay",
         'deny contains {"code": "closed", "message": "closed"} if input.tool.name == "pay"',
@@ -164,3 +163,52 @@ async def test_a_false_label_resets_and_is_on_record(gateway, server):
         await until(alice, "")
         (item,) = (await running.cli_json("breaker", "trips"))["items"]
         assert item["label"] == "false"
+
+
+async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):
+    running = gateway().start()
+    operator, viewer = await running.new_operator(), await running.new_operator("viewer")
+
+    async def asks(path: str, body: Json = None, key: str = operator) -> tuple[int, Json]:
+        status, said = await running.admin(path, key, "POST" if body is not None else "GET", body)
+        return status, json.loads(said)
+
+    async with talking(running, running.key()) as alice:
+        for _ in range(6):
+            await alice.call("look", text="again")
+        _, found = await asks("/v1/breakers", key=viewer)
+        (item,) = found["items"]
+        assert (item["stage"], item["detector"], item["name"]) == ("open", "repeat", "alice")
+        _, found = await asks("/v1/breakers/trips")
+        (trip,) = found["items"]
+        assert (await asks(f"/v1/breakers/trips/{trip['id']}"))[1]["calls"] == trip["calls"]
+        assert (await asks("/v1/breakers/trips/trip_none"))[0] == 404
+
+        which = {"scope": item["scope"], "name": item["name"], "part": item["part"], "reason": "seen"}
+        assert (await asks("/v1/breakers/reset", which, key=viewer))[0] == 403
+        assert (await asks("/v1/breakers/reset", which))[0] == 200
+        assert (await alice.call("look", text="other")).text == "done"
+        assert (await asks(f"/v1/breakers/trips/{trip['id']}/label", {"label": "true"}))[0] == 200
+
+        assert (await asks("/v1/kills", {"scope": "agent", "name": "alice"}))[0] == 422
+        status, kill = await asks("/v1/kills", {"scope": "agent", "name": "alice", "reason": "INC-7"})
+        assert status == 201
+        # In force when it was answered, not at the next poll.
+        assert (await alice.call("look", text="x")).reason == "killed"
+        assert len((await asks("/v1/kills"))[1]["items"]) == 1
+        assert (await asks(f"/v1/kills/{kill['id']}/lift", {"reason": "over"}))[0] == 200
+        assert (await alice.call("look", text="y")).text == "done"
+        status, metrics = await running.admin("/metrics", operator)
+        assert b'wardgate_breaker_trips_total{detector="repeat",enforced="yes",state="open"} 1.0' in metrics
+
+
+async def test_calibration_says_when_there_is_too_little_to_go_by(gateway, server):
+    running = gateway().start()
+    assert (await running.cli("breaker", "calibrate")).returncode == 3
+    async with talking(running, running.key()) as alice:
+        for n in range(20):
+            await alice.call("look", text=f"{n % 3} {n}")
+    await asyncio.sleep(0.2)
+    done = await running.cli("breaker", "calibrate")
+    assert done.returncode == 2
+    assert "too little recorded traffic" in done.stderr
