@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval conformance parity model-check crash-approvals docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -47,6 +47,11 @@ bench: $(VENV)/.dev ## Measure against a bare relay; writes build/bench.json
 
 bench-policy: $(VENV)/.dev ## Measure decisions of the shipped packs and what they catch; writes build/policy-bench.json
 	$(PY) -m tests.policy.bench_policy
+
+eval-breakers: $(VENV)/.dev ## Measure false trips and delays of the breakers on synthetic agents; writes build/breakers.json
+	$(PY) -m tests.breakers.evaluate $(ARGS)
+
+bench-breakers: eval-breakers ## The same under another name
 
 eval: $(VENV)/.dev ## Replay benign tasks and injection attacks through the gateway; writes build/eval.json
 	$(PY) -m tests.evaluation $(ARGS)

@@ -26,12 +26,14 @@ from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Notice
+from gateway.breaker_desk import BreakerDesk
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
+from gateway.guard import Guard
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -49,6 +51,7 @@ from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
 from gateway.storage import control
+from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
 from gateway.storage.database import Database
@@ -77,7 +80,7 @@ CONTROLS: Final = (
     "provenance:memory",
     "monitors:memory",
     "approvals:absent",
-    "breakers:absent",
+    "kills:database",
     "trust:absent",
 )
 """What runs and what is not there, in every record, so that nobody reads protection into silence."""
@@ -177,9 +180,19 @@ class Gateway:
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        kill_epochs = self._kill_epochs()
+        self.guard = Guard(
+            BreakerStore(self.database),
+            config.breakers.settings(),
+            self.remembered.state.now_ns,
+            self.telemetry.metrics,
+        )
+        await self.guard.open()
+        self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
         self.desk = Desk(self.remembered, lambda: self.config)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
+        stack.push_async_callback(self.guard.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
@@ -221,6 +234,8 @@ class Gateway:
         self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
         self._spawn(watch.poll("sessions", self._acts, self.remembered.acted, known=acts))
         self._spawn(self.remembered.keeper.run())
+        self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
+        self._spawn(self.guard.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
@@ -290,6 +305,7 @@ class Gateway:
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
+        self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         own = offers_tool(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
@@ -303,6 +319,7 @@ class Gateway:
             upstreams=self._own_before(outside.registry) if own else outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
+            breakers=self.guard,
             controls=_controls(config),
             verifications=self.verifications,
         )
@@ -462,6 +479,11 @@ class Gateway:
         await self.remembered.caught_up()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
+    def _kill_epochs(self) -> Mapping[str, int]:
+        with self.database.reading() as connection:
+            epochs = control.epochs(connection)
+        return {name: epochs.get(name, 0) for name in (control.KILLS, control.BREAKERS)}
+
     def _acts(self) -> int:
         with self.database.reading() as connection:
             return control.epochs(connection).get(control.SESSIONS, 0)
@@ -521,9 +543,10 @@ class Gateway:
 
 
 def _controls(config: Config) -> tuple[str, ...]:
+    breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
     there = (queue if each == "approvals:absent" else each for each in CONTROLS)
-    return (f"policy:{config.policy.engine}", *there)
+    return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 
 async def _in_steps(steps: Iterator[None]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import structs
 
 from gateway import __version__
+from gateway.breaker_desk import BreakerDesk
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
@@ -61,6 +62,7 @@ class Running(Protocol):
     directory: Directory
     database: Database
     desk: Desk
+    breaker_desk: BreakerDesk
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -103,6 +105,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         shadow=lambda tenant: _shadow(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
+        breakers=gateway.breaker_desk,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

@@ -202,6 +202,16 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         # Without facts a limit could be passed unseen, so no facts means no call.
         return await _block(parts, call, Facts(), _said(parts, fault.code), fault.code)
 
+    stand = parts.breakers.ask(call, facts)
+    if stand.facts:
+        facts = msgspec.structs.replace(facts, slow={**facts.slow, "breaker": stand.facts})
+    if stand.refusal is not None:
+        # An agent whose calls went wrong does not go on, and what a person stopped is stopped in every mode.
+        if stand.killed or call.mode == "enforce":
+            decision = _said(parts, stand.refusal.code, words=stand.refusal)
+            return await _block(parts, call, facts, decision, stand.refusal.code, stand.refusal)
+        parts.telemetry.unenforced("breaker", call.mode)
+
     decision = await parts.policy.call(call, facts)
     if decision.verdict != "deny" and decision.obligations:
         call, decision = await _modified(parts, call, facts, decision)
@@ -222,6 +232,11 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     if facts.effect != "free":
         code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         return await _block(parts, call, facts, decision, code)
+    if stand.guarded is not None and decision.verdict != "deny":
+        # A breaker is wary of this agent: its writes need a person, whatever policy thinks of them.
+        decision = msgspec.structs.replace(
+            decision, verdict="escalate", findings=_asked_by(stand.guarded, decision)
+        )
     permit: Permit | None = None
     if decision.verdict == "escalate" and enforced:
         # A person decides; until then the call is not made.
@@ -245,6 +260,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         await parts.state.settle(
             call, "block", None
         )  # recovery finds no intent, so nothing is lost with its mark
+        parts.breakers.ended(call, facts, "block", fault.code, None)
         return _answer(call, "block", decision, _refusal(fault.code, decision))
     except ApprovalError as lost:
         # Somebody else was quicker, or what was agreed to does not hold any more: there is no intent.
@@ -305,13 +321,17 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
         try:
             # A kill, or too long a pause, since the claim: it is not sent, and that is proven.
             if cleared.permit is not None and not await parts.approvals.may_send(cleared.permit):
-                late = Outcome(status="not_sent", code="approval_lapsed")
-                return await _finish(parts, cleared, late, judged=False)
-            outcome = await parts.upstreams.execute(call, dialogue)
+                outcome = Outcome(status="not_sent", code="approval_lapsed")
+            # Deciding and recording take time, and somebody may have stopped it meanwhile.
+            elif (killed := parts.breakers.killed(call, dialogue.cancel if dialogue else None)) is not None:
+                outcome = Outcome(status="not_sent", code=killed.code, detail=killed.message)
+            else:
+                outcome = await parts.upstreams.execute(call, dialogue)
         except CancelledError:
             # The process is stopping while the call is out: say that its outcome is unknown.
             unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
             settled = await parts.state.settle(call, action, unknown)
+            parts.breakers.ended(call, cleared.facts, action, unknown.code, unknown)
             await parts.journal.settle(call, decision, action, unknown, None, settled, permit=cleared.permit)
             raise
         return await _finish(parts, cleared, outcome, judged=judged)
@@ -354,6 +374,8 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
 
     seen = _shown(call, outcome, result_json or error_json, (decision, inspected))
     settled = await parts.state.settle(call, action, outcome, seen)
+    cost = settled.mark.charged.get("cost_micro_usd", 0) if settled.mark is not None else 0
+    parts.breakers.ended(call, facts, action, outcome.code, outcome, cost)
     try:
         await parts.journal.settle(call, decision, action, outcome, inspected, settled, permit=cleared.permit)
     except JournalError:
@@ -507,6 +529,7 @@ async def _block(
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or _refusal(code, decision)
+    parts.breakers.ended(call, facts, action, code, None)
     try:
         settled = await parts.state.settle(call, action, None)
         await parts.journal.intent(call, facts, decision, action, code, settled)
@@ -548,9 +571,16 @@ def _answer(
     return Answer(call_id=call.id, action=action, decision=decision, refusal=refusal, outcome=outcome)
 
 
-def _said(parts: Parts, code: str, base: Decision | None = None) -> Decision:
+def _asked_by(guarded: Finding, decision: Decision) -> tuple[Finding, ...]:
+    """Findings of an escalation: those of policy when it escalates too, and the breaker's."""
+    own = decision.findings if decision.verdict == "escalate" else ()
+    return (*own, guarded)
+
+
+def _said(parts: Parts, code: str, base: Decision | None = None, words: Refusal | None = None) -> Decision:
     """A deny of the gateway itself, in the same words as one of policy."""
-    finding = Finding(code=code, message=REASONS[code].message, remedy=REASONS[code].remedy)
+    said = words or REASONS[code]
+    finding = Finding(code=code, message=said.message, remedy=said.remedy)
     if base is not None:
         return msgspec.structs.replace(base, verdict="deny", findings=(finding,))
     return Decision(verdict="deny", findings=(finding,), revision=parts.policy.revision)

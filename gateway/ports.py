@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Call,
         Decision,
         Facts,
+        Finding,
         Json,
         Kind,
         Outcome,
@@ -275,6 +276,45 @@ class Subscriber(NamedTuple):
     capabilities: bytes = b""
 
 
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """How the breakers stand to one call."""
+
+    refusal: Refusal | None = None
+    killed: bool = False  # by a person: refused in every mode
+    guarded: Finding | None = None  # it may go when a person agrees
+    facts: Mapping[str, Json] = {}  # ``input.breaker``; empty while everything is closed
+
+
+class Breakers(Protocol):
+    """What stops an agent, a tool or an upstream whose calls have gone wrong, and the kill switch."""
+
+    def ask(self, call: Call, facts: Facts) -> Stand:
+        """Whether a call may go. One that may is owed an ``ended``."""
+
+    def killed(self, call: Call, cut: Callable[[], None] | None = None) -> Refusal | None:
+        """Asked once more just before the wire; ``cut`` cuts the call off when a kill comes later."""
+
+    def ended(
+        self, call: Call, facts: Facts, action: Action, code: str, outcome: Outcome | None, cost: int = 0
+    ) -> None:
+        """What became of it; ``code`` is that of a refusal, ``cost`` in micro-USD. Never raises."""
+
+
+class Unbroken:
+    """No breakers: everything passes. Records say so."""
+
+    def ask(self, call: Call, facts: Facts) -> Stand:
+        return Stand()
+
+    def killed(self, call: Call, cut: Callable[[], None] | None = None) -> Refusal | None:
+        return None
+
+    def ended(
+        self, call: Call, facts: Facts, action: Action, code: str, outcome: Outcome | None, cost: int = 0
+    ) -> None:
+        return None
+
+
 class Upstreams(Protocol):
     """Where calls go out."""
 
@@ -343,5 +383,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Upstreams
     telemetry: Telemetry
     limits: Limits
+    breakers: Breakers = Unbroken()
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
     verifications: Verifications | None = None

@@ -6,6 +6,7 @@ import typer
 
 from gateway.cli.approvals import app as approvals_app
 from gateway.cli.assertion import app as assertion_app
+from gateway.cli.breaker import app as breaker_app
 from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
@@ -13,6 +14,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
+from gateway.cli.kill import kill
 from gateway.cli.output import AsJson, print_json, say
 from gateway.cli.policy import app as policy_app
 from gateway.cli.records import app as records_app
@@ -53,6 +55,8 @@ app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
+app.add_typer(breaker_app, name="breaker")
+app.command()(kill)
 app.add_typer(policy_app, name="policy")
 app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")

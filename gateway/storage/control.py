@@ -20,6 +20,8 @@ RESOLUTIONS: Final = "resolutions"
 PINS: Final = "pins"
 ROLLOUT: Final = "rollout"
 SESSIONS: Final = "sessions"
+KILLS: Final = "kills"
+BREAKERS: Final = "breakers"
 MARKED: Final = "marked"
 """The newest mark when sessions were last saved as a whole."""
 

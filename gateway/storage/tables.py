@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0007"
+SCHEMA: Final = "0008"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -259,6 +259,82 @@ accounts = Table(
     Column("scope", Text, primary_key=True),  # "agent:<tenant>/<name>" or "tenant:<name>"
     Column("n", BigInteger, nullable=False),  # of the newest mark in it
     Column("state", LargeBinary, nullable=False),
+)
+
+kills = Table(
+    "kills",
+    metadata,
+    # What people stopped; a row is never deleted, only lifted.
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, nullable=False),  # call | session | agent | tool | upstream | tenant | all
+    Column("tenant", Text, nullable=False),  # "" of all
+    Column("name", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("lifted_ns", BigInteger),
+    Column("lifted_by", Text),
+    Column("lifted_reason", Text),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    # Breakers that are not closed, as the gateway last wrote them.
+    Column("scope", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("stage", Text, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("since_ns", BigInteger, nullable=False),
+    Column("until_ns", BigInteger, nullable=False),
+    Column("trip", Text, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # MessagePack of the whole machine
+)
+
+breaker_trips = Table(
+    "breaker_trips",
+    metadata,
+    # Every move of a breaker; only the label is written later, by a person.
+    Column("id", Text, primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON of the whole trip
+    Column("label", Text),  # true | false
+    Column("label_by", Text),
+    Column("label_ns", BigInteger),
+)
+
+Index("breaker_trips_at", breaker_trips.c.tenant, breaker_trips.c.at_ns)
+
+breaker_acts = Table(
+    "breaker_acts",
+    metadata,
+    # What people ask of breakers; the gateway carries it out and says when.
+    Column("seq", _Sequence, primary_key=True),
+    Column("act", Text, nullable=False),  # trip | reset | label
+    Column("scope", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("done_ns", BigInteger),
+)
+
+breaker_states = Table(
+    "breaker_states",
+    metadata,
+    # What detectors know of an agent; saved now and then.
+    Column("tenant", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("state", LargeBinary, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
 )
 
 control = Table(

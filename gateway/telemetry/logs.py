@@ -28,6 +28,8 @@ FIELDS: Final = (
     "code", "action", "status",
     # what is in force
     "config", "keys", "policy", "catalog", "revision",
+    # breakers
+    "trip", "detector", "scope", "key", "spared", "by", "reason",
     # the process
     "agents", "admin", "in_flight", "calls", "what", "error", "count", "names", "seconds", "pid",
 )  # fmt: skip

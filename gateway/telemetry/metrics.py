@@ -110,6 +110,15 @@ class Metrics(Collector):
         self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
         self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
         self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
+        self.trips = Counters(
+            specs.TRIPS,
+            (
+                (detector, stage, "yes")
+                for detector in specs.BREAKER_DETECTORS
+                for stage in ("open", "guarded")
+                if detector != "person"
+            ),
+        )
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -164,6 +173,7 @@ class Metrics(Collector):
             self._approval_seconds,
             self._issuer_keys,
             self._issuer_fetched,
+            self.trips,
             collapsed,
             self.spans,
             build,
@@ -318,6 +328,11 @@ class Metrics(Collector):
         """How many approvals are in each state that is not over."""
         for state in specs.APPROVALS_WAITING:
             self._approvals[(state,)] = counted.get(state, 0)
+
+    def tripped(self, detector: str, after: str, observed: bool) -> None:
+        """A breaker moved, or would have."""
+        known = detector if detector in specs.BREAKER_DETECTORS else OTHER
+        self.trips[(known, after, "no" if observed else "yes")].value += 1
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

@@ -22,7 +22,8 @@ ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
-STAGES: Final = ("list", "policy", "approval", "result")
+BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
+STAGES: Final = ("list", "policy", "approval", "result", "breaker")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -107,6 +108,10 @@ APPROVAL_EVENTS: Final = (
     "refused",
 )
 APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
+BREAKER_DETECTORS: Final = (
+    "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
+    "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
@@ -385,6 +390,16 @@ ISSUER_FETCHED: Final = Spec(
     "When the keys of a token issuer were last fetched with success; 0 for never.",
     {"issuer": "configured issuers"},
 )
+TRIPS: Final = Spec(
+    "wardgate_breaker_trips_total",
+    "counter",
+    "Moves of circuit breakers, by the detector and what followed; observed ones were only recorded.",
+    {
+        "detector": "detectors of the gateway, person, or _other for a user's own",
+        "state": ", ".join(BREAKER_STAGES),
+        "enforced": "yes, no",
+    },
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -446,6 +461,7 @@ SPECS: Final = (
     APPROVAL_SECONDS,
     ISSUER_KEYS,
     ISSUER_FETCHED,
+    TRIPS,
     COLLAPSED,
     SPANS,
     BUILD,

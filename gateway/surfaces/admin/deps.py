@@ -193,6 +193,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Callable[[str], ShadowState]  # differences of a tenant; blocks
     decisions: Decisions
     sessions: Sessions
+    breakers: Any = None  # see ``breakers.BreakerDesk``
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
     approvals: Reviewing | None = None

@@ -1,0 +1,94 @@
+"""``breakers`` in ``wardgate.yaml``: what stops an agent whose calls have gone wrong."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.breakers.settings import TAILS, Caps, Settings, Tail
+from gateway.section import Section
+
+DetectorName = Literal[
+    "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
+    "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health",
+]  # fmt: skip
+StatisticalName = Literal["errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places"]
+
+
+class CapsConfig(Section):
+    """Sums that are never to be passed; only a person resets a breaker that this opens."""
+
+    calls: int | None = Field(None, ge=1, description="Calls carried out.")
+    writes: int | None = Field(None, ge=0, description="Of these, calls that may change something.")
+    irreversible: int | None = Field(None, ge=0, description="Of these, calls that cannot be undone.")
+    bytes_out: int | None = Field(None, ge=0, description="Bytes of arguments of calls that write or send.")
+    cost_micro_usd: int | None = Field(None, ge=0, description="What the calls cost.")
+    depth: int | None = Field(None, ge=0, description="Length of the delegation.")
+
+    def caps(self) -> Caps:
+        return Caps(**self.model_dump())
+
+
+class TailConfig(Section):
+    """As 'wardgate breaker calibrate' prints it: alarms a call at threshold h are rate * exp(-h / scale)."""
+
+    rate: float = Field(gt=0, le=1000, description="Of alarms a call, as if the threshold were 0.")
+    scale: float = Field(gt=0, le=100, description="How slowly they get fewer.")
+
+
+class BreakersConfig(Section):
+    enabled: bool = Field(True, description="False lets everything pass but what the kill switch stops.")
+    enforce_percent: dict[DetectorName, int] = Field(
+        default_factory=dict,
+        description="For a detector: the percentage of agents it acts on; 0 only records. 100 if not named.",
+    )
+    max_open_percent: int = Field(
+        10, ge=1, le=100,
+        description="The most of a tenant's agents (at least one) that detectors may stop at once; beyond it "
+        "writes need a person instead. Caps and canaries are not bound by it.",
+    )  # fmt: skip
+    false_first_per_day: float = Field(
+        1.0, gt=0, le=1000, description="False first responses an agent may see in a day."
+    )
+    false_open_per_day: float = Field(
+        0.1, gt=0, le=1000, description="False stops an agent may see in a day."
+    )
+    tails: dict[StatisticalName, TailConfig] = Field(
+        default_factory=dict, description="Tails of statistics, from calibration; defaults where not named."
+    )
+    session_caps: CapsConfig = CapsConfig()
+    tree_caps: CapsConfig = CapsConfig()
+    canaries: tuple[str, ...] = Field(
+        (), description="Tools (upstream/name, * for any run of characters) no honest call goes to."
+    )
+    repeat: int = Field(5, ge=3, description="The same call with the same result in a row that opens.")
+    no_progress: int = Field(6, ge=3, description="Different calls with the same answer in a row that open.")
+    denied_in_row: int = Field(3, ge=2, description="Refusals in a row after which writes need a person.")
+    denied_total: int = Field(20, ge=3, description="Refusals in a session that open.")
+    wait_s: int = Field(60, ge=1, le=3600, description="First wait of an open breaker; doubles each time.")
+    throttle_gap_ms: int = Field(1000, ge=1, le=60_000, description="Between calls of an agent slowed down.")
+    slow_s: float = Field(60.0, gt=0, description="A call that takes longer counts as slow for its upstream.")
+
+    def settings(self) -> Settings:
+        tails = dict(TAILS)
+        for name, each in self.tails.items():
+            tails[name] = Tail(each.rate, each.scale)
+        return Settings(
+            tails=tails,
+            enforce_percent={str(name): share for name, share in self.enforce_percent.items()},
+            max_open_percent=self.max_open_percent,
+            false_first=self.false_first_per_day,
+            false_open=self.false_open_per_day,
+            session_caps=self.session_caps.caps(),
+            tree_caps=self.tree_caps.caps(),
+            canaries=self.canaries,
+            repeat=self.repeat,
+            no_progress=self.no_progress,
+            denied_guard=self.denied_in_row,
+            denied_open=2 * self.denied_in_row,
+            denied_total=self.denied_total,
+            wait_s=self.wait_s,
+            throttle_gap_ms=self.throttle_gap_ms,
+            slow_s=self.slow_s,
+        )

@@ -1,0 +1,98 @@
+"""Recorded calls as the detectors saw them, oldest first, from the journal alone: no payload is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import select
+
+from gateway.breakers.event import Event, What
+from gateway.reasons import REASONS, Party
+from gateway.storage.database import Database
+from gateway.storage.tables import records
+
+_LOT: Final = 5000
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    charged: dict[str, int] = {}
+
+
+class _End(msgspec.Struct, frozen=True):
+    mark: _Mark | None = None
+
+
+class _Body(msgspec.Struct, frozen=True):
+    thread: str = ""
+    received_ns: int = 0
+    args_size: int = 0
+    end: _End | None = None
+    mark: _Mark | None = None
+
+
+_body: Final = msgspec.json.Decoder(_Body).decode
+_SILENT: Final = frozenset(
+    {"breaker_open", "breaker_throttled", "breaker_guarded", "killed", "duplicate_effect", "in_doubt",
+     "approval_needed", "cancelled"}
+)  # fmt: skip
+
+
+def recorded_events(database: Database, agent: str | None = None) -> Iterator[Event]:
+    """Hosts, recipients and what a result says are in payloads, so they are not among it."""
+    ends: dict[str, tuple[Any, ...]] = {}
+    after = 0
+    wanted = [records.c.agent == agent] if agent is not None else []
+    while True:
+        query = (
+            select(records)
+            .where(records.c.seq > after, records.c.verdict.is_not(None), *wanted)
+            .order_by(records.c.seq)
+            .limit(_LOT)
+        )
+        with database.reading() as connection:
+            rows = connection.execute(query).all()
+            calls = [row.call_id for row in rows if row.phase == "intent"]
+            later = select(records).where(
+                records.c.call_id.in_(calls), records.c.phase.in_(("result", "in_doubt"))
+            )
+            ends = {row.call_id: row for row in connection.execute(later)} if calls else {}
+        for row in rows:
+            made = _event(row, ends.get(row.call_id))
+            if made is not None:
+                yield made
+        if len(rows) < _LOT:
+            return
+        after = rows[-1].seq
+
+
+def _event(row: Any, end: Any) -> Event | None:
+    body = _body(row.body)
+    ended = end if end is not None else row
+    what: What
+    if row.action in ("block", "hold"):
+        code = row.code or ""
+        reason = REASONS.get(code)
+        quiet = reason is not None and (
+            reason.unavailable or reason.retryable or reason.party is Party.GATEWAY
+        )
+        if row.action == "hold" or quiet or code in _SILENT:
+            return None
+        what = "denied"
+    elif ended.status in ("ok", "withheld", "unobserved"):
+        what = "ok"
+    elif ended.status in ("tool_error", "rpc_error"):
+        what = "error"
+    else:
+        return None
+    said = _body(ended.body).mark if end is not None else (body.end.mark if body.end else None)
+    return Event(
+        call_id=row.call_id, at_ns=body.received_ns or row.at_ns, tenant=row.tenant, agent=row.agent or "",
+        session=row.session or "", thread=body.thread, tool=row.target or "",
+        upstream=(row.target or "").split("/")[0], what=what, args=int((row.digest or "0")[:15], 16),
+        writes=row.risk != "read",
+        irreversible=row.risk == "irreversible",
+        bytes_out=body.args_size if row.risk != "read" and what != "denied" else 0,
+        cost=said.charged.get("cost_micro_usd", 0) if said is not None else 0,
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""Breakers and the kill switch on a running gateway: stopped within a second, through a restart, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from tests.e2e.gateway import Agent, Json, Said, rule, talking
+
+
+async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "look") -> Said:
+    """Call until the refusal is this one, or ("") until there is none."""
+    since = time.monotonic()
+    number = 0
+    while True:
+        number += 1
+        said = await agent.call(tool, text=f"{reason} {number}")
+        if (said.reason or "") == reason:
+            return said
+        assert time.monotonic() - since < within_s, f"still {said.reason!r}, not {reason!r}"
+        await asyncio.sleep(0.02)
+
+
+async def test_a_loop_is_stopped_and_the_agent_is_told_what_to_do(gateway, server):
+    running = gateway().start()
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        for _ in range(5):
+            assert (await alice.call("look", text="again")).text == "done"
+        contacted = len(server.contacts())
+        said = await alice.call("look", text="again")
+        assert said.reason == "breaker_open"
+        assert "the same call 5 times in a row" in said.text
+        assert "Try again in" in said.text
+        assert len(server.contacts()) == contacted
+        assert (await bob.call("look", text="again")).text == "done"
+    items = (await running.cli_json("breaker", "trips"))["items"]
+    assert [(each["agent"], each["detector"], each["after"]) for each in items] == [
+        ("alice", "repeat", "open")
+    ]
+    assert len(items[0]["calls"]) == 5
+    shown = await running.cli("breaker", "show", items[0]["id"])
+    assert "the same call 5 times in a row" in shown.stdout
+    refused = await running.recorded(lambda record: record.get("code") == "breaker_open")
+    assert refused["action"] == "block"
+
+
+async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, server):
+    running = gateway().start()
+    async with talking(running, running.key()) as alice:
+        for _ in range(5):
+            await alice.call("look", text="again")
+        assert (await alice.call("look", text="again")).reason == "breaker_open"
+    running.stop()
+    running.start()
+    async with talking(running, running.key()) as alice:
+        (item,) = (await running.cli_json("breaker", "list"))["items"]
+        assert (item["stage"], item["detector"]) == ("open", "repeat")
+        if item["scope"] == "session":
+            assert (await alice.call("look", text="new")).reason == "breaker_open"
+        done = await running.cli(
+            "breaker",
+            "reset",
+            item["scope"],
+            item["name"],
+            "--part",
+            item["part"],
+            "--reason",
+            "looked at it",
+        )
+        assert done.returncode == 0, done.stderr
+        await until(alice, "")
+        await asyncio.sleep(0.6)
+        assert (await running.cli_json("breaker", "list"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("scope", "name"),
+    [("agent", "alice"), ("tool", "counting/look"), ("upstream", "counting"), ("tenant", ""), ("all", "")],
+)
+async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_lifted(
+    gateway, server, scope, name
+):
+    running = gateway().start()
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        assert (await alice.call("look", text="before")).text == "done"
+        done = await running.cli("kill", scope, *([name] if name else []), "--reason", "incident 7")
+        assert done.returncode == 0, done.stderr
+        said = await until(alice, "killed")
+        assert "incident 7" in said.text
+        contacted = len(server.contacts())
+        assert (await alice.call("look", text="after")).reason == "killed"
+        assert len(server.contacts()) == contacted
+        if scope == "agent":
+            assert (await bob.call("look", text="bob")).text == "done"
+            assert (await bob.call("note", text="bob")).text == "done"
+    running.stop()
+    running.start()
+    async with talking(running, running.key()) as alice:
+        assert (await alice.call("look", text="later")).reason == "killed"
+        (item,) = (await running.cli_json("kill"))["items"]
+        done = await running.cli("kill", "--lift", item["id"], "--reason", "over")
+        assert done.returncode == 0, done.stderr
+        await until(alice, "")
+
+
+async def test_a_kill_needs_a_reason_and_a_name(gateway, server):
+    running = gateway().start()
+    assert (await running.cli("kill", "agent", "alice")).returncode == 2
+    assert (await running.cli("kill", "agent", "--reason", "x")).returncode == 2
+    assert (await running.cli("kill", "--lift", "kill_none", "--reason", "x")).returncode == 3
+
+
+async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
+    running = gateway(mode="observe").start()
+    async with talking(running, running.key()) as alice:
+        for n in range(8):
+            assert (await alice.call("look", text="again")).text == "done", n
+        assert (await running.cli("kill", "all", "--reason", "stop")).returncode == 0
+        await until(alice, "killed")
+
+
+async def test_a_person_opens_a_breaker_and_closes_it(gateway, server):
+    running = gateway().start()
+    async with talking(running, running.key()) as alice:
+        done = await running.cli("breaker", "trip", "agent", "alice", "--reason", "strange")
+        assert done.returncode == 0, done.stderr
+        said = await until(alice, "breaker_open")
+        assert "strange" in said.text
+        assert "only an operator can reset it" in said.text
+        assert (await running.cli("breaker", "reset", "agent", "alice", "--reason", "fine")).returncode == 0
+        await until(alice, "")
+
+
+async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(gateway, server):
+    closed = rule(
+        "pay",
+        'deny contains {"code": "closed", "message": "closed"} if input.tool.name == "pay"',
+        codes=["closed"],
+    )
+    running = gateway()
+    running.policy("pay.rego", closed)
+    running.start()
+    async with talking(running, running.key()) as alice:
+        for n in range(3):
+            assert (await alice.call("pay", text=f"{n}")).reason == "closed"
+        assert (await alice.call("look", text="x")).text == "done"
+        said = await alice.call("note", text="y")
+        assert said.reason in ("breaker_guarded", "approvals_not_configured", "approval_needed")
+    items = (await running.cli_json("breaker", "trips"))["items"]
+    assert ("denied", "guarded") in [(each["detector"], each["after"]) for each in items]
+
+
+async def test_a_false_label_resets_and_is_on_record(gateway, server):
+    running = gateway().start()
+    async with talking(running, running.key()) as alice:
+        for _ in range(6):
+            await alice.call("look", text="again")
+        (item,) = (await running.cli_json("breaker", "trips"))["items"]
+        assert (await running.cli("breaker", "label", item["id"], "false")).returncode == 0
+        await until(alice, "")
+        (item,) = (await running.cli_json("breaker", "trips"))["items"]
+        assert item["label"] == "false"
+
+
+async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):
+    running = gateway().start()
+    operator, viewer = await running.new_operator(), await running.new_operator("viewer")
+
+    async def asks(path: str, body: Json = None, key: str = operator) -> tuple[int, Json]:
+        status, said = await running.admin(path, key, "POST" if body is not None else "GET", body)
+        return status, json.loads(said)
+
+    async with talking(running, running.key()) as alice:
+        for _ in range(6):
+            await alice.call("look", text="again")
+        _, found = await asks("/v1/breakers", key=viewer)
+        (item,) = found["items"]
+        assert (item["stage"], item["detector"], item["name"]) == ("open", "repeat", "alice")
+        _, found = await asks("/v1/breakers/trips")
+        (trip,) = found["items"]
+        assert (await asks(f"/v1/breakers/trips/{trip['id']}"))[1]["calls"] == trip["calls"]
+        assert (await asks("/v1/breakers/trips/trip_none"))[0] == 404
+
+        which = {"scope": item["scope"], "name": item["name"], "part": item["part"], "reason": "seen"}
+        assert (await asks("/v1/breakers/reset", which, key=viewer))[0] == 403
+        assert (await asks("/v1/breakers/reset", which))[0] == 200
+        assert (await alice.call("look", text="other")).text == "done"
+        assert (await asks(f"/v1/breakers/trips/{trip['id']}/label", {"label": "true"}))[0] == 200
+
+        assert (await asks("/v1/kills", {"scope": "agent", "name": "alice"}))[0] == 422
+        status, kill = await asks("/v1/kills", {"scope": "agent", "name": "alice", "reason": "INC-7"})
+        assert status == 201
+        # In force when it was answered, not at the next poll.
+        assert (await alice.call("look", text="x")).reason == "killed"
+        assert len((await asks("/v1/kills"))[1]["items"]) == 1
+        assert (await asks(f"/v1/kills/{kill['id']}/lift", {"reason": "over"}))[0] == 200
+        assert (await alice.call("look", text="y")).text == "done"
+        status, metrics = await running.admin("/metrics", operator)
+        assert b'wardgate_breaker_trips_total{detector="repeat",enforced="yes",state="open"} 1.0' in metrics
+
+
+async def test_calibration_says_when_there_is_too_little_to_go_by(gateway, server):
+    running = gateway().start()
+    assert (await running.cli("breaker", "calibrate")).returncode == 3
+    async with talking(running, running.key()) as alice:
+        for n in range(20):
+            await alice.call("look", text=f"{n % 3} {n}")
+    await asyncio.sleep(0.2)
+    done = await running.cli("breaker", "calibrate")
+    assert done.returncode == 2
+    assert "too little recorded traffic" in done.stderr
