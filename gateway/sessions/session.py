@@ -144,15 +144,14 @@ class Session:
         self._count(mark)
         self._shown(mark)
         if mark.lowered:
-            # What one and the same call raises and lowers stays raised.
-            self.labels.lowered(tuple(name for name in mark.lowered if name not in mark.raised))
+            self.labels.lowered(mark.lowered)
         if mark.status in COMMITTED:
             self.progress.acted(mark.risk)
             for name in mark.verified:
                 self.progress.reached(name, mark.at_ns)
 
     def took(self, mark: Mark) -> None:
-        """What a call of a session below did: what it has read may come up with its answer."""
+        """What a call of a session below, or before this one, did: what it has read may come with its answer."""
         if mark.n > self.n:
             self.n = mark.n
             if mark.quiet:
