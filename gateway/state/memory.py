@@ -275,7 +275,7 @@ class MemoryState:
                 holder.account.settle(call, None, self.now_ns())
             else:
                 holder.account.release(call)
-            holder.saved_n = -1
+            holder.soil()
 
     def acted(self, act: Act) -> None:
         """Somebody opened, closed, looked at or declassified a session."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ async def test_only_who_may_open_sessions_opens_one_by_naming_it(tmp_path: Path)
         with pytest.raises(Refused) as refused:
             await world.state.enter(world.ask(session="job-1", mandate={**MANDATE, "tools": ["u/*", "v/*"]}))
         assert refused.value.code == "bad_mandate"
+
+
+async def test_calls_made_at_once_under_a_new_name_are_in_one_session(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        ask = world.ask(session="task", mandate={**MANDATE, "budgets": {"calls": 2}})
+        entered = await asyncio.gather(*(world.state.enter(ask) for _ in range(5)))
+        assert len(set(entered)) == 1
 
 
 async def test_a_token_that_delegates_is_good_for_its_own_session_only(tmp_path: Path) -> None:
