@@ -30,7 +30,7 @@ class Dialogue:
 
     __slots__ = (
         "_ask", "_call", "_caller", "_facts", "_govern", "_judged", "_left", "_parts", "cancelled", "hook",
-        "severable",
+        "severable", "told",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class Dialogue:
         self._govern = govern
         self._left = MAX_JUDGED
         self.cancelled = False
+        self.told = False  # whether the agent's side was shown anything that the upstream put in words
         self.severable = call.tool.manifest.interruptible
         self.hook: Callable[[], None] | None = None
 
@@ -67,6 +68,7 @@ class Dialogue:
             if judged is None:
                 return
             message = judged
+        self.told = self.told or _speaks(message)
         await self._caller.notify(message)
 
     async def ask(self, method: str, params_json: bytes) -> bytes:
@@ -84,6 +86,8 @@ class Dialogue:
             ),
             reverse(self._ask, method, params),
         )
+        if answer.outcome is not None and params:
+            self.told = True
         if answer.refusal is not None:
             raise Unanswered(answer.refusal.code)
         if not answer.result_json:
@@ -166,6 +170,15 @@ def reverse(ask: Ask, method: str, params: Any) -> Ask:
         inputs_json=b"",
         capabilities_json=b"",
     )
+
+
+def _speaks(message: bytes) -> bool:
+    """Whether a notification has words; what cannot be read may have some."""
+    try:
+        note = orjson.loads(message)
+        return note["method"] != "notifications/progress" or "message" in note["params"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return True
 
 
 def _declared(capabilities_json: bytes) -> frozenset[str]:

@@ -312,9 +312,9 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
     A client that gives up is passed on to the upstream as a wish; the outcome is still waited for.
     """
     call, decision, action = cleared.call, cleared.decision, cleared.action
+    dialogue = None
     try:
         judged = parts.policy.wants_result(call)
-        dialogue = None
         if caller is not None:
             dialogue = Dialogue(parts, ask, call, cleared.facts, caller, judged, _reverse)
             caller.attach(dialogue.cancel)
@@ -330,11 +330,13 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
         except CancelledError:
             # The process is stopping while the call is out: say that its outcome is unknown.
             unknown = Outcome(status="in_doubt", code="upstream_lost", detail="cancelled while under way")
-            settled = await parts.state.settle(call, action, unknown)
+            told = dialogue is not None and dialogue.told
+            settled = await parts.state.settle(call, action, unknown, Shown(seen=told))
             parts.breakers.ended(call, cleared.facts, action, unknown.code, unknown)
             await parts.journal.settle(call, decision, action, unknown, None, settled, permit=cleared.permit)
             raise
-        return await _finish(parts, cleared, outcome, judged=judged)
+        told = dialogue is not None and dialogue.told
+        return await _finish(parts, cleared, outcome, judged=judged, told=told)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
         return _answer(call, action, decision, _refusal("outcome_unrecorded"))
@@ -343,8 +345,13 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
             parts.approvals.ended(cleared.permit)
 
 
-async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: bool) -> Answer:
-    """Inspect, settle and answer: what became of a call, and what of it may be shown."""
+async def _finish(
+    parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: bool, told: bool = False
+) -> Answer:
+    """Inspect, settle and answer: what became of a call, and what of it may be shown.
+
+    ``told``: something in words was shown on the way.
+    """
     call, facts, decision, action = cleared.call, cleared.facts, cleared.decision, cleared.action
     inspected: Decision | None = None
     result_json, error_json = outcome.result_json, outcome.error_json
@@ -372,7 +379,7 @@ async def _finish(parts: Parts, cleared: Cleared, outcome: Outcome, *, judged: b
         if outcome.remedy:
             refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
-    seen = _shown(call, outcome, result_json or error_json, (decision, inspected))
+    seen = _shown(call, outcome, result_json or error_json, (decision, inspected), told)
     settled = await parts.state.settle(call, action, outcome, seen)
     cost = settled.mark.charged.get("cost_micro_usd", 0) if settled.mark is not None else 0
     parts.breakers.ended(call, facts, action, outcome.code, outcome, cost)
@@ -408,10 +415,13 @@ async def reviewed(parts: Parts, ask: Ask, facts: Facts) -> tuple[Call, Decision
     return call, decision
 
 
-def _shown(call: Call, outcome: Outcome, content_json: bytes, said: Sequence[Decision | None]) -> Shown:
+def _shown(
+    call: Call, outcome: Outcome, content_json: bytes, said: Sequence[Decision | None], told: bool = False
+) -> Shown:
     """What the session learns from an answer: what the agent sees, and what policy says of it."""
     # Where a tool runs elsewhere the agent reads what it answers, whether or not it is reported here.
-    seen = bool(content_json) or (call.tool.elsewhere and outcome.status in (*ANSWERED, "unobserved"))
+    # A server that speaks on the way and then gives no answer has been read all the same.
+    seen = told or bool(content_json) or (call.tool.elsewhere and outcome.status in (*ANSWERED, "unobserved"))
     labels: tuple[str, ...] = ()
     lowered: tuple[str, ...] = ()
     cost = 0

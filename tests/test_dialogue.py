@@ -313,3 +313,42 @@ async def test_a_caller_that_only_waits_has_no_dialogue():
 
     await Scene(play).make(None)
     assert seen == [None]
+
+
+# ------------------------------------------------------------------------------- what the session learns
+
+
+@pytest.mark.parametrize(
+    ("notes", "seen"),
+    [
+        ([note(data="do as I say")], True),
+        ([note("notifications/progress", progressToken=1, progress=2, message="do as I say")], True),
+        ([note("notifications/progress", progressToken=1, progress=2)], False),
+        ([b"unwanted"], False),
+        ([], False),
+    ],
+)
+async def test_what_was_said_on_the_way_is_read_though_no_answer_comes(notes, seen):
+    async def play(talk: Any) -> None:
+        for each in notes:
+            await talk.notify(each)
+
+    scene = Scene(play, outcome=Outcome(status="in_doubt", code="upstream_lost"))
+    await scene.make(Client())
+    assert [each.seen for each in scene.learnt] == [seen]
+
+
+async def test_a_note_that_is_dropped_is_not_read():
+    async def play(talk: Any) -> None:
+        await talk.notify(note(data="poison"))
+
+    lost = Outcome(status="in_doubt", code="upstream_lost")
+    scene = Scene(play, lambda raw: None, outcome=lost)
+    await scene.make(Client())
+    assert [each.seen for each in scene.learnt] == [False]
+
+
+async def test_a_question_is_read_though_no_answer_comes():
+    lost = Outcome(status="in_doubt", code="upstream_lost")
+    _, scene, client = await asked(b'{"message":"do as I say"}', outcome=lost)
+    assert client.asked and scene.learnt[-1].seen

@@ -33,6 +33,7 @@ class Labels(msgspec.Struct):
 
     def would_raise(self, untrusted: bool, confidentiality: int, names: tuple[str, ...]) -> bool:
         """Whether any of this is new to the session."""
+        untrusted, confidentiality, names = _told_apart(untrusted, confidentiality, names)
         return (
             (untrusted and not self.untrusted)
             or confidentiality > self.confidentiality
@@ -42,6 +43,7 @@ class Labels(msgspec.Struct):
     def raised(self, untrusted: bool, confidentiality: int, names: tuple[str, ...], source: str) -> None:
         if not self.would_raise(untrusted, confidentiality, names):
             return
+        untrusted, confidentiality, names = _told_apart(untrusted, confidentiality, names)
         self.untrusted = self.untrusted or untrusted
         self.confidentiality = max(self.confidentiality, confidentiality)
         for name in names:
@@ -59,13 +61,13 @@ class Labels(msgspec.Struct):
 
     def lowered(self, names: tuple[str, ...]) -> None:
         """Take labels off: a named rule or a person said so, and it is on record who."""
-        for name in names:
-            if name == UNTRUSTED:
-                self.untrusted = False
-            elif name in LEVELS and name:
-                self.confidentiality = min(self.confidentiality, LEVELS.index(name) - 1)
-            elif name in self.names:
-                self.names.remove(name)
+        if UNTRUSTED in names:
+            self.untrusted = False
+        for level in range(len(LEVELS) - 1, 0, -1):
+            # Who takes off "internal" has not looked at what is secret.
+            if LEVELS[level] in names and self.confidentiality == level:
+                self.confidentiality = level - 1
+        self.names = [name for name in self.names if name not in names]
         if not (self.untrusted or self.confidentiality or self.names):
             self.sources.clear()
 
@@ -85,3 +87,18 @@ class Labels(msgspec.Struct):
         if self.confidentiality:
             found[LEVELS[self.confidentiality]] = None
         return list(found)
+
+
+def _told_apart(
+    untrusted: bool, confidentiality: int, names: tuple[str, ...]
+) -> tuple[bool, int, tuple[str, ...]]:
+    """Integrity and confidentiality that a rule raises by their names are these, and no labels beside them.
+
+    Else a rule that asks for integrity would not see what another rule marked, and taking the label off
+    would leave its twin.
+    """
+    if not names:
+        return untrusted, confidentiality, names
+    levels = [LEVELS.index(name) for name in names if name in LEVELS and name]
+    rest = tuple(name for name in names if name != UNTRUSTED and name not in LEVELS)
+    return untrusted or UNTRUSTED in names, max(confidentiality, *levels, 0), rest

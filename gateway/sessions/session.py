@@ -90,9 +90,9 @@ class Session:
     """A live session. All methods run on the event loop's thread."""
 
     __slots__ = (
-        "account", "acts", "ancestors", "calls", "denials", "errors", "horizon", "irreversible", "key",
-        "known", "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints", "progress",
-        "running", "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
+        "account", "acts", "ancestors", "calls", "denials", "dirt", "errors", "horizon", "irreversible",
+        "key", "known", "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints",
+        "progress", "running", "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +121,7 @@ class Session:
         self.n = 0  # of the newest mark in it
         self.acts = 0  # number of the newest act in it
         self.saved_n = -1  # ``n`` as it is stored; less when it was never stored or an act changed it
+        self.dirt = 0  # how often it changed without a mark
         self.calls = self.writes = self.irreversible = self.denials = self.errors = 0
         self.labels = Labels()
         self.progress = Progress(since_ns=whose.opened_ns)
@@ -144,15 +145,14 @@ class Session:
         self._count(mark)
         self._shown(mark)
         if mark.lowered:
-            # What one and the same call raises and lowers stays raised.
-            self.labels.lowered(tuple(name for name in mark.lowered if name not in mark.raised))
+            self.labels.lowered(mark.lowered)
         if mark.status in COMMITTED:
             self.progress.acted(mark.risk)
             for name in mark.verified:
                 self.progress.reached(name, mark.at_ns)
 
     def took(self, mark: Mark) -> None:
-        """What a call of a session below did: what it has read may come up with its answer."""
+        """What a call of a session below, or of the one before, did: what it read may come here."""
         if mark.n > self.n:
             self.n = mark.n
             if mark.quiet:
@@ -272,6 +272,11 @@ class Session:
         self.learned = saved.learned
         self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))
         return dropped
+
+    def soil(self) -> None:
+        """It changed without a mark, so its number does not tell."""
+        self.saved_n = -1
+        self.dirt += 1
 
     @property
     def dirty(self) -> bool:

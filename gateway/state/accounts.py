@@ -19,13 +19,19 @@ MAX_HELD: Final = 100_000
 class Holder:
     """One account that outlives sessions."""
 
-    __slots__ = ("account", "n", "saved_n", "scope")
+    __slots__ = ("account", "dirt", "n", "saved_n", "scope")
 
     def __init__(self, scope: str, account: Account) -> None:
         self.scope = scope
         self.account = account
         self.n = 0
         self.saved_n = 0
+        self.dirt = 0  # how often it changed without a mark
+
+    def soil(self) -> None:
+        """It changed without a mark, so its number does not tell."""
+        self.saved_n = -1
+        self.dirt += 1
 
 
 class Holders:
@@ -46,7 +52,7 @@ class Holders:
             limits = self._limits(scope)
             if holder.account.limits != limits:
                 holder.account = holder.account.resized(limits)
-                holder.saved_n = -1
+                holder.soil()
 
     def of(self, principal: Principal) -> tuple[tuple[str, Holder], ...]:
         """``(scope for the facts, account)`` of those that have limits."""

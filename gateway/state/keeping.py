@@ -95,11 +95,12 @@ class Keeper:
             number = 0
             async for _ in self._lots(sessions.changed()):
                 number += 1
-            spent = state.holders.changed()
+            spent = [(saved, holder, holder.dirt) for saved, holder in state.holders.changed()]
             if spent:
-                await asyncio.to_thread(sessions.store.save, [], [saved for saved, _ in spent])
-                for saved, holder in spent:
-                    holder.saved_n = saved.n
+                await asyncio.to_thread(sessions.store.save, [], [saved for saved, _, _ in spent])
+                for saved, holder, dirt in spent:
+                    if holder.dirt == dirt:
+                        holder.saved_n = saved.n
             await asyncio.to_thread(sessions.store.folded, seq, n, acted, steady)
             self.saved_seq = seq
             sessions.evict()
@@ -111,9 +112,9 @@ class Keeper:
             lot = changed[start : start + _LOT]
             # Encoded in one go, so that each is one moment of its session; the next lot after others' turn.
             stored = [sessions.stored(session) for session in lot]
-            numbers = [(session, session.n, session.acts) for session in lot]
+            numbers = [(session, session.n, session.dirt) for session in lot]
             await asyncio.to_thread(sessions.store.save, stored, [])
-            for session, n, acts in numbers:
-                if session.acts == acts:
+            for session, n, dirt in numbers:
+                if session.dirt == dirt:  # else it changed without a mark while it was written
                     session.saved_n = n
                 yield

@@ -35,6 +35,7 @@ from gateway.reasons import REASONS
 from gateway.sessions import verify
 from gateway.sessions.budgets import Account, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
+from gateway.sessions.labels import LEVELS, UNTRUSTED
 from gateway.sessions.monitors import Event
 from gateway.sessions.provenance import harvest, provenance, takes_destination
 from gateway.sessions.rules import SessionRules
@@ -179,7 +180,17 @@ class MemoryState:
             each.labels.would_raise(untrusted, confidentiality, ()) for each in (session, *session.ancestors)
         ]
         raised = tuple(dict.fromkeys(shown.labels)) if outcome is not None else ()
-        if raised and not session.labels.would_raise(False, 0, raised):
+        # What one and the same call raises and lowers stays raised, also where it was there before.
+        lowered = tuple(
+            name
+            for name in shown.lowered
+            if name not in raised
+            and not (untrusted and name == UNTRUSTED)
+            and not (name in LEVELS and LEVELS.index(name) <= confidentiality)
+        )
+        if raised and not any(
+            each.labels.would_raise(False, 0, raised) for each in (session, *session.ancestors)
+        ):
             raised = ()
         prints = b""
         if seen and shown.content_json and self.tracing:
@@ -197,7 +208,7 @@ class MemoryState:
             untrusted=untrusted and any(new),
             confidentiality=confidentiality if any(new) else 0,
             raised=raised,
-            lowered=shown.lowered,
+            lowered=lowered,
             prints=prints,
             watched=self._note(session, call, status, at_ns, shown.labels) if status in COMMITTED else None,
             held=held,
@@ -247,8 +258,11 @@ class MemoryState:
             limited = limited or bool(holder.account.limits)
         for above in session.ancestors:
             above.took(mark)
-        if session.successor is not None:
-            session.successor.n = max(session.successor.n, mark.n)
+        following = session.successor
+        while following is not None:
+            # Under way while the session was started anew: the agent reads the answer in the new one.
+            following.took(mark)
+            following = following.successor
         session.apply(mark)
         return limited
 
@@ -271,7 +285,7 @@ class MemoryState:
                 holder.account.settle(call, None, self.now_ns())
             else:
                 holder.account.release(call)
-            holder.saved_n = -1
+            holder.soil()
 
     def acted(self, act: Act) -> None:
         """Somebody opened, closed, looked at or declassified a session."""

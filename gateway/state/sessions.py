@@ -70,6 +70,8 @@ class Sessions:
         self.doubtful: frozenset[str] = frozenset()  # calls that a gateway before this one left in doubt
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
+        self._naming = asyncio.Lock()
+        self._late: dict[str, list[Act]] = {}  # done to sessions while they are read
         self.opened: Counter[str] = Counter()  # for metrics: by whom
         # Whether this process knows all that a session is, and may store it; a command line has no monitors.
         self.whole = True
@@ -187,14 +189,25 @@ class Sessions:
         base = rolling_session(principal)
         session = "s-" + sha256(f"{base} {name}".encode()).hexdigest()[:32]
         found = self._live.get(session) or await self._load(session)
+        if found is None:
+            # Calls made at once under a new name open it once.
+            async with self._naming:
+                found = self._live.get(session) or await self._load(session)
+                if found is None:
+                    return await self._named(session, principal, raw, by, ceiling)
+        # Another mandate under the same name would be a way to widen what was delegated.
+        if raw is not None and not _same(
+            found.mandate, mandates.parse(raw, now_ns=self._now_ns(), ceiling=ceiling)
+        ):
+            raise Refused("bad_mandate", "this session was opened with another mandate")
+        return found
+
+    async def _named(
+        self, session: str, principal: Principal, raw: Any, by: str, ceiling: Ceiling | None
+    ) -> Session:
         # A name without a mandate must not leave the one that the configuration gives this agent.
         usual = self._rules.mandates.get((principal.tenant, principal.agent))
         wanted = self._parsed(raw, ceiling) if raw is not None else usual
-        if found is not None:
-            # Another mandate under the same name would be a way to widen what was delegated.
-            if raw is not None and wanted is not None and not _same(found.mandate, wanted):
-                raise Refused("bad_mandate", "this session was opened with another mandate")
-            return found
         whose = Whose(
             id=session, tenant=principal.tenant, agent=principal.agent, credential=principal.credential,
             subject=principal.subject, rolling=False, opened_ns=self._now_ns(), opened_by=by,
@@ -246,9 +259,9 @@ class Sessions:
         if not self.whole:
             await self._keep_name(session)
             return
-        stored, n, acts = self.stored(session), session.n, session.acts
+        stored, n, dirt = self.stored(session), session.n, session.dirt
         await asyncio.to_thread(self.store.save, [stored], [])
-        if session.acts == acts:
+        if session.dirt == dirt:
             session.saved_n = n
 
     async def _keep_name(self, session: Session) -> None:
@@ -279,6 +292,11 @@ class Sessions:
         session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
         session.saved_n = session.n
         self.opened[_opener(by)] += 1
+        if above is not None and self._live.get(above.whose.id) is not above:
+            # Its parent was pushed out of memory meanwhile: read both again, or there would be two of it.
+            found = await self.find(whose.id)
+            assert found is not None, "it was stored just now"
+            return found
         return self._keep(session)
 
     def _parsed(self, raw: Any, ceiling: Ceiling | None, parent: Mandate | None = None) -> Mandate | None:
@@ -331,12 +349,15 @@ class Sessions:
         session = self._live.get(act.session)
         if session is not None:
             self._act(session, act)
+        elif act.session in self._loading:
+            # It may have read what was done before this was written.
+            self._late.setdefault(act.session, []).append(act)
 
     def _act(self, session: Session, act: Act) -> None:
         if act.seq <= session.acts:
             return
         session.acts = act.seq
-        session.saved_n = -1
+        session.soil()
         if act.act == "close" and session.status != "closed":
             session.status = "closed"
             if session.whose.rolling:
@@ -354,6 +375,7 @@ class Sessions:
     def _begun(self, before: Session, session: str, by: str) -> Session:
         whose = msgspec.structs.replace(before.whose, id=session, opened_ns=self._now_ns(), opened_by=by)
         following = self._live[session] = self._made(whose, before.mandate, before.account.carried())
+        following.n = before.n  # what the account holds is not charged to it again
         self._fit(following)
         return following
 
@@ -364,8 +386,12 @@ class Sessions:
         task = self._loading.get(session)
         if task is None:
             task = self._loading[session] = asyncio.ensure_future(self._loaded(session))
-            task.add_done_callback(lambda _: self._loading.pop(session, None))
+            task.add_done_callback(lambda _: self._read(session))
         return await asyncio.shield(task)
+
+    def _read(self, session: str) -> None:
+        self._loading.pop(session, None)
+        self._late.pop(session, None)
 
     async def _loaded(self, session: str) -> Session | None:
         stored = await asyncio.to_thread(self.store.load, session)
@@ -406,10 +432,18 @@ class Sessions:
             session.successor = following or self._begun(session, saved.successor, "")
         if stored.id in self._live:
             return self._live[stored.id]
+        for other in (above, session.successor):
+            if other is not None and self._live.get(other.whose.id) is not other:
+                # Pushed out of memory meanwhile: two of the same would share neither budget nor end.
+                return await self.restored(stored, keep=keep)
         self._fit(session)
         if keep:
             self._keep(session)
-        for act in acts:
+            if saved is not None and saved.successor and session.successor is None:
+                # A crash between the two saves lost the one that follows; what it did is on record.
+                whose = msgspec.structs.replace(whose, id=saved.successor, opened_ns=self._now_ns())
+                session.successor = self._following(session, whose)
+        for act in (*acts, *self._late.pop(stored.id, ())):
             self._act(session, act)
         return session
 

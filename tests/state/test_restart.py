@@ -187,6 +187,59 @@ async def test_a_crash_between_the_saves_of_two_sessions_loses_neither(tmp_path:
         assert before[1]["session"]["integrity"] == "untrusted"
 
 
+async def started_anew(world: World) -> str:
+    session = await world.state.enter(world.ask())
+    act = Act(session=session, tenant="t", at_ns=1, act="close", by="ann")
+    world.state.acted(replace(act, seq=world.remembered.store.act(act)))
+    return session
+
+
+async def test_starting_anew_twice_during_a_call_refills_nothing_over_a_restart(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.call(LOOK)
+        await world.remembered.keeper.save()
+        call, facts = await world.begin(PAY, {"amount": 9})
+        await started_anew(world)
+        await world.remembered.keeper.save()
+        await started_anew(world)
+        await world.remembered.keeper.save()
+        await world.end(call, facts, OK, SEEN)
+        await world.remembered.keeper.save()
+        assert (await world.facts()).fast["budget"]["session"]["cost_micro_usd"]["used"] == 9_000_000
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        cost = (await again.facts()).fast["budget"]["session"]["cost_micro_usd"]
+        assert (cost["used"], cost["reserved"]) == (9_000_000, 0)
+
+
+async def test_a_crash_between_saving_a_session_and_the_one_after_it_locks_nobody_out(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.call(NOTE)
+        await world.remembered.keeper.save()
+        before = await started_anew(world)
+        await world.state.sessions.keep(world.state.sessions.of(before))
+        await world.call(NOTE, {"n": 2})
+        known_before = await known(world)
+        image = crashed(tmp_path / "w.db", tmp_path / "after")
+    async with living(image, RULES, world.clock) as again:
+        assert await known(again) == known_before
+        assert known_before[1]["budget"]["session"]["writes"]["used"] == 2
+
+
+async def test_what_a_person_finds_out_while_a_session_is_written_is_written_next(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", RULES) as world:
+        await world.call(PAY, {"amount": 9}, outcome=DOUBT)
+        await written(world)
+        session = world.state.sessions.of(await world.state.enter(world.ask()))
+        (doubtful,) = session.account.reservations()
+        writing = asyncio.create_task(world.state.sessions.keep(session))
+        await asyncio.sleep(0)  # now it is encoded, and on its way to the disk
+        resolve(world.database, doubtful, "executed", by="ann")
+        world.state.resolved(session, doubtful, done=True)
+        await writing
+        assert session.dirty, "what is on disk is the session before that"
+
+
 async def test_an_opened_session_is_there_after_a_crash_with_its_mandate(tmp_path: Path) -> None:
     async with living(tmp_path / "w.db") as world:
         opened = await world.state.sessions.open(

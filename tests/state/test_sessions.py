@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ async def test_only_who_may_open_sessions_opens_one_by_naming_it(tmp_path: Path)
         assert refused.value.code == "bad_mandate"
 
 
+async def test_calls_made_at_once_under_a_new_name_are_in_one_session(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        ask = world.ask(session="task", mandate={**MANDATE, "budgets": {"calls": 2}})
+        entered = await asyncio.gather(*(world.state.enter(ask) for _ in range(5)))
+        assert len(set(entered)) == 1
+
+
 async def test_a_token_that_delegates_is_good_for_its_own_session_only(tmp_path: Path) -> None:
     token = b'{"id":"task-1","mandate":{"objective":"x","tools":["u/look"]}}'
     holder = replace(AGENT, mandate_json=token)
@@ -131,6 +139,22 @@ async def test_a_rolling_session_started_anew_is_clean_and_its_budget_is_not_ref
         assert facts.fast["budget"]["session"]["calls"]["used"] == 2
         assert (await world.call(LOOK)).refusal is None
         assert (await world.call(LOOK)).refusal.code == "budget_exceeded"
+
+
+async def closed(world, session: str) -> None:
+    act = Act(session=session, tenant="t", at_ns=1, act="close", by="ann")
+    world.state.acted(replace(act, seq=world.remembered.store.act(act)))
+
+
+async def test_what_was_under_way_when_a_session_was_started_anew_marks_the_new_one(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        await world.call(LOOK)
+        await world.remembered.keeper.save()
+        call, facts = await world.begin(WEB)
+        await closed(world, call.session)
+        assert (await world.facts()).fast["session"]["integrity"] == "trusted"
+        await world.end(call, facts, OK, SEEN)
+        assert (await world.facts()).fast["session"]["integrity"] == "untrusted"
 
 
 # ------------------------------------------------------------------------------------------ mandates
@@ -313,6 +337,49 @@ async def test_what_one_call_raises_and_lowers_stays_raised(tmp_path: Path) -> N
     async with living(tmp_path / "w.db") as world:
         await world.call(LOOK, shown=Shown(OK.result_json, True, ("injection",), ("injection",)))
         assert (await world.facts()).fast["session"]["labels"] == ["injection"]
+
+
+async def test_what_one_call_raises_again_and_lowers_stays_raised_too(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        for _ in range(2):
+            await world.call(
+                WEB, shown=Shown(OK.result_json, True, ("injection",), ("injection", "untrusted"))
+            )
+            assert set((await world.facts()).fast["session"]["labels"]) == {"injection", "untrusted"}
+
+
+async def test_integrity_and_confidentiality_are_one_thing_whoever_raises_them(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        await world.call(LOOK, shown=Shown(OK.result_json, True, ("untrusted", "confidential")))
+        facts = (await world.facts()).fast["session"]
+        assert (facts["integrity"], facts["confidentiality"]) == ("untrusted", 2)
+        assert sorted(facts["labels"]) == ["confidential", "untrusted"]
+        await world.call(LOOK, shown=Shown(OK.result_json, True, (), ("untrusted",)))
+        facts = (await world.facts()).fast["session"]
+        assert (facts["integrity"], facts["labels"]) == ("trusted", ["confidential"])
+
+
+async def test_taking_off_a_lower_level_leaves_the_higher_one(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        await world.call(tool("vault", confidentiality=3))
+        await world.call(LOOK, shown=Shown(OK.result_json, True, (), ("internal",)))
+        assert (await world.facts()).fast["session"]["confidentiality"] == 3
+        await world.call(LOOK, shown=Shown(OK.result_json, True, (), ("internal", "confidential", "secret")))
+        assert (await world.facts()).fast["session"]["confidentiality"] == 0
+
+
+async def test_a_label_that_a_child_has_already_still_reaches_its_parent(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db") as world:
+        sessions = world.state.sessions
+        parent = await sessions.open(tenant="t", agent="bot", subject=None, mandate=MANDATE, by="operator")
+        child = await sessions.open(
+            tenant="t", agent="bot", subject=None, mandate=None, by="bot", parent=parent.whose.id
+        )
+        marked = Shown(OK.result_json, True, ("injection",))
+        await world.call(LOOK, session=child.whose.id, shown=marked)
+        await world.call(LOOK, session=parent.whose.id, shown=Shown(OK.result_json, True, (), ("injection",)))
+        await world.call(LOOK, session=child.whose.id, shown=marked)
+        assert (await world.facts(session=parent.whose.id)).fast["session"]["labels"] == ["injection"]
 
 
 async def test_more_labels_than_there_is_place_for_count_as_the_worst(tmp_path: Path) -> None:
