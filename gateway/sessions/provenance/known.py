@@ -204,7 +204,7 @@ class Known:
         host = self._form(b"h:" + url.host.encode(), "")
         if host is None:
             return None
-        rest = url.path.strip("/")
+        rest = url.path[1:].removesuffix("/")  # "//a" is another place than "/a"
         if url.scheme == "https":  # of a host that was named without more, no other way in
             if url.path == "/":
                 return host._replace(match="derived")
