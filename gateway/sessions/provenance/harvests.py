@@ -17,6 +17,7 @@ of a search, a record just created) is not learned as trusted.
 from __future__ import annotations
 
 import binascii
+import re
 from array import array
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -39,6 +40,7 @@ BITMAP: Final = 8_192  # bytes, one bit a print
 _BITS: Final = BITMAP * 8 - 1
 _CROWDED: Final = 64  # trusted prints kept beside a bitmap
 PHRASE: Final = 120  # characters of a field that is remembered as a whole
+_PARTED: Final = re.compile(r"[ \n,;<(]").search  # text of several tokens
 
 
 class Harvest(msgspec.Struct, frozen=True, array_like=True):
@@ -315,11 +317,13 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
             break
         for form in forms.known_forms(text, named=False):
             (other if form.startswith(b"t:") else shaped)[form] = None
-        if any(mark in text for mark in " \n,;<("):
+        if _PARTED(text):
             tokens = text[: words.MAX_TEXT].split()[:left]
             left -= len(tokens)
             for token in tokens:
-                shaped.update(dict.fromkeys(_part(token.strip(".,:;!?()[]{}<>\"'`*"))))
+                if not token.isalpha():  # words prove nothing
+                    for form in _part(token.strip(".,:;!?()[]{}<>\"'`*")):
+                        shaped[form] = None
     found = [*shaped, *other]
     if args and found:
         echo = _Echo(args)
@@ -329,6 +333,8 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
 
 def _part(token: str) -> Iterable[bytes]:
     """Of running text only what has a shape of its own, or a digit; words prove nothing."""
+    if len(token) < 4 and token.isdigit() and token.isascii():
+        return ()
     if "@" in token or "://" in token or token[:1] in ("/", "~") or any(map(str.isdigit, token)):
         return forms.known_forms(token, named=False)
     return ()
@@ -352,5 +358,10 @@ class _Echo:
         bare = words.squeezed(value)
         if not bare or bare in self._squeezed:
             return True
-        pieces = words.known(set(value.translate(words.FINE).split()))
+        if not self._tokens:
+            return False
+        pieces = set(value.translate(words.FINE).split())
+        if self._tokens.isdisjoint(pieces):  # nearly always; what proves nothing is not among the tokens
+            return False
+        pieces = words.known(pieces)
         return bool(pieces) and pieces <= self._tokens
