@@ -158,6 +158,9 @@ def number(text: str) -> bytes | None:
     """Only what has four digits or more; fewer prove nothing."""
     if not _NUMBER.fullmatch(text):
         return None
+    if text.isdigit():  # the most are, and need no arithmetic
+        plain = text.lstrip("0")
+        return b"n:" + plain.encode() if len(plain) > 3 else None
     value = Decimal(text.replace(",", "")).normalize()
     plain = f"{value:f}"
     return b"n:" + plain.encode() if sum(map(str.isdigit, plain)) > 3 else None
@@ -240,9 +243,10 @@ def known_forms(text: str, *, named: bool) -> Iterator[bytes]:
                     yield b"d:" + f"{url.scheme}://{url.host}{folder}".encode()
         return
     if folded[-1] in _DIGITS and folded[0] in _NUMERIC:
-        for form in (phone(folded), number(folded)):
-            if form:
-                yield form
+        if len(folded) > 6 and (form := phone(folded)):
+            yield form
+        if form := number(folded):
+            yield form
     # "setup.sh" in a request is a file; whoever registers the domain of that name was not named.
     if (
         "." in folded

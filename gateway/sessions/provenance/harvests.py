@@ -125,6 +125,17 @@ def form_print(form: bytes, key: bytes) -> bytes:
     return blake2b(form, digest_size=8, key=key).digest()
 
 
+def form_prints(found: Iterable[bytes], key: bytes) -> bytes:
+    """``form_print`` of each; to copy a keyed hash is cheaper than to make one."""
+    keyed = blake2b(digest_size=8, key=key)
+    prints = []
+    for form in found:
+        one = keyed.copy()
+        one.update(form)
+        prints.append(one.digest())
+    return b"".join(prints)
+
+
 class _Split:
     __slots__ = ("flood", "texts", "trusted", "untrusted")
 
@@ -269,11 +280,13 @@ def _blob(data: str) -> str:
 
 
 def _tokens(split: _Split) -> tuple[set[bytes], bool]:
+    if not split.untrusted and not split.texts:
+        return set(), split.flood
     strings, complete = _leaves(split.untrusted)
     strings += split.texts
     found, flood = words.words("\n".join(strings))
     phrases = [text for text in strings if len(text) <= PHRASE and " " in text][:MAX_PHRASES]
-    found.update([words.phrase(words.plain(text)) for text in phrases])
+    found.update([words.phrase(text.encode() if text.isascii() else words.plain(text)) for text in phrases])
     found.discard(b"")
     return found, flood or split.flood or not complete
 
@@ -283,15 +296,21 @@ def _leaves(trees: list[Json]) -> tuple[list[str], bool]:
     out: list[str] = []
     stack = list(trees)
     left = MAX_NODES
-    while stack and left:
+    while stack and left > 0:
         left -= 1
         item = stack.pop()
         kind = type(item)
         if kind is str:
             out.append(item)
         elif kind is dict:
-            out += [name for name in item if not name.isidentifier()]
-            stack += item.values()
+            for name, value in item.items():
+                if not name.isidentifier():
+                    out.append(name)
+                if type(value) is str:  # the most are, and need no turn on the stack
+                    out.append(value)
+                    left -= 1
+                else:
+                    stack.append(value)
         elif kind is list:
             if len(item) > 64 and set(map(type, item)) <= {int, float}:
                 out.append(orjson.dumps(item).decode())
@@ -316,7 +335,7 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
         if left <= 0 or len(shaped) + len(other) >= 4 * MAX_TRUSTED:
             break
         for form in forms.known_forms(text, named=False):
-            (other if form.startswith(b"t:") else shaped)[form] = None
+            (other if form[:2] == b"t:" else shaped)[form] = None
         if _PARTED(text):
             tokens = text[: words.MAX_TEXT].split()[:left]
             left -= len(tokens)
@@ -326,9 +345,8 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
                         shaped[form] = None
     found = [*shaped, *other]
     if args and found:
-        echo = _Echo(args)
-        found = [form for form in found if not echo.has(form)]
-    return b"".join([form_print(form, key) for form in found[:MAX_TRUSTED]])
+        found = _Echo(args).without(found)
+    return form_prints(found[:MAX_TRUSTED], key)
 
 
 def _part(token: str) -> Iterable[bytes]:
@@ -350,18 +368,22 @@ class _Echo:
         self._lost = flood or not complete
         self._squeezed = b"\n".join([words.squeezed(words.plain(text)), *map(words.squeezed, self._tokens)])
 
-    def has(self, form: bytes) -> bool:
-        """Whether the arguments hold this value in any spelling, in one piece or in several."""
+    def without(self, found: list[bytes]) -> list[bytes]:
+        """Forms of values that the arguments hold in no spelling, neither in one piece nor in several."""
         if self._lost:
-            return True  # what cannot be told from an echo is not learned
-        value = form[2:].lower()
-        bare = words.squeezed(value)
-        if not bare or bare in self._squeezed:
-            return True
-        if not self._tokens:
-            return False
-        pieces = set(value.translate(words.FINE).split())
-        if self._tokens.isdisjoint(pieces):  # nearly always; what proves nothing is not among the tokens
-            return False
-        pieces = words.known(pieces)
-        return bool(pieces) and pieces <= self._tokens
+            return []  # what cannot be told from an echo is not learned
+        whole, tokens = self._squeezed, self._tokens
+        new = []
+        for form in found:
+            value = form[2:].lower()
+            bare = words.squeezed(value)
+            if not bare or bare in whole:
+                continue
+            if tokens:
+                pieces = value.translate(words.FINE).split()
+                if not tokens.isdisjoint(pieces):  # seldom
+                    telling = words.known(set(pieces))
+                    if telling and telling <= tokens:
+                        continue
+            new.append(form)
+        return new
