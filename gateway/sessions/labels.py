@@ -36,7 +36,7 @@ class Labels(msgspec.Struct):
         return (
             (untrusted and not self.untrusted)
             or confidentiality > self.confidentiality
-            or any(name not in self.names for name in names)
+            or (bool(names) and any(name not in self.names for name in names))
         )
 
     def raised(self, untrusted: bool, confidentiality: int, names: tuple[str, ...], source: str) -> None:
@@ -79,9 +79,9 @@ class Labels(msgspec.Struct):
 
     def all(self) -> list[str]:
         """Every label by name, those of integrity and confidentiality too."""
-        found = dict.fromkeys(self.names)
-        if self.untrusted:
-            found[UNTRUSTED] = None
-        if self.confidentiality:
-            found[LEVELS[self.confidentiality]] = None
-        return list(found)
+        found = list(self.names)
+        if self.untrusted and UNTRUSTED not in found:
+            found.append(UNTRUSTED)
+        if self.confidentiality and LEVELS[self.confidentiality] not in found:
+            found.append(LEVELS[self.confidentiality])
+        return found
