@@ -275,6 +275,10 @@ class Account:
         return account
 
     @property
+    def limited(self) -> bool:
+        return bool(self._meters) or self._wall is not None
+
+    @property
     def limits(self) -> tuple[Limit, ...]:
         wall = () if self._wall is None else (self._wall,)
         return (*(meter.limit for meter in self._meters.values()), *wall)
@@ -335,8 +339,8 @@ class Account:
         self._reservations[call_id] = charges
         meters = self._meters
         for metric, amount in charges.items():
-            if metric in meters:
-                meters[metric].reserved += amount
+            if (meter := meters.get(metric)) is not None:
+                meter.reserved += amount
 
     def _free(self, reserved: Charges) -> None:
         meters = self._meters

@@ -37,7 +37,7 @@ class Labels(msgspec.Struct):
         return (
             (untrusted and not self.untrusted)
             or confidentiality > self.confidentiality
-            or any(name not in self.names for name in names)
+            or (bool(names) and any(name not in self.names for name in names))
         )
 
     def raised(self, untrusted: bool, confidentiality: int, names: tuple[str, ...], source: str) -> None:

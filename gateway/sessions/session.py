@@ -161,7 +161,8 @@ class Session:
             self._shown(mark)
 
     def _shown(self, mark: Mark) -> None:
-        self.running.pop(mark.call, None)
+        if self.running:
+            self.running.pop(mark.call, None)
         self.labels.raised(mark.untrusted, mark.confidentiality, mark.raised, mark.target)
         if mark.prints:
             self.prints.apply(_harvest(mark.prints))
@@ -231,9 +232,9 @@ class Session:
             "labels": labels.all(),
             "sources": list(labels.sources),
             "last": [
-                {"target": step.target, "risk": step.risk, "status": step.status,
-                 "age_s": max(0, at_ns - step.at_ns) // _S}
-                for step in self.last
+                {"target": target, "risk": risk, "status": status,
+                 "age_s": (at_ns - then) // _S if at_ns > then else 0}
+                for target, risk, status, then in self.last
             ],
             "new": {"tool": target not in self.known},
         }  # fmt: skip

@@ -40,6 +40,7 @@ class Holders:
     def __init__(self, rules: SessionRules) -> None:
         self._rules = rules
         self._held: dict[str, Holder] = {}
+        self._found: dict[tuple[str, str], tuple[tuple[str, Holder], ...]] = {}  # what ``at`` said
 
     @property
     def rules(self) -> SessionRules:
@@ -48,6 +49,7 @@ class Holders:
     @rules.setter
     def rules(self, rules: SessionRules) -> None:
         self._rules = rules
+        self._found.clear()
         for scope, holder in self._held.items():
             limits = self._limits(scope)
             if holder.account.limits != limits:
@@ -59,15 +61,21 @@ class Holders:
         return self.at(principal.tenant, principal.agent)
 
     def at(self, tenant: str, agent: str) -> tuple[tuple[str, Holder], ...]:
+        known = self._found.get((tenant, agent))
+        if known is not None:
+            return known
         found: list[tuple[str, Holder]] = []
         rules = self._rules
         if limits := rules.agent_limits.get((tenant, agent)):
             found.append(("agent", self._holder(f"agent:{tenant}/{agent}", limits)))
         if limits := rules.tenant_limits.get(tenant):
             found.append(("tenant", self._holder(f"tenant:{tenant}", limits)))
+        if (tenant, agent) in rules.agent_limits:  # only what is configured is remembered: that is bounded
+            self._found[tenant, agent] = tuple(found)
         return tuple(found)
 
     def restore(self, saved: Iterable[SavedAccount]) -> None:
+        self._found.clear()
         for scope, n, state in saved:
             account = Account.decode(msgspec.msgpack.decode(state))
             holder = Holder(scope, account.resized(self._limits(scope)))

@@ -33,7 +33,7 @@ from gateway.model import (
 from gateway.ports import NOTHING_SHOWN, Shown
 from gateway.reasons import REASONS
 from gateway.sessions import verify
-from gateway.sessions.budgets import Account, Exceeded
+from gateway.sessions.budgets import Account, Accounts, Exceeded
 from gateway.sessions.charges import Unreadable, charges_after, charges_of
 from gateway.sessions.labels import LEVELS, UNTRUSTED
 from gateway.sessions.monitors import Event
@@ -112,12 +112,14 @@ class MemoryState:
             charges = {}
         scopes = self._scopes(session, call.principal)
         if refusal is None and not own:
-            over = _reserved(scopes, call.id, charges, now)
-            if over is not None:
-                self.exceeded[over[0], over[1].metric] += 1
-                refusal = _over(*over)
+            # In all accounts, or in none; what is in the way is said by the nearest.
+            exceeded = Accounts(scopes).reserve(call.id, charges, now)
+            if exceeded:
+                over = exceeded[0]
+                self.exceeded[over.scope, over.metric] += 1
+                refusal = _over(over)
         known = session.facts(call.tool.target, now)
-        monitors = self._watched(session, call, now)
+        monitors = self._watched(session, call, now, known["labels"])
         if monitors:
             known["monitors"] = monitors
         fast: dict[str, Any] = {"session": known}
@@ -145,7 +147,7 @@ class MemoryState:
         mark = self._mark(session, call, outcome, shown)
         limited = self._apply(session, mark)
         raised = mark.untrusted or mark.confidentiality or mark.raised or mark.lowered
-        moved = any(each.moved for each in (session, *session.ancestors))
+        moved = session.moved or any(each.moved for each in session.ancestors)
         return Settled(mark, bool(raised or moved or (limited and mark.charged)))
 
     def slow(self, principal: Principal, session: str = "") -> Facts:
@@ -179,7 +181,7 @@ class MemoryState:
         new = [
             each.labels.would_raise(untrusted, confidentiality, ()) for each in (session, *session.ancestors)
         ]
-        raised = tuple(dict.fromkeys(shown.labels)) if outcome is not None else ()
+        raised = tuple(dict.fromkeys(shown.labels)) if shown.labels and outcome is not None else ()
         # What one and the same call raises and lowers stays raised, also where it was there before.
         lowered = tuple(
             name
@@ -255,7 +257,7 @@ class MemoryState:
                 spent(holder.account, mark)
                 if isinstance(holder, Holder):
                     holder.n = mark.n
-            limited = limited or bool(holder.account.limits)
+            limited = limited or holder.account.limited
         for above in session.ancestors:
             above.took(mark)
         following = session.successor
@@ -331,16 +333,17 @@ class MemoryState:
         )  # fmt: skip
         return _encode(found) if found.trusted or found.untrusted or found.bitmap or found.flood else b""
 
-    def _watched(self, session: Session, call: Call, now: int) -> dict[str, Any]:
+    def _watched(self, session: Session, call: Call, now: int, labels: list[str]) -> dict[str, Any]:
         """What monitors say of the call, for the session and everything above it; what is violated wins."""
         if not self.sessions.monitors.monitors:
             return {}
-        event = _event(call, now, session.labels.all())
+        event = _event(call, now, labels)
         note = self.sessions.monitors.note(event)
         found: dict[str, Any] = {}
         for each in (session, *session.ancestors):
             # Asked again after an approval, a call must not stand in its own way.
-            others = tuple(told for call_id, told in each.running.items() if call_id != call.id)
+            running = each.running
+            others = tuple(told for call_id, told in running.items() if call_id != call.id) if running else ()
             facts = each.monitors.facts(each.watched, event, others)
             for name, fact in facts.items():
                 if name not in found or (fact["violated"] and not found[name]["violated"]):
@@ -390,7 +393,7 @@ def _event(call: Call, at_ns: int, labels: list[str], status: str = "") -> Event
 def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for scope, account in scopes:
-        facts = account.facts(now) if account.limits else None
+        facts = account.facts(now) if account.limited else None
         if not facts:
             continue
         if scope not in found:
@@ -403,26 +406,11 @@ def _budget(scopes: list[tuple[str, Account]], now: int) -> dict[str, Any]:
     return found
 
 
-def _reserved(
-    scopes: list[tuple[str, Account]], call: str, charges: Mapping[str, int], now: int
-) -> tuple[str, Exceeded] | None:
-    """Reserve in all accounts, or in none and say which is in the way."""
-    done: list[Account] = []
-    for scope, account in scopes:
-        exceeded = account.reserve(call, charges, now)
-        if exceeded:
-            for each in done:
-                each.release(call)
-            return scope, exceeded[0]
-        done.append(account)
-    return None
-
-
-def _over(scope: str, exceeded: Exceeded) -> Refusal:
+def _over(exceeded: Exceeded) -> Refusal:
     reason = REASONS["budget_exceeded"]
     within = f" in {exceeded.window_s} s" if exceeded.window_s is not None else ""
     message = (
-        f"the budget of this {scope} for {exceeded.metric} is {exceeded.limit}{within}; "
+        f"the budget of this {exceeded.scope} for {exceeded.metric} is {exceeded.limit}{within}; "
         f"{exceeded.left} are left and the call needs {exceeded.asked}"
     )
     return Refusal(

@@ -427,9 +427,7 @@ class Sessions:
             if act.act == "close":  # the session after it may be stored though this one is not yet
                 await self._load(_anew_id(stored.id, act.seq))
         if saved is not None and saved.successor:
-            following = self._live.get(saved.successor) or await self._load(saved.successor)
-            # A crash between the two saves: begun again from what was used, as it was then.
-            session.successor = following or self._begun(session, saved.successor, "")
+            session.successor = self._live.get(saved.successor) or await self._load(saved.successor)
         if stored.id in self._live:
             return self._live[stored.id]
         for other in (above, session.successor):
@@ -441,8 +439,7 @@ class Sessions:
             self._keep(session)
             if saved is not None and saved.successor and session.successor is None:
                 # A crash between the two saves lost the one that follows; what it did is on record.
-                whose = msgspec.structs.replace(whose, id=saved.successor, opened_ns=self._now_ns())
-                session.successor = self._following(session, whose)
+                session.successor = self._begun(session, saved.successor, "")
         for act in (*acts, *self._late.pop(stored.id, ())):
             self._act(session, act)
         return session

@@ -52,6 +52,8 @@ _ESCAPED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 _PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_DIGITS: Final = frozenset("0123456789")
+_NUMERIC: Final = frozenset("+-(0123456789")
 
 
 def text_form(text: str) -> bytes | None:
@@ -141,6 +143,8 @@ def _escape(found: re.Match[str]) -> str:
 
 def path(text: str) -> str | None:
     """A path in one spelling; ``None`` when it is no path, or climbs."""
+    if "/" not in text and text[1:2] != ":":  # of what has no slash only "C:\\" is one
+        return None
     if not ("/" in text or _PATH.fullmatch(text)) or "://" in text:
         return None
     if not text.isascii() or _CONTROL.search(text):
@@ -154,6 +158,9 @@ def number(text: str) -> bytes | None:
     """Only what has four digits or more; fewer prove nothing."""
     if not _NUMBER.fullmatch(text):
         return None
+    if text.isdigit():  # the most are, and need no arithmetic
+        plain = text.lstrip("0")
+        return b"n:" + plain.encode() if len(plain) > 3 else None
     value = Decimal(text.replace(",", "")).normalize()
     plain = f"{value:f}"
     return b"n:" + plain.encode() if sum(map(str.isdigit, plain)) > 3 else None
@@ -209,14 +216,19 @@ def known_forms(text: str, *, named: bool) -> Iterator[bytes]:
     shaped = None
     if "@" in folded and folded.isascii():
         shaped = email(address(folded) or folded)
-    elif "://" not in folded:
+    elif "://" not in folded and folded[2:4].isdigit():
         shaped = iban(folded)
     if shaped:
         yield shaped
         return
-    whole = text_form(unicodedata.normalize("NFC", text))
-    if whole is not None and proves(text):
-        yield whole
+    if proves(text):
+        whole = text_form(text if text.isascii() else unicodedata.normalize("NFC", text))
+        if whole is not None:
+            yield whole
+    # From here on each form is asked for only when the text has what all texts of that form have: this runs
+    # for every string of every trusted result, and most have none.
+    if folded.isalnum() and not folded.isdigit():
+        return
     if not folded.isascii():
         return
     if "://" in folded:
@@ -230,14 +242,18 @@ def known_forms(text: str, *, named: bool) -> Iterator[bytes]:
                 if folder and (url.path.endswith("/") or folder.count("/") > 1):
                     yield b"d:" + f"{url.scheme}://{url.host}{folder}".encode()
         return
-    for form in (phone(folded), number(folded)):
-        if form:
+    if folded[-1] in _DIGITS and folded[0] in _NUMERIC:
+        if len(folded) > 6 and (form := phone(folded)):
+            yield form
+        if form := number(folded):
             yield form
     # "setup.sh" in a request is a file; whoever registers the domain of that name was not named.
-    if folded.partition(":")[0].rstrip(".").rpartition(".")[2].lower() not in FILES:
-        name = host(folded)
-        if name:
-            yield name
+    if (
+        "." in folded
+        and folded.partition(":")[0].rstrip(".").rpartition(".")[2].lower() not in FILES
+        and (name := host(folded))
+    ):
+        yield name
     place = path(folded)
     if place:
         yield b"f:" + place.encode()

@@ -17,6 +17,7 @@ of a search, a record just created) is not learned as trusted.
 from __future__ import annotations
 
 import binascii
+import re
 from array import array
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -39,6 +40,7 @@ BITMAP: Final = 8_192  # bytes, one bit a print
 _BITS: Final = BITMAP * 8 - 1
 _CROWDED: Final = 64  # trusted prints kept beside a bitmap
 PHRASE: Final = 120  # characters of a field that is remembered as a whole
+_PARTED: Final = re.compile(r"[ \n,;<(]").search  # text of several tokens
 
 
 class Harvest(msgspec.Struct, frozen=True, array_like=True):
@@ -121,6 +123,17 @@ def short_key(key: bytes) -> bytes:
 def form_print(form: bytes, key: bytes) -> bytes:
     """Keyed with the session, so that nobody can look for a colliding value beforehand."""
     return blake2b(form, digest_size=8, key=key).digest()
+
+
+def form_prints(found: Iterable[bytes], key: bytes) -> bytes:
+    """``form_print`` of each; to copy a keyed hash is cheaper than to make one."""
+    keyed = blake2b(digest_size=8, key=key)
+    prints = []
+    for form in found:
+        one = keyed.copy()
+        one.update(form)
+        prints.append(one.digest())
+    return b"".join(prints)
 
 
 class _Split:
@@ -267,11 +280,13 @@ def _blob(data: str) -> str:
 
 
 def _tokens(split: _Split) -> tuple[set[bytes], bool]:
+    if not split.untrusted and not split.texts:
+        return set(), split.flood
     strings, complete = _leaves(split.untrusted)
     strings += split.texts
     found, flood = words.words("\n".join(strings))
     phrases = [text for text in strings if len(text) <= PHRASE and " " in text][:MAX_PHRASES]
-    found.update([words.phrase(words.plain(text)) for text in phrases])
+    found.update([words.phrase(text.encode() if text.isascii() else words.plain(text)) for text in phrases])
     found.discard(b"")
     return found, flood or split.flood or not complete
 
@@ -281,15 +296,21 @@ def _leaves(trees: list[Json]) -> tuple[list[str], bool]:
     out: list[str] = []
     stack = list(trees)
     left = MAX_NODES
-    while stack and left:
+    while stack and left > 0:
         left -= 1
         item = stack.pop()
         kind = type(item)
         if kind is str:
             out.append(item)
         elif kind is dict:
-            out += [name for name in item if not name.isidentifier()]
-            stack += item.values()
+            for name, value in item.items():
+                if not name.isidentifier():
+                    out.append(name)
+                if type(value) is str:  # the most are, and need no turn on the stack
+                    out.append(value)
+                    left -= 1
+                else:
+                    stack.append(value)
         elif kind is list:
             if len(item) > 64 and set(map(type, item)) <= {int, float}:
                 out.append(orjson.dumps(item).decode())
@@ -314,21 +335,24 @@ def _trusted(trees: list[Json], args: Mapping[str, Json] | None, key: bytes) -> 
         if left <= 0 or len(shaped) + len(other) >= 4 * MAX_TRUSTED:
             break
         for form in forms.known_forms(text, named=False):
-            (other if form.startswith(b"t:") else shaped)[form] = None
-        if any(mark in text for mark in " \n,;<("):
+            (other if form[:2] == b"t:" else shaped)[form] = None
+        if _PARTED(text):
             tokens = text[: words.MAX_TEXT].split()[:left]
             left -= len(tokens)
             for token in tokens:
-                shaped.update(dict.fromkeys(_part(token.strip(".,:;!?()[]{}<>\"'`*"))))
+                if not token.isalpha():  # words prove nothing
+                    for form in _part(token.strip(".,:;!?()[]{}<>\"'`*")):
+                        shaped[form] = None
     found = [*shaped, *other]
     if args and found:
-        echo = _Echo(args)
-        found = [form for form in found if not echo.has(form)]
-    return b"".join([form_print(form, key) for form in found[:MAX_TRUSTED]])
+        found = _Echo(args).without(found)
+    return form_prints(found[:MAX_TRUSTED], key)
 
 
 def _part(token: str) -> Iterable[bytes]:
     """Of running text only what has a shape of its own, or a digit; words prove nothing."""
+    if len(token) < 4 and token.isdigit() and token.isascii():
+        return ()
     if "@" in token or "://" in token or token[:1] in ("/", "~") or any(map(str.isdigit, token)):
         return forms.known_forms(token, named=False)
     return ()
@@ -344,13 +368,22 @@ class _Echo:
         self._lost = flood or not complete
         self._squeezed = b"\n".join([words.squeezed(words.plain(text)), *map(words.squeezed, self._tokens)])
 
-    def has(self, form: bytes) -> bool:
-        """Whether the arguments hold this value in any spelling, in one piece or in several."""
+    def without(self, found: list[bytes]) -> list[bytes]:
+        """Forms of values that the arguments hold in no spelling, neither in one piece nor in several."""
         if self._lost:
-            return True  # what cannot be told from an echo is not learned
-        value = form[2:].lower()
-        bare = words.squeezed(value)
-        if not bare or bare in self._squeezed:
-            return True
-        pieces = words.known(set(value.translate(words.FINE).split()))
-        return bool(pieces) and pieces <= self._tokens
+            return []  # what cannot be told from an echo is not learned
+        whole, tokens = self._squeezed, self._tokens
+        new = []
+        for form in found:
+            value = form[2:].lower()
+            bare = words.squeezed(value)
+            if not bare or bare in whole:
+                continue
+            if tokens:
+                pieces = value.translate(words.FINE).split()
+                if not tokens.isdisjoint(pieces):  # seldom
+                    telling = words.known(set(pieces))
+                    if telling and telling <= tokens:
+                        continue
+            new.append(form)
+        return new

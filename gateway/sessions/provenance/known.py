@@ -38,12 +38,14 @@ class Vouched(NamedTuple):
 
 
 class Known:
-    __slots__ = ("_key", "_marks", "_named", "_origins", "_request")
+    __slots__ = ("_firsts", "_key", "_marks", "_named", "_origins", "_request")
 
     def __init__(self, key: bytes, request: str = "", marks: bytes = b"", origins: bytes = b"") -> None:
         self._key = short_key(key)
         self._request = request.encode()  # the user's words, turns with NUL between them
         self._marks = bytearray(marks)  # 8 bytes a trusted form
+        # The first byte of each: a search for one byte is many times as fast as one for eight.
+        self._firsts = self._marks[::8]
         self._origins = bytearray(origins)  # of each: user, mandate, or two more than a target's index
         self._named = sum(origin <= MANDATE for origin in origins)
 
@@ -85,6 +87,15 @@ class Known:
                 whole &= self.learn(form_print(form, self._key), MANDATE)
         return whole
 
+    def learn_all(self, marks: bytes, origin: int) -> None:
+        """Take in the prints of a result, 8 bytes each, as far as there is room."""
+        find, origins = self._find, self._origins
+        for start in range(0, len(marks), 8):
+            mark = marks[start : start + 8]
+            at = find(mark)
+            if at < 0 or origin < origins[at]:
+                self.learn(mark, origin)
+
     def learn(self, mark: bytes, origin: int) -> bool:
         """Take in the print of a form; ``False`` when there is no room."""
         at = self._find(mark)
@@ -101,6 +112,7 @@ class Known:
         elif len(self._origins) - self._named >= MAX_KNOWN - _NAMED or len(self._origins) >= MAX_KNOWN:
             return False
         self._marks += mark
+        self._firsts.append(mark[0])
         self._origins.append(origin)
         return True
 
@@ -204,7 +216,7 @@ class Known:
         host = self._form(b"h:" + url.host.encode(), "")
         if host is None:
             return None
-        rest = url.path.strip("/")
+        rest = url.path[1:].removesuffix("/")  # "//a" is another place than "/a"
         if url.scheme == "https":  # of a host that was named without more, no other way in
             if url.path == "/":
                 return host._replace(match="derived")
@@ -256,10 +268,11 @@ class Known:
         return found
 
     def _find(self, mark: bytes) -> int:
-        at = self._marks.find(mark)
-        while at % 8 and at >= 0:
-            at = self._marks.find(mark, at + 1)
-        return at // 8 if at >= 0 else -1
+        firsts, marks, first = self._firsts, self._marks, mark[0]
+        at = firsts.find(first)
+        while at >= 0 and marks[8 * at : 8 * at + 8] != mark:
+            at = firsts.find(first, at + 1)
+        return at
 
     def _because(self, at: int, match: Match) -> Vouched:
         origin = self._origins[at]

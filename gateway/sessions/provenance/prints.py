@@ -77,8 +77,8 @@ class Prints:
         if not (harvest.trusted or harvest.untrusted or harvest.bitmap or harvest.flood):
             return
         target = self._target(harvest.target)
-        for start in range(0, len(harvest.trusted), 8):
-            self._known.learn(harvest.trusted[start : start + 8], min(target + FIRST_TARGET, NOWHERE))
+        if harvest.trusted:
+            self._known.learn_all(harvest.trusted, min(target + FIRST_TARGET, NOWHERE))
         if harvest.untrusted:
             self._seen.add(harvest.untrusted, target)
         if harvest.bitmap:

@@ -62,6 +62,9 @@ _CODED: Final = re.compile(
     rb"|(?:[0-9a-fA-F]{2}){6,}"
 ).fullmatch
 _QUOTED: Final = re.compile(rb"=([0-9A-F]{2})")
+# What all encodings below need: an escape, or a token of more than ten letters and digits.
+_MAY_HIDE: Final = re.compile(rb"[\\&%=]|[A-Za-z0-9+/_-]{11}").search
+_SHORT_TEXT: Final = 4_096  # characters; in a longer one there nearly always is some
 _PHONE: Final = re.compile(rb"[+(]\d[\d ().-]{6,24}\d")
 _LINE: Final = 60  # characters of a line of wrapped base64
 _WRAPPED: Final = re.compile(
@@ -160,7 +163,7 @@ def words(text: str) -> tuple[set[bytes], bool]:
 def deeper(data: bytes) -> tuple[set[bytes], bool]:
     """Tokens of what is encoded in a folded text, and whether there was more than is looked at."""
     found: set[bytes] = set()
-    if len(data) < 24 and data.isalnum() and not _CODED(data):
+    if len(data) < _SHORT_TEXT and not _MAY_HIDE(data):
         return found, False
     flood = False
     room = MAX_TEXT
