@@ -27,6 +27,7 @@ from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Notice
 from gateway.breaker_desk import BreakerDesk
+from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
@@ -187,6 +188,7 @@ class Gateway:
             self.remembered.state.now_ns,
             self.telemetry.metrics,
         )
+        self.guard.heard.append(self._tripped)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
         self.desk = Desk(self.remembered, lambda: self.config)
@@ -487,6 +489,11 @@ class Gateway:
     def _acts(self) -> int:
         with self.database.reading() as connection:
             return control.epochs(connection).get(control.SESSIONS, 0)
+
+    def _tripped(self, trip: Trip) -> None:
+        """An agent's breaker opened: it loses what reviewers granted it for a while."""
+        if trip.after in ("open", "forced_open") and trip.agent:
+            self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:

@@ -228,6 +228,15 @@ def revoke(connection: Connection, now: int, grant_id: str, tenant: str, by: str
     return _grant(connection.execute(query).one())
 
 
+def tripped(connection: Connection, now: int, tenant: str, agent: str) -> int:
+    """End every grant of an agent whose breaker opened; how many that were."""
+    theirs = (table.c.tenant == tenant, table.c.agent == agent, table.c.revoked_ns.is_(None))
+    ended = connection.execute(update(table).where(*theirs).values(revoked_ns=now, revoked_by="breaker"))
+    if ended.rowcount:
+        control.bump(connection, control.APPROVALS)
+    return ended.rowcount
+
+
 def over(connection: Connection, now: int, policy_revision: str) -> None:
     """Mark grants whose policy or control epoch is gone; they could not be used any more anyway."""
     gone = (table.c.policy_revision != policy_revision) | (table.c.epoch != control.authority(connection))

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import chain, machine, rows
+from gateway.approvals import chain, grants, machine, rows
 from gateway.approvals.chain import Circle, Standing
 from gateway.approvals.values import (
     REJECT_CODES,
@@ -95,6 +95,11 @@ class Store:
         with self.database.reading() as connection:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
             return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+
+    def tripped(self, tenant: str, agent: str) -> int:
+        """An agent's breaker opened: what was granted to it for a while is not any more."""
+        with self.database.writing() as connection:
+            return grants.tripped(connection, self.now(connection), tenant, agent)
 
     def reconciled(self, call_id: str) -> str | None:
         """What a person has said in the journal of a call that was in doubt."""

@@ -70,6 +70,6 @@ def advance(connection: Connection, name: str, epoch: int) -> None:
     )
 
 
-_AUTHORITY: Final = (CONTROL, CREDENTIALS, TOKENS, PINS, ROLLOUT)
+_AUTHORITY: Final = (CONTROL, CREDENTIALS, KILLS, TOKENS, PINS, ROLLOUT)
 
 _ALL: Final = select(control.c.name, control.c.epoch)

@@ -11,10 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.approvals import claim as claims
+from gateway.approvals import grants
 from gateway.approvals.chain import Escalation, Threshold, Who
 from gateway.approvals.claim import Claim
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected
+from gateway.model import Facts, Manifest, Tool
 from gateway.storage import control
 from tests.approvals.support import (
     Now,
@@ -430,3 +432,32 @@ def test_two_reviewers_at_once_are_two_votes_or_one_refusal_and_never_a_lost_one
     full = store.show(made.id, "default")
     assert full.approval.state == "approved" and len(full.votes) == 2
     assert sorted(outcomes) == ["approval_closed"] * 8 + ["approved", "pending"]
+
+
+def test_an_agent_whose_breaker_opened_keeps_no_grant_and_another_does(store, now):
+    ids = {}
+    for agent in ("bot", "other"):
+        approval = store.open(opening(agent=agent, asked_digest=f"d-{agent}")).approval
+        tool = Tool(
+            kind="tool", upstream="bank", name="pay", target=approval.target, schema_hash=approval.schema_hash,
+            manifest=Manifest(risk="reversible"),
+        )  # fmt: skip
+        wanted = grants.Wanted(fields=(), minutes=5, uses=3)
+        low = msgspec.structs.replace(approval, risk="reversible")
+        with store.database.writing() as connection:
+            made = grants.make(
+                connection,
+                store.now(connection),
+                low,
+                reviewer("ann"),
+                wanted,
+                {"a": 1},
+                tool,
+                Facts(),
+                "r1",
+            )
+        ids[agent] = made.id
+    assert store.tripped(approval.tenant, "bot") == 1
+    with store.database.reading() as connection:
+        found = {each.id: each.revoked_by for each in grants.listed(connection, approval.tenant)}
+    assert found == {ids["bot"]: "breaker", ids["other"]: None}
