@@ -73,7 +73,7 @@ class Sessions:
         if tenant != "default":
             raise Refused("no_such_session")
         whose = Whose(id=session, tenant=tenant, agent="bot", opened_ns=10**18)
-        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), NO_MONITORS)
+        session = Session(whose, None, Account(opened_ns=10**18), Prints(b"key"), b"key", NO_MONITORS)
         return seen(session, 10**18, {})
 
     async def act(self, operator, **what):
