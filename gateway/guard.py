@@ -39,9 +39,11 @@ _ANSWERS: Final = ("ok", "withheld", "unobserved")
 _ERRORS: Final = ("tool_error", "rpc_error")
 _NO_EVENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "killed", "duplicate_effect", "in_doubt", "approval_needed",
-     "breaker_guarded", "cancelled", "input_refused", "client_declined", "result_withheld"}
+     "breaker_guarded", "cancelled", "input_refused", "client_declined", "result_withheld",
+     "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
+     "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
 )  # fmt: skip
-"""Refusals that say nothing of how an agent behaves: it waits, is slowed down already, or repeats itself
+"""Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or repeats itself
 because it was told to."""
 
 _HOST: Final = re.compile(rb"://([^/\"\\ ?#]{1,255})")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Final
 
 import pytest
 
 from tests.e2e.gateway import Agent, Json, Said, rule, talking
+
+
+ON: Final = {"breakers": {"enabled": True}}
 
 
 async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "look") -> Said:
@@ -25,7 +29,7 @@ async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "l
 
 
 async def test_a_loop_is_stopped_and_the_agent_is_told_what_to_do(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
         for _ in range(5):
             assert (await alice.call("look", text="again")).text == "done"
@@ -48,7 +52,7 @@ async def test_a_loop_is_stopped_and_the_agent_is_told_what_to_do(gateway, serve
 
 
 async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     async with talking(running, running.key()) as alice:
         for _ in range(5):
             await alice.call("look", text="again")
@@ -83,7 +87,7 @@ async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, serv
 async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_lifted(
     gateway, server, scope, name
 ):
-    running = gateway().start()
+    running = gateway(**ON).start()
     async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
         assert (await alice.call("look", text="before")).text == "done"
         done = await running.cli("kill", scope, *([name] if name else []), "--reason", "incident 7")
@@ -107,14 +111,14 @@ async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_li
 
 
 async def test_a_kill_needs_a_reason_and_a_name(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     assert (await running.cli("kill", "agent", "alice")).returncode == 2
     assert (await running.cli("kill", "agent", "--reason", "x")).returncode == 2
     assert (await running.cli("kill", "--lift", "kill_none", "--reason", "x")).returncode == 3
 
 
 async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
-    running = gateway(mode="observe").start()
+    running = gateway(mode="observe", **ON).start()
     async with talking(running, running.key()) as alice:
         for n in range(8):
             assert (await alice.call("look", text="again")).text == "done", n
@@ -123,7 +127,7 @@ async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
 
 
 async def test_a_person_opens_a_breaker_and_closes_it(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     async with talking(running, running.key()) as alice:
         done = await running.cli("breaker", "trip", "agent", "alice", "--reason", "strange")
         assert done.returncode == 0, done.stderr
@@ -140,7 +144,7 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
         'deny contains {"code": "closed", "message": "closed"} if input.tool.name == "pay"',
         codes=["closed"],
     )
-    running = gateway()
+    running = gateway(**ON)
     running.policy("pay.rego", closed)
     running.start()
     async with talking(running, running.key()) as alice:
@@ -154,7 +158,7 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
 
 
 async def test_a_false_label_resets_and_is_on_record(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     async with talking(running, running.key()) as alice:
         for _ in range(6):
             await alice.call("look", text="again")
@@ -166,7 +170,7 @@ async def test_a_false_label_resets_and_is_on_record(gateway, server):
 
 
 async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     operator, viewer = await running.new_operator(), await running.new_operator("viewer")
 
     async def asks(path: str, body: Json = None, key: str = operator) -> tuple[int, Json]:
@@ -203,7 +207,7 @@ async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, serve
 
 
 async def test_calibration_says_when_there_is_too_little_to_go_by(gateway, server):
-    running = gateway().start()
+    running = gateway(**ON).start()
     assert (await running.cli("breaker", "calibrate")).returncode == 3
     async with talking(running, running.key()) as alice:
         for n in range(20):
