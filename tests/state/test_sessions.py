@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from gateway.desk import Desk
 from gateway.errors import Refused
 from gateway.model import Cost, Outcome
 from gateway.ports import Shown
@@ -92,6 +93,17 @@ async def test_calls_made_at_once_under_a_new_name_are_in_one_session(tmp_path: 
         ask = world.ask(session="task", mandate={**MANDATE, "budgets": {"calls": 2}})
         entered = await asyncio.gather(*(world.state.enter(ask) for _ in range(5)))
         assert len(set(entered)) == 1
+
+
+async def test_a_token_without_its_scopes_opens_and_ends_nothing(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        desk = Desk(world.remembered, lambda: pytest.fail("the configuration is not asked"))
+        desk.may_open(AGENT, "child", None)
+        poor = replace(AGENT, missing_scopes=("call",))
+        with pytest.raises(Refused, match="insufficient_scope"):
+            desk.may_open(poor, "child", None)
+        with pytest.raises(Refused, match="insufficient_scope"):
+            await desk.close_for(poor, "s-" + "0" * 32, "")
 
 
 async def test_a_token_that_delegates_is_good_for_its_own_session_only(tmp_path: Path) -> None:
