@@ -152,7 +152,8 @@ class Sessions:
         return found if found is not None else self._new(session, principal, at_ns)
 
     async def _rolling(self, base: str, principal: Principal) -> Session:
-        found = await self._load(base)
+        # Of calls that come at once the first makes it, and the others must not make another.
+        found = await self._load(base) or self._live.get(base)
         return found if found is not None else self._new(base, principal, self._now_ns())
 
     async def _asked(self, ask: Ask) -> Session:

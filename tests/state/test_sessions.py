@@ -256,6 +256,13 @@ async def test_calls_at_the_same_time_cannot_use_the_same_rest(tmp_path: Path) -
         assert first.refusal is None and second.refusal.code == "budget_exceeded"
 
 
+async def test_the_first_calls_at_the_same_time_are_in_one_session(tmp_path: Path) -> None:
+    given = mandate(budgets={"calls": 1})
+    async with living(tmp_path / "w.db", rules(mandates={("t", "bot"): given})) as world:
+        begun = await asyncio.gather(*(world.begin(LOOK) for _ in range(3)))
+        assert [facts.refusal is None for _, facts in begun].count(True) == 1
+
+
 @pytest.mark.parametrize(
     ("outcome", "used", "reserved"), [(OK, 7, 0), (NOT_SENT, 0, 0), (None, 0, 0), (DOUBT, 0, 7)]
 )
