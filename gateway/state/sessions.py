@@ -114,6 +114,8 @@ class Sessions:
             # What a person or the orchestrator ended must not go on, nor what was delegated from it.
             if each.status == "closed":
                 raise Refused("session_closed", each.whose.id)
+        # Read a moment ago, it may have been pushed out already; what is used must be what is in memory.
+        session = self._live.setdefault(session.whose.id, session)
         self._live.move_to_end(session.whose.id)
         return session
 
