@@ -48,6 +48,7 @@ class Desk:
 
     def may_open(self, principal: Principal, agent: str, subject: str | None) -> None:
         """Raise unless a principal may open sessions for an agent and user."""
+        _scoped(principal)
         ceiling = self._state.rules.mints.get((principal.tenant, principal.agent))
         # Without this an agent would choose its own bounds.
         if ceiling is None or principal.mandate_json or not ceiling.may_mint_for(agent):
@@ -92,6 +93,7 @@ class Desk:
 
     async def close_for(self, principal: Principal, session: str, note: str) -> Seen:
         """End a session for whoever opened it; one that has ended stays ended."""
+        _scoped(principal)
         found = await self._sessions.find(session)
         # To end the session one has without asking would be to leave its labels behind.
         if found is None or not await self._opened(found, principal):
@@ -222,6 +224,12 @@ class Desk:
     def _seen(self, session: Session) -> Seen:
         at = self._state.now_ns()
         return seen(session, at, self._state.budgets(session))
+
+
+def _scoped(principal: Principal) -> None:
+    # A token without the scopes its issuer's tokens need may look around, and does nothing.
+    if principal.missing_scopes:
+        raise Refused("insufficient_scope", " ".join(principal.missing_scopes))
 
 
 def _used_ns(session: Session) -> int:

@@ -88,6 +88,9 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
                 raise Refused("runs_elsewhere", made.tool.target)
         except (Refused, StateError) as bad:
             return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
+        except Exception:  # such as a session that cannot be read: nothing is known of it, so nothing happens
+            logger.exception("a request of %s failed before it was a call", principal.agent)
+            return _refused_early(parts, ask, "gateway_error")
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
@@ -125,6 +128,9 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
             made = await _admitted(parts, ask)
         except (Refused, StateError) as bad:
             return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
+        except Exception:  # such as a session that cannot be read: nothing is known of it, so nothing happens
+            logger.exception("a request of %s failed before it was a call", principal.agent)
+            return _refused_early(parts, ask, "gateway_error")
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:

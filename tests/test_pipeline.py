@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import pipeline
 from gateway.config import LimitsConfig
-from gateway.model import Facts, Manifest, Obligation, Outcome, Pin
+from gateway.model import Ask, Facts, Manifest, Obligation, Outcome, Pin
 from gateway.reasons import REASONS
 from tests.play import AGENT, Stage, tool, verdict, with_mode
 
@@ -367,3 +368,25 @@ def test_the_outcome_nobody_reports_is_recorded_as_unobserved_and_refuses_nothin
     stage = Stage(tool=tool("irreversible", elsewhere=True))
     answer = asyncio.run(pipeline.settle(stage.parts(), decided(stage), Outcome(status="unobserved")))
     assert answer.refusal is None and answer.outcome.status == "unobserved"
+
+
+class Unreadable(Stage):
+    """A gateway that cannot read the session of a request."""
+
+    def parts(self):
+        parts = super().parts()
+
+        class State(type(parts.state)):
+            async def enter(self, ask):
+                raise OSError("disk")
+
+        return msgspec.structs.replace(parts, state=State(self))
+
+
+@pytest.mark.parametrize("half", [pipeline.call, pipeline.decide])
+def test_a_session_that_cannot_be_read_refuses(half):
+    stage = Unreadable()
+    ask = Ask(principal=AGENT, surface="mcp", kind="tool", upstream="up", name="act", args={})
+    answer = asyncio.run(half(stage.parts(), ask))
+    assert answer.refusal is not None and answer.refusal.code == "gateway_error"
+    assert "execute" not in stage.told and stage.limits.total == 0

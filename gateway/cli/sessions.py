@@ -149,6 +149,13 @@ def declassify(
 
 def _do(config: Path, session: str, act: ActName, why: str, labels: tuple[str, ...], as_json: bool) -> None:
     async def run(desk: Desk) -> dict[str, Any]:
+        if labels:
+            has = (await desk.shown(None, session))["labels"]
+            if missing := sorted(set(labels) - set(has)):
+                fail(
+                    f"The session has no label '{missing[0]}'.",
+                    f"It has: {', '.join(has) or 'none'}; see 'wardgate sessions show'.",
+                )
         await desk.act(_who(), tenant=None, session=session, act=act, note=why, labels=labels)
         return await desk.shown(None, session)
 

@@ -114,12 +114,14 @@ class Sessions:
             # What a person or the orchestrator ended must not go on, nor what was delegated from it.
             if each.status == "closed":
                 raise Refused("session_closed", each.whose.id)
+        # Read a moment ago, it may have been pushed out already; what is used must be what is in memory.
+        session = self._live.setdefault(session.whose.id, session)
         self._live.move_to_end(session.whose.id)
         return session
 
     def at_hand(self, principal: Principal, named: str) -> Session | None:
         """The session if it is in memory and this principal's; lists ask, and must not wait."""
-        session = self._live.get(named or rolling_session(principal))
+        session = self._live.get(_id_of(principal, named))
         while session is not None and session.successor is not None:
             session = session.successor
         return session if session is not None and belongs(session.whose, principal) else None
@@ -152,7 +154,8 @@ class Sessions:
         return found if found is not None else self._new(session, principal, at_ns)
 
     async def _rolling(self, base: str, principal: Principal) -> Session:
-        found = await self._load(base)
+        # Of calls that come at once the first makes it, and the others must not make another.
+        found = await self._load(base) or self._live.get(base)
         return found if found is not None else self._new(base, principal, self._now_ns())
 
     async def _asked(self, ask: Ask) -> Session:
@@ -169,7 +172,13 @@ class Sessions:
         if len(named) > _MAX_NAME:
             raise Refused("no_such_session")
         if not named:
-            raise Refused("bad_mandate", "a mandate needs the name of the session it opens")
+            raise BadMandate(
+                [
+                    Fault(
+                        "", "has no session", "name the session it opens, beside it in _meta or in the header"
+                    )
+                ]
+            )
         if _ID.fullmatch(named) and not ask.mandate_json:
             found = self._live.get(named) or await self._load(named)
             # An id alone proves nothing: it may have leaked. Unknown and foreign are the same answer.
@@ -186,8 +195,7 @@ class Sessions:
         self, principal: Principal, name: str, raw: Any, by: str, ceiling: Ceiling | None = None
     ) -> Session:
         """The session of that name, which is opened when it is not there yet."""
-        base = rolling_session(principal)
-        session = "s-" + sha256(f"{base} {name}".encode()).hexdigest()[:32]
+        session = _own_id(principal, name)
         found = self._live.get(session) or await self._load(session)
         if found is None:
             # Calls made at once under a new name open it once.
@@ -199,7 +207,8 @@ class Sessions:
         if raw is not None and not _same(
             found.mandate, mandates.parse(raw, now_ns=self._now_ns(), ceiling=ceiling)
         ):
-            raise Refused("bad_mandate", "this session was opened with another mandate")
+            fault = "is not the mandate that this session was opened with"
+            raise BadMandate([Fault("", fault, "give the same mandate, or another name or id")])
         return found
 
     async def _named(
@@ -494,6 +503,20 @@ class Sessions:
             mandate_json=_mandate_json(mandate) if mandate is not None and not whose.rolling else b"",
             state=_encode(session.saved()),
         )  # fmt: skip
+
+
+def _own_id(principal: Principal, name: str) -> str:
+    """The id of a session that this principal opens by naming it."""
+    return "s-" + sha256(f"{rolling_session(principal)} {name}".encode()).hexdigest()[:32]
+
+
+def _id_of(principal: Principal, named: str) -> str:
+    """The id of the session that a request is in, if there is such a session."""
+    if _ID.fullmatch(named):
+        return named
+    if principal.mandate_json:
+        return _own_id(principal, f"token {orjson.loads(principal.mandate_json)['id']}")
+    return _own_id(principal, f"named {named}") if named else rolling_session(principal)
 
 
 def _opener(by: str) -> str:

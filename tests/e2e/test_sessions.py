@@ -3,6 +3,7 @@ and a kill that forgets nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -268,12 +269,15 @@ async def test_the_command_line_shows_what_is_so_at_this_moment(gateway, alice):
 async def test_what_the_command_line_does_is_in_force_within_a_moment(gateway, alice, tmp_path):
     await call(alice, "look", text="x")
     mine = (await own(alice))["session"]
+    other = await gateway.cli("sessions", "declassify", mine, "--label", "untrustd", "--note", "weather")
+    assert other.returncode == 2 and "It has: untrusted" in other.stderr
     done = await gateway.cli("sessions", "declassify", mine, "--label", "untrusted", "--note", "weather")
     assert done.returncode == 0, done.stderr
     for _ in range(100):
         told = await own(alice)
         if told["integrity"] == "trusted":
             break
+        await asyncio.sleep(0.05)
     assert told["integrity"] == "trusted"
     file = tmp_path / "mandate.yaml"
     file.write_text("objective: look around\ntools: ['counting/*']\nbudgets: {calls: 1}\n")
@@ -287,6 +291,7 @@ async def test_what_the_command_line_does_is_in_force_within_a_moment(gateway, a
         said = await call(alice, "look", session, text="x")
         if said.reason == "session_closed":
             break
+        await asyncio.sleep(0.05)
     assert said.reason == "session_closed"
     shown = await gateway.cli_json("sessions", "show", session)
     assert [act["act"] for act in shown["acts"]] == ["open", "close"]

@@ -277,6 +277,48 @@ async def test_a_session_pushed_out_of_memory_comes_back_as_it_was(tmp_path: Pat
         assert after[1]["budget"]["session"] == before[1]["budget"]["session"]
 
 
+async def crowded(world: World) -> None:
+    """More sessions in memory than it is meant for, all of them stored."""
+    for number in range(12):
+        await world.call(LOOK, principal=replace(AGENT, subject=f"user-{number}"))
+    for session in world.state.sessions.changed():
+        await world.state.sessions.keep(session)
+
+
+async def test_a_parent_pushed_out_of_memory_meanwhile_is_not_there_twice(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", replace(RULES, live=10)) as world:
+        sessions = world.state.sessions
+        mandate = {"objective": "x", "tools": ["u/*"], "budgets": {"calls": 5}}
+        parent = await sessions.open(tenant="t", agent="bot", subject=None, mandate=mandate, by="operator")
+        await crowded(world)
+        opening = asyncio.create_task(
+            sessions.open(
+                tenant="t", agent="bot", subject=None, mandate=None, by="bot", parent=parent.whose.id
+            )
+        )
+        while not opening.done():
+            await asyncio.sleep(0)
+            sessions.evict()
+        child = await opening
+        assert child.ancestors[0] is await sessions.find(parent.whose.id)
+        assert child is await sessions.find(child.whose.id)
+
+
+async def test_what_is_done_to_a_session_while_it_is_read_is_done_to_it(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", replace(RULES, live=10)) as world:
+        sessions = world.state.sessions
+        mandate = {"objective": "x", "tools": ["u/*"]}
+        opened = await sessions.open(tenant="t", agent="bot", subject=None, mandate=mandate, by="operator")
+        await crowded(world)
+        sessions.evict()
+        assert sessions.held(opened.whose.id) is None
+        reading = asyncio.create_task(sessions.find(opened.whose.id))
+        await asyncio.sleep(0)
+        world.state.acted(Act(seq=999, session=opened.whose.id, tenant="t", at_ns=1, act="close", by="ann"))
+        found = await reading
+        assert found is not None and found.status == "closed"
+
+
 @pytest.mark.slow
 async def test_ten_thousand_sessions_are_there_again_in_five_seconds(tmp_path: Path) -> None:
     async with living(tmp_path / "w.db", RULES) as world:

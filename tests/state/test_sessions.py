@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import Refused
+from gateway.desk import Desk
+from gateway.errors import BadMandate, Refused
 from gateway.model import Cost, Outcome
 from gateway.ports import Shown
 from gateway.sessions.budgets import Limit
@@ -92,6 +93,39 @@ async def test_calls_made_at_once_under_a_new_name_are_in_one_session(tmp_path: 
         ask = world.ask(session="task", mandate={**MANDATE, "budgets": {"calls": 2}})
         entered = await asyncio.gather(*(world.state.enter(ask) for _ in range(5)))
         assert len(set(entered)) == 1
+
+
+async def test_what_is_listed_is_judged_by_the_session_that_a_token_or_a_name_stands_for(
+    tmp_path: Path,
+) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        token = b'{"id":"t1","mandate":{"objective":"x","tools":["u/look"]}}'
+        holder = replace(AGENT, mandate_json=token)
+        await world.state.enter(world.ask(holder))
+        assert world.state.slow(holder).slow["mandate"]["tools"] == ["u/look"]
+        await world.state.enter(world.ask(session="task", mandate=MANDATE))
+        assert world.state.slow(AGENT, "task").slow["mandate"]["tools"] == ["u/*"]
+        assert not world.state.slow(AGENT, "another").slow and not world.state.slow(AGENT).slow
+
+
+async def test_another_mandate_under_the_same_name_is_told_as_what_it_is(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        await world.state.enter(world.ask(session="task", mandate=MANDATE))
+        for session, said in (("task", "opened with"), ("", "no session")):
+            with pytest.raises(BadMandate) as bad:
+                await world.state.enter(world.ask(session=session, mandate={**MANDATE, "objective": "more"}))
+            assert said in bad.value.faults[0].what
+
+
+async def test_a_token_without_its_scopes_opens_and_ends_nothing(tmp_path: Path) -> None:
+    async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
+        desk = Desk(world.remembered, lambda: pytest.fail("the configuration is not asked"))
+        desk.may_open(AGENT, "child", None)
+        poor = replace(AGENT, missing_scopes=("call",))
+        with pytest.raises(Refused, match="insufficient_scope"):
+            desk.may_open(poor, "child", None)
+        with pytest.raises(Refused, match="insufficient_scope"):
+            await desk.close_for(poor, "s-" + "0" * 32, "")
 
 
 async def test_a_token_that_delegates_is_good_for_its_own_session_only(tmp_path: Path) -> None:
@@ -220,6 +254,13 @@ async def test_calls_at_the_same_time_cannot_use_the_same_rest(tmp_path: Path) -
         _, first = await world.begin(NOTE, {"a": 1})
         _, second = await world.begin(NOTE, {"a": 2})
         assert first.refusal is None and second.refusal.code == "budget_exceeded"
+
+
+async def test_the_first_calls_at_the_same_time_are_in_one_session(tmp_path: Path) -> None:
+    given = mandate(budgets={"calls": 1})
+    async with living(tmp_path / "w.db", rules(mandates={("t", "bot"): given})) as world:
+        begun = await asyncio.gather(*(world.begin(LOOK) for _ in range(3)))
+        assert [facts.refusal is None for _, facts in begun].count(True) == 1
 
 
 @pytest.mark.parametrize(
