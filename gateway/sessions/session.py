@@ -24,6 +24,7 @@ from gateway.sessions.provenance import Harvest, Prints
 
 LAST: Final = 8
 KNOWN_TOOLS: Final = 128
+_SLOW: Final = 8  # targets whose facts of the mandate are kept; each may take 2 KB
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 _OWN: Final = f"{OWN}/{OWN_TOOL}"
@@ -206,7 +207,7 @@ class Session:
             return _NOTHING
         found = self.slow.get(target)
         if found is None:
-            if len(self.slow) >= KNOWN_TOOLS:
+            if len(self.slow) >= _SLOW:
                 self.slow.clear()
             about = mandates.facts(self.mandate, target or None)
             if target == _OWN:  # whatever was delegated, its agent may look at it

@@ -253,7 +253,7 @@ class Monitors:
                     dropped.append(name)
                 else:
                     state.cells[place] = self.monitors[place].automaton.decode(said)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a state of monitors: {error!r}") from error
         return state, tuple(dropped)
 

@@ -13,8 +13,9 @@ where it speaks for it. A table that is full answers as ``tables.py`` says.
 
 from __future__ import annotations
 
+from array import array
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, Protocol
 
@@ -30,7 +31,21 @@ _S: Final = 1_000_000_000
 _SLOTS: Final = 12
 _TABLE: Final = 1_800  # bytes of a table whose size nobody chose
 _ACTORS: Final = 4
-_ANYBODY: Final = ("*",)
+_ANYBODY: Final = "*"
+
+
+def _packed(numbers: Iterable[int]) -> bytes:
+    """Numbers as a table keeps them: eight bytes each, where one in a tuple takes forty."""
+    return array("q", numbers).tobytes()
+
+
+def _numbers(packed: bytes) -> array[int]:
+    return array("q", packed)
+
+
+def _plain(packed: bytes) -> list[int]:
+    return list(_numbers(packed))
+
 
 Mark = tuple[int, str | None]
 """A matcher that matched, by its bit, and the key of the call for it."""
@@ -130,28 +145,33 @@ class Within(_Recent):
         self.seconds = body.seconds
         self.calls = body.calls
 
-    def judge(self, cell: Recent[list[int]] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
+    def judge(self, cell: Recent[bytes] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for bit, key in marks:
             if bit != 2:
                 continue
-            last = cell.values.get(key) if cell is not None and key is not None else None
-            if last is None:
+            found = cell.get(key) if cell is not None and key is not None else None
+            if found is None:
                 return Seen("not_preceded")
+            last = _numbers(found)
             if self.seconds is not None and at.now - last[0] > self.seconds * _S:
                 return Seen("too_late")
             if self.calls is not None and at.calls + 1 - last[1] > self.calls:
                 return Seen("too_late")
         return FINE
 
-    def step(self, cell: Recent[list[int]], mark: Mark, at: Moment) -> bool:
-        return mark[1] is not None and cell.set(mark[1], [at.now, at.calls + 1], self.keys)
+    def step(self, cell: Recent[bytes], mark: Mark, at: Moment) -> bool:
+        return mark[1] is not None and cell.set(mark[1], _packed((at.now, at.calls + 1)), self.keys)
 
-    def counting(self, cell: Recent[list[int]] | None, calls: int) -> bool:
+    def counting(self, cell: Recent[bytes] | None, calls: int) -> bool:
         """Whether the number of calls still matters: losing a count would let a call through later."""
-        if self.calls is None or cell is None or not cell.values:
-            return False
-        latest = cell.values[next(reversed(cell.values))]
-        return calls - latest[1] <= self.calls
+        latest = cell.latest() if cell is not None else None
+        return self.calls is not None and latest is not None and calls - _numbers(latest)[1] <= self.calls
+
+    def encode(self, cell: Recent[bytes]) -> list[Any]:
+        return cell.encode(_plain)
+
+    def decode(self, said: list[Any]) -> Recent[bytes]:
+        return Recent.decode(said, _packed)
 
 
 class _Seats:
@@ -223,7 +243,7 @@ class AtMostInSlots(AtMost):
     more. That bounds the state at thirteen numbers, whatever the limit.
     """
 
-    zero = ()
+    zero = b""
     each = 13 * 18 + 3
 
     def __init__(self, body: d.RateLimit | d.AtMostTotal) -> None:
@@ -235,7 +255,8 @@ class AtMostInSlots(AtMost):
             self.limit = body.n
         self.keys = _keys(body, 17 + self.each, self.each)
 
-    def total(self, value: tuple[int, ...], now: int) -> int:
+    def total(self, packed: bytes, now: int) -> int:
+        value = _numbers(packed)
         oldest = now // self.slot - _SLOTS
         found = 0
         for place in range(len(value) - 2, -1, -2):
@@ -248,54 +269,59 @@ class AtMostInSlots(AtMost):
         index = now // self.slot
         oldest = index - _SLOTS
 
-        def add(value: tuple[int, ...]) -> tuple[int, ...]:
+        def add(packed: bytes) -> bytes:
+            value = _numbers(packed)
             while value and value[0] < oldest:
-                value = value[2:]
+                del value[:2]
             if value and value[-2] == index:
-                return (*value[:-1], min(value[-1] + amount, FULL))
-            return (*value, index, min(amount, FULL))
+                value[-1] = min(value[-1] + amount, FULL)
+            else:
+                value.extend((index, min(amount, FULL)))
+            return value.tobytes()
 
         return add
 
     def dead(self, now: int) -> Callable[[Any], bool] | None:
         oldest = now // self.slot - _SLOTS
-        return lambda value: not value or value[-2] < oldest
+        return lambda packed: not packed or _numbers(packed)[-2] < oldest
 
-    def encode(self, cell: Seats[tuple[int, ...]]) -> list[Any]:
-        return cell.encode(list)
+    def encode(self, cell: Seats[bytes]) -> list[Any]:
+        return cell.encode(_plain)
 
     def decode(self, said: list[Any]) -> Seats[Any]:
-        return Seats.decode(said, tuple)
+        return Seats.decode(said, _packed)
 
 
 class AtMostInWindow(AtMost):
     """``match → |{earlier match: t(now) − t < within_s}| + 1 ≤ n``; the last ``n`` times are kept."""
 
-    zero = ()
+    zero = b""
 
     def __init__(self, body: d.AtMostN) -> None:
         self.each = 9 * body.n + 3
         self.window = (body.within_s or 0) * _S
         super().__init__(body)
 
-    def total(self, value: tuple[int, ...], now: int) -> int:
+    def total(self, packed: bytes, now: int) -> int:
         oldest = now - self.window
-        return sum(1 for time in value if time > oldest)
+        return sum(1 for time in _numbers(packed) if time > oldest)
 
     def more(self, amount: int, now: int) -> Callable[[Any], Any]:
         oldest = now - self.window
         # An older one would be out of the window before any that is kept.
-        return lambda value: (*(time for time in value if time > oldest), now)[-self.limit :]
+        return lambda packed: _packed(
+            [*(time for time in _numbers(packed) if time > oldest), now][-self.limit :]
+        )
 
     def dead(self, now: int) -> Callable[[Any], bool] | None:
         oldest = now - self.window
-        return lambda value: not value or value[-1] <= oldest
+        return lambda packed: not packed or _numbers(packed)[-1] <= oldest
 
-    def encode(self, cell: Seats[tuple[int, ...]]) -> list[Any]:
-        return cell.encode(list)
+    def encode(self, cell: Seats[bytes]) -> list[Any]:
+        return cell.encode(_plain)
 
     def decode(self, said: list[Any]) -> Seats[Any]:
-        return Seats.decode(said, tuple)
+        return Seats.decode(said, _packed)
 
 
 class NeverAfter(_Seats):
@@ -365,34 +391,35 @@ class MutuallyExclusive(_Seats):
 class SeparationOfActors(_Seats):
     """``then by a → ¬◆(first by a)``. An actor nobody knows is everybody, and so are more than four."""
 
-    zero = ()
+    zero = ""  # short names of actors with spaces between them
     each = _ACTORS * 13 + 1
 
     def __init__(self, body: d.SeparationOfActors) -> None:
         self.keys = _keys(body, 17 + self.each, self.each)
 
-    def judge(self, cell: Seats[tuple[str, ...]] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
+    def judge(self, cell: Seats[str] | None, marks: tuple[Mark, ...], at: Moment) -> Seen:
         for _, key in marks:
             for actors in () if cell is None else cell.all() if key is None else (cell.get(key),):
-                if actors and (actors == _ANYBODY or not at.actor or at.actor in actors):
+                if actors and (actors == _ANYBODY or not at.actor or at.actor in actors.split()):
                     return Seen("same_actor")
         return FINE
 
-    def step(self, cell: Seats[tuple[str, ...]], mark: Mark, at: Moment) -> bool:
-        def add(value: tuple[str, ...]) -> tuple[str, ...]:
+    def step(self, cell: Seats[str], mark: Mark, at: Moment) -> bool:
+        def add(value: str) -> str:
+            actors = value.split()
             if not at.actor or value == _ANYBODY:
                 return _ANYBODY
-            if at.actor in value:
+            if at.actor in actors:
                 return value
-            return (*value, at.actor) if len(value) < _ACTORS else _ANYBODY
+            return " ".join((*actors, at.actor)) if len(actors) < _ACTORS else _ANYBODY
 
         return cell.add(mark[1], add, self.keys)
 
-    def encode(self, cell: Seats[tuple[str, ...]]) -> list[Any]:
-        return cell.encode(list)
+    def encode(self, cell: Seats[str]) -> list[Any]:
+        return cell.encode(str.split)
 
     def decode(self, said: list[Any]) -> Seats[Any]:
-        return Seats.decode(said, tuple)
+        return Seats.decode(said, " ".join)
 
 
 def actor_of(name: str) -> str:
