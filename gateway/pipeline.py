@@ -94,11 +94,11 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
-            cleared = await _clear(parts, made)
+            cleared = await _cleared(parts, made)
             if isinstance(cleared, Answer) and await _decided_meanwhile(parts, ask, cleared):
                 # As if the agent had called again: another call, with facts of now.
                 made = _again(parts, made)
-                cleared = await _clear(parts, made)
+                cleared = await _cleared(parts, made)
             answer = cleared if isinstance(cleared, Answer) else await _carry_out(parts, ask, cleared, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
@@ -134,7 +134,7 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
         token = parts.telemetry.call_started(made)
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
-            cleared = await _clear(parts, made)
+            cleared = await _cleared(parts, made)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
             raise
@@ -198,6 +198,19 @@ async def _admitted(parts: Parts, ask: Ask) -> Call:
         raise Refused("not_a_read", tool.target)
     # Arguments that are no object, or too large to decide in bounded time, are not asked about.
     return _make(parts, ask, session, tool)
+
+
+async def _cleared(parts: Parts, call: Call) -> Cleared | Answer:
+    """``_clear``, and what the call reserved is given back when that fails or is given up."""
+    try:
+        return await _clear(parts, call)
+    except BaseException:
+        # Nothing was sent. Kept, its budget and its effect key would be gone until the next start.
+        try:
+            await parts.state.settle(call, "block", None)
+        except Exception:
+            logger.exception("what call %s reserved could not be given back", call.id)
+        raise
 
 
 async def _clear(parts: Parts, call: Call) -> Cleared | Answer:

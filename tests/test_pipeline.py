@@ -390,3 +390,50 @@ def test_a_session_that_cannot_be_read_refuses(half):
     answer = asyncio.run(half(stage.parts(), ask))
     assert answer.refusal is not None and answer.refusal.code == "gateway_error"
     assert "execute" not in stage.told and stage.limits.total == 0
+
+
+class Deciding(Stage):
+    """A gateway whose policy takes its time, or breaks."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        super().__init__()
+        self.fault = fault
+        self.asked = asyncio.Event()
+
+    def parts(self):
+        parts = super().parts()
+        stage = self
+
+        class Policy(type(parts.policy)):
+            async def call(self, call, facts):
+                stage.asked.set()
+                if stage.fault is not None:
+                    raise stage.fault
+                await asyncio.sleep(60)
+
+        return msgspec.structs.replace(parts, policy=Policy(self))
+
+
+@pytest.mark.parametrize("half", [pipeline.call, pipeline.decide])
+def test_what_a_call_reserved_is_given_back_when_it_is_given_up_while_it_is_decided(half):
+    stage = Deciding()
+
+    async def run():
+        ask = Ask(principal=AGENT, surface="mcp", kind="tool", upstream="up", name="act", args={})
+        task = asyncio.create_task(half(stage.parts(), ask))
+        await stage.asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert stage.told.count("release") == 1 and "execute" not in stage.told
+
+
+@pytest.mark.parametrize("half", [pipeline.call, pipeline.decide])
+def test_what_a_call_reserved_is_given_back_when_deciding_breaks(half):
+    stage = Deciding(RuntimeError("broken"))
+    ask = Ask(principal=AGENT, surface="mcp", kind="tool", upstream="up", name="act", args={})
+    answer = asyncio.run(half(stage.parts(), ask))
+    assert answer.refusal is not None and answer.refusal.code == "gateway_error"
+    assert stage.told.count("release") == 1 and "execute" not in stage.told

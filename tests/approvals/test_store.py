@@ -439,8 +439,8 @@ def test_an_agent_whose_breaker_opened_keeps_no_grant_and_another_does(store, no
     for agent in ("bot", "other"):
         approval = store.open(opening(agent=agent, asked_digest=f"d-{agent}")).approval
         tool = Tool(
-            kind="tool", upstream="bank", name="pay", target=approval.target, schema_hash=approval.schema_hash,
-            manifest=Manifest(risk="reversible"),
+            kind="tool", upstream="bank", name="pay", target=approval.target,
+            schema_hash=approval.schema_hash, manifest=Manifest(risk="reversible"),
         )  # fmt: skip
         wanted = grants.Wanted(fields=(), minutes=5, uses=3)
         low = msgspec.structs.replace(approval, risk="reversible")
