@@ -22,7 +22,7 @@ import msgspec
 from gateway import strictjson
 from gateway.dialogue import Dialogue
 from gateway.digest import call_digest, effect_key, new_id
-from gateway.errors import ApprovalError, BadMandate, JournalError, Overloaded, Refused, StateError
+from gateway.errors import ApprovalError, JournalError, Overloaded, Refused, StateError
 from gateway.model import (
     VERIFY,
     Action,
@@ -31,16 +31,13 @@ from gateway.model import (
     Call,
     Decision,
     Facts,
-    Finding,
-    Kind,
     Mode,
     Outcome,
-    Principal,
     Refusal,
     Tool,
 )
 from gateway.ports import NOTHING_SHOWN, Caller, Parts, Permit, Shown
-from gateway.reasons import REASONS
+from gateway.refusals import answer_of, asked_by, faults_of, refusal_of, said
 
 logger = logging.getLogger("wardgate.pipeline")
 
@@ -48,7 +45,6 @@ _LENIENCE: Final = {"enforce": 0, "warn": 1, "observe": 2}
 ANSWERED: Final = ("ok", "tool_error", "rpc_error", "input_required")
 """Statuses of an outcome with something of the upstream's in it to show."""
 
-_MAX_FAULTS: Final = 1_000  # characters
 
 MAX_INPUTS: Final = 256 * 1024
 """Bytes of answers to an upstream's questions that one call may carry."""
@@ -87,7 +83,7 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
             if made.tool.elsewhere:
                 raise Refused("runs_elsewhere", made.tool.target)
         except (Refused, StateError) as bad:
-            return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
+            return _refused_early(parts, ask, bad.code, bad.detail, faults=faults_of(bad))
         except Exception:  # such as a session that cannot be read: nothing is known of it, so nothing happens
             logger.exception("a request of %s failed before it was a call", principal.agent)
             return _refused_early(parts, ask, "gateway_error")
@@ -127,7 +123,7 @@ async def decide(parts: Parts, ask: Ask) -> Cleared | Answer:
         try:
             made = await _admitted(parts, ask)
         except (Refused, StateError) as bad:
-            return _refused_early(parts, ask, bad.code, bad.detail, faults=_faults(bad))
+            return _refused_early(parts, ask, bad.code, bad.detail, faults=faults_of(bad))
         except Exception:  # such as a session that cannot be read: nothing is known of it, so nothing happens
             logger.exception("a request of %s failed before it was a call", principal.agent)
             return _refused_early(parts, ask, "gateway_error")
@@ -156,7 +152,7 @@ async def settle(parts: Parts, cleared: Cleared, outcome: Outcome) -> Answer:
         answer = await _finish(parts, cleared, outcome, judged=parts.policy.wants_result(cleared.call))
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s could not be settled", cleared.call.id)
-        answer = _answer(cleared.call, cleared.action, cleared.decision, _refusal("outcome_unrecorded"))
+        answer = answer_of(cleared.call, cleared.action, cleared.decision, refusal_of("outcome_unrecorded"))
     finally:
         if cleared.permit is not None:
             parts.approvals.ended(cleared.permit)
@@ -219,7 +215,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         facts = await parts.state.begin(call)
     except StateError as fault:
         # Without facts a limit could be passed unseen, so no facts means no call.
-        return await _block(parts, call, Facts(), _said(parts, fault.code), fault.code)
+        return await _block(parts, call, Facts(), said(parts.policy.revision, fault.code), fault.code)
 
     stand = parts.breakers.ask(call, facts)
     if stand.facts:
@@ -227,7 +223,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     if stand.refusal is not None:
         # An agent whose calls went wrong does not go on, and what a person stopped is stopped in every mode.
         if stand.killed or call.mode == "enforce":
-            decision = _said(parts, stand.refusal.code, words=stand.refusal)
+            decision = said(parts.policy.revision, stand.refusal.code, words=stand.refusal)
             return await _block(parts, call, facts, decision, stand.refusal.code, stand.refusal)
         parts.telemetry.unenforced("breaker", call.mode)
 
@@ -254,7 +250,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     if stand.guarded is not None and decision.verdict != "deny":
         # A breaker is wary of this agent: its writes need a person, whatever policy thinks of them.
         decision = msgspec.structs.replace(
-            decision, verdict="escalate", findings=_asked_by(stand.guarded, decision)
+            decision, verdict="escalate", findings=asked_by(stand.guarded, decision)
         )
     permit: Permit | None = None
     if decision.verdict == "escalate" and enforced:
@@ -276,11 +272,10 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     try:
         await parts.journal.intent(call, facts, decision, action, permit=permit)
     except JournalError as fault:
-        await parts.state.settle(
-            call, "block", None
-        )  # recovery finds no intent, so nothing is lost with its mark
+        # Recovery finds no intent, so nothing is lost with its mark.
+        await parts.state.settle(call, "block", None)
         parts.breakers.ended(call, facts, "block", fault.code, None)
-        return _answer(call, "block", decision, _refusal(fault.code, decision))
+        return answer_of(call, "block", decision, refusal_of(fault.code, decision))
     except ApprovalError as lost:
         # Somebody else was quicker, or what was agreed to does not hold any more: there is no intent.
         return await _block(parts, call, facts, decision, lost.code)
@@ -300,7 +295,8 @@ async def _decided_again(
     decided_at = parts.clock.monotonic()
     decision = await parts.policy.call(call, facts)
     if decision.verdict != "deny" and parts.policy.modify(call, decision) is not None:
-        decision = _said(parts, "modified_again", decision)  # it would be sent otherwise than approved
+        # It would be sent otherwise than approved.
+        decision = said(parts.policy.revision, "modified_again", decision)
     if decision.verdict == "deny":
         await parts.approvals.refused(permit, decision.code)
         return await _block(parts, call, facts, decision, decision.code)
@@ -358,7 +354,7 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
         return await _finish(parts, cleared, outcome, judged=judged, told=told)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
-        return _answer(call, action, decision, _refusal("outcome_unrecorded"))
+        return answer_of(call, action, decision, refusal_of("outcome_unrecorded"))
     finally:
         if cleared.permit is not None:
             parts.approvals.ended(cleared.permit)
@@ -388,13 +384,13 @@ async def _finish(
         else:
             # A result the policy cannot judge, or forbids, is not shown: it may carry what must not leave.
             result_json = error_json = b""
-            refusal = _refusal(inspected.code, inspected, fallback="result_withheld")
+            refusal = refusal_of(inspected.code, inspected, fallback="result_withheld")
             outcome = msgspec.structs.replace(
                 outcome, status="withheld", code="result_withheld", answered=outcome.status
             )
     elif not answered and outcome.status != "unobserved":
         result_json = error_json = b""
-        refusal = _refusal(outcome.code)
+        refusal = refusal_of(outcome.code)
         if outcome.remedy:
             refusal = msgspec.structs.replace(refusal, remedy=outcome.remedy)
 
@@ -407,7 +403,7 @@ async def _finish(
     except JournalError:
         # The effect may have happened and its record is only an intent: recovery lists it as in doubt.
         # The result is kept back, because what it taints could not be made durable.
-        return _answer(call, action, decision, _refusal("outcome_unrecorded"), outcome)
+        return answer_of(call, action, decision, refusal_of("outcome_unrecorded"), outcome)
     if parts.verifications is not None and (outcome.answered or outcome.status) == "ok":
         parts.verifications.answered(call, outcome)
     return Answer(
@@ -462,29 +458,6 @@ def _shown(
     )
 
 
-def listed(
-    parts: Parts, principal: Principal, kind: Kind, upstream: str | None = None, session: str = ""
-) -> Sequence[Tool]:
-    """What this principal may see, in the upstream's order. Hidden is not forbidden: calls are decided.
-
-    What is in quarantine is not among the catalog's tools, in any mode.
-
-    Where policy is only observed, nothing is hidden.
-    """
-    return shown(parts, principal, parts.catalog.tools(kind, upstream), session)
-
-
-def shown(parts: Parts, principal: Principal, tools: Sequence[Tool], session: str = "") -> Sequence[Tool]:
-    """Which of these tools this principal may see."""
-    if principal.mode != "enforce":
-        return tools
-    seen = parts.policy.visible(principal, tools, parts.state.slow(principal, session))
-    if len(seen) == len(tools) or all(tool.mode == "enforce" for tool in tools):
-        return seen
-    visible = {tool.target for tool in seen}
-    return tuple(tool for tool in tools if tool.mode != "enforce" or tool.target in visible)
-
-
 async def _reverse(parts: Parts, ask: Ask) -> Answer:
     return await call(parts, ask)
 
@@ -531,7 +504,7 @@ async def _modified(parts: Parts, call: Call, facts: Facts, decision: Decision) 
     again = await parts.policy.call(changed, facts)
     # A policy that changes its own change has no fixed meaning.
     if again.verdict != "deny" and parts.policy.modify(changed, again) is not None:
-        again = _said(parts, "modified_again", again)
+        again = said(parts.policy.revision, "modified_again", again)
     return changed, again
 
 
@@ -557,15 +530,15 @@ async def _block(
     """
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
-    refusal = refusal or _refusal(code, decision)
+    refusal = refusal or refusal_of(code, decision)
     parts.breakers.ended(call, facts, action, code, None)
     try:
         settled = await parts.state.settle(call, action, None)
         await parts.journal.intent(call, facts, decision, action, code, settled)
     except (JournalError, StateError):
         # Nothing happens either way, so the agent is told the refusal; the journal counts its own loss.
-        return _answer(call, action, decision, refusal)
-    return _answer(call, action, decision, refusal)
+        return answer_of(call, action, decision, refusal)
+    return answer_of(call, action, decision, refusal)
 
 
 def _refused_early(
@@ -574,7 +547,7 @@ def _refused_early(
     """Refuse a request that never became a call; ``faults`` tell its sender what would be accepted."""
     parts.journal.refused(code, ask.surface, ask.principal, detail)
     parts.telemetry.refused(code, ask.surface)
-    refusal = _refusal(code)
+    refusal = refusal_of(code)
     if retry_after_ms is not None:
         refusal = msgspec.structs.replace(refusal, retry_after_ms=retry_after_ms)
     if faults:
@@ -582,50 +555,6 @@ def _refused_early(
     return Answer(call_id=new_id(), action="block", refusal=refusal)
 
 
-def _faults(bad: Refused | StateError) -> str:
-    """All that is wrong with a mandate, for whoever wrote it."""
-    found = bad.faults if isinstance(bad, BadMandate) else ()
-    said = "; ".join(f"{fault.at or 'the mandate'}: {fault.what} ({fault.remedy})" for fault in found)
-    return said[:_MAX_FAULTS]
-
-
 def _mode(agent: Mode, upstream: Mode) -> Mode:
     """The gateway's own mode is rolled out by agent and by upstream: the more lenient one holds."""
     return agent if _LENIENCE[agent] >= _LENIENCE[upstream] else upstream
-
-
-def _answer(
-    call: Call, action: Action, decision: Decision, refusal: Refusal, outcome: Outcome | None = None
-) -> Answer:
-    return Answer(call_id=call.id, action=action, decision=decision, refusal=refusal, outcome=outcome)
-
-
-def _asked_by(guarded: Finding, decision: Decision) -> tuple[Finding, ...]:
-    """Findings of an escalation: those of policy when it escalates too, and the breaker's."""
-    own = decision.findings if decision.verdict == "escalate" else ()
-    return (*own, guarded)
-
-
-def _said(parts: Parts, code: str, base: Decision | None = None, words: Refusal | None = None) -> Decision:
-    """A deny of the gateway itself, in the same words as one of policy."""
-    said = words or REASONS[code]
-    finding = Finding(code=code, message=said.message, remedy=said.remedy)
-    if base is not None:
-        return msgspec.structs.replace(base, verdict="deny", findings=(finding,))
-    return Decision(verdict="deny", findings=(finding,), revision=parts.policy.revision)
-
-
-def _refusal(code: str, decision: Decision | None = None, fallback: str = "gateway_error") -> Refusal:
-    """Words for the agent: those of the policy where it gave some, else those of the reason list."""
-    for finding in decision.findings if decision is not None else ():
-        if finding.code == code:
-            return Refusal(
-                code=code,
-                message=finding.message,
-                remedy=finding.remedy,
-                rule=finding.rule,
-                retryable=code in REASONS and REASONS[code].retryable,
-                findings=decision.findings if decision is not None else (),
-            )
-    reason = REASONS.get(code) or REASONS[fallback]
-    return Refusal(code=code, message=reason.message, remedy=reason.remedy, retryable=reason.retryable)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import pipeline
+from gateway import pipeline, visible
 from gateway.config import LimitsConfig
 from gateway.model import Ask, Facts, Manifest, Obligation, Outcome, Pin
 from gateway.reasons import REASONS
@@ -205,8 +205,8 @@ def test_a_list_hides_only_where_policy_is_enforced():
     stage = Stage(sees=False)
     stage.tools = lambda kind, upstream=None: (hidden, observed)
     parts = stage.parts()
-    assert pipeline.listed(parts, AGENT, "tool") == (observed,)
-    assert pipeline.listed(parts, with_mode("observe"), "tool") == (hidden, observed)
+    assert visible.listed(parts, AGENT, "tool") == (observed,)
+    assert visible.listed(parts, with_mode("observe"), "tool") == (hidden, observed)
 
 
 def test_work_in_flight_is_bounded_and_the_refusal_says_when_to_retry():

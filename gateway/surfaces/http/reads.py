@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from gateway import pipeline
+from gateway import visible
 from gateway.errors import Refused
 from gateway.surfaces.http.calls import PROBLEMS
 from gateway.surfaces.http.front import Admitted, Deps, GuardedRoute, turn
@@ -28,8 +28,8 @@ async def tools(
     upstream: Annotated[str | None, Query(max_length=63, description="Only of this upstream.")] = None,
 ) -> Response:
     """Hidden tools are left out. To see a tool is not to be allowed to use it: each call is decided."""
-    here = pipeline.listed(caller.parts, caller.principal, "tool")
-    found = [*here, *pipeline.shown(caller.parts, caller.principal, tuple(deps.elsewhere()))]
+    here = visible.listed(caller.parts, caller.principal, "tool")
+    found = [*here, *visible.shown(caller.parts, caller.principal, tuple(deps.elsewhere()))]
     items = [
         {
             "tool": tool.target,

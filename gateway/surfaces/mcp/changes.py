@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from gateway import pipeline
+from gateway import pipeline, visible
 from gateway.model import Answer, Ask, Kind, Principal
 from gateway.ports import Parts, Subscriber
 from gateway.surfaces.mcp.envelope import Rejected
@@ -148,7 +148,7 @@ class Changes:
         parts = self._parts()
         changed = []
         for name in sorted(outbox.lists):
-            shown = pipeline.listed(parts, outbox.principal, LISTS[name], outbox.upstream, outbox.session)
+            shown = visible.listed(parts, outbox.principal, LISTS[name], outbox.upstream, outbox.session)
             # Most clients are shown the same list, which is hashed once; held, so that its id stays its own.
             known = hashes.get(id(shown))
             if known is None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, Literal
 
-from gateway import pipeline
+from gateway import visible
 from gateway.model import Kind, Principal, Tool
 from gateway.ports import Parts
 from gateway.surfaces.mcp import envelope, protocol
@@ -42,7 +42,7 @@ def listing(
 ) -> Reply:
     """One page of a list as a whole reply; raises ``Rejected`` for a cursor that is not ours."""
     kind: Kind = "tool" if key == "tools" else "prompt" if key == "prompts" else "resource"
-    tools = pipeline.listed(parts, principal, kind, upstream, session)
+    tools = visible.listed(parts, principal, kind, upstream, session)
     if kind == "resource":
         tools = [tool for tool in tools if is_template(tool) == (key == "resourceTemplates")]
         if upstream is None:
