@@ -11,7 +11,6 @@ import pytest
 
 from tests.e2e.gateway import Agent, Json, Said, rule, talking
 
-
 ON: Final = {"breakers": {"enabled": True}}
 
 
