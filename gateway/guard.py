@@ -43,8 +43,8 @@ _NO_EVENT: Final = frozenset(
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
 )  # fmt: skip
-"""Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or repeats
-itself because it was told to."""
+"""Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or does
+again what it was told to."""
 
 _HOST: Final = re.compile(rb"://([^/\"\\ ?#]{1,255})")
 _MAIL: Final = re.compile(rb"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")

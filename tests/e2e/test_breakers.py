@@ -176,6 +176,9 @@ async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, serve
         status, said = await running.admin(path, key, "POST" if body is not None else "GET", body)
         return status, json.loads(said)
 
+    for key in (operator, viewer):  # a new key may take a moment to be known
+        while (await running.admin("/v1/status", key))[0] != 200:
+            await asyncio.sleep(0.05)
     async with talking(running, running.key()) as alice:
         for _ in range(6):
             await alice.call("look", text="again")
