@@ -426,7 +426,9 @@ class Sessions:
             session.ancestors = (above, *above.ancestors)
         saved = _saved(stored.state) if stored.state else None
         if saved is not None:
-            _anew(session.restored(saved))
+            changed = session.restored(saved)
+            if self.whole:  # else there are no monitors here, and nothing begins anew
+                _anew(changed)
             for call in tuple(session.account.reservations()):
                 # One with calls under way stays in memory, so these belong to a gateway that is gone.
                 if call not in self.doubtful:
@@ -563,5 +565,5 @@ def _id(mandate: Mandate | None) -> str:
 
 
 def _same(one: Mandate | None, other: Mandate) -> bool:
-    """Expiry is not compared: one given as time to live is another moment each time it is said."""
-    return one is not None and msgspec.structs.replace(one, expires_ns=other.expires_ns) == other
+    """Expiry is not compared, nor the id that depends on it: a time to live is another moment each time."""
+    return one is not None and msgspec.structs.replace(one, id=other.id, expires_ns=other.expires_ns) == other

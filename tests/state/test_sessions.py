@@ -108,6 +108,18 @@ async def test_what_is_listed_is_judged_by_the_session_that_a_token_or_a_name_st
         assert not world.state.slow(AGENT, "another").slow and not world.state.slow(AGENT).slow
 
 
+async def test_the_same_mandate_said_again_later_is_the_same_though_it_ends_by_a_time_to_live(
+    tmp_path: Path,
+) -> None:
+    mints = {("t", "bot"): Ceiling(agents=("bot",), max_ttl_s=3600)}
+    async with living(tmp_path / "w.db", rules(mints=mints)) as world:
+        first = await world.state.enter(world.ask(session="task", mandate=MANDATE))
+        world.clock.passes(5)
+        assert await world.state.enter(world.ask(session="task", mandate=MANDATE)) == first
+        world.clock.passes(3600)
+        assert (await world.facts(session=first)).refusal.code == "mandate_expired"
+
+
 async def test_another_mandate_under_the_same_name_is_told_as_what_it_is(tmp_path: Path) -> None:
     async with living(tmp_path / "w.db", rules(mints=MINTS)) as world:
         await world.state.enter(world.ask(session="task", mandate=MANDATE))
