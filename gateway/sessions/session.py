@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from sys import intern
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -175,6 +176,7 @@ class Session:
 
     def _count(self, mark: Mark) -> None:
         status = mark.status
+        target = intern(mark.target)  # a text for all sessions, after a restart too
         if status == "refused":
             self.denials += 1
         else:
@@ -182,9 +184,9 @@ class Session:
             self.writes += mark.risk != "read"
             self.irreversible += mark.risk == "irreversible"
             self.errors += status not in _MAY_HAVE_WORKED
-            if mark.target not in self.known and len(self.known) < KNOWN_TOOLS:
-                self.known[mark.target] = None
-        self.last.append(Step(mark.target, mark.risk, status, mark.at_ns))
+            if target not in self.known and len(self.known) < KNOWN_TOOLS:
+                self.known[target] = None
+        self.last.append(Step(target, intern(mark.risk), intern(status), mark.at_ns))
 
     def watched_by(self, monitors: Monitors) -> tuple[str, ...]:
         """Go on under other monitors; returns the names of those that changed and begin anew."""
@@ -269,7 +271,7 @@ class Session:
         self.labels, self.progress = saved.labels, saved.progress
         self.account = Account.decode(saved.account)
         self.last = deque(saved.last, maxlen=LAST)
-        self.known = dict.fromkeys(saved.known)
+        self.known = dict.fromkeys(map(intern, saved.known))
         self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.key)
         self.learned = saved.learned
         self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))

@@ -49,6 +49,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     actor: str = ""
     call_id: str = ""
+    # What matchers found to be the keys of these arguments, by pointers and whether exact: monitors about the same argument, and
+    # the judging and the counting of one call, read and hash it once.
+    keys: dict[Any, str | None] = {}
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -93,10 +96,18 @@ class Compiled(msgspec.Struct, frozen=True):
         # A call under way may still fail, so it is not yet what makes another one right.
         return self.loose
 
-    def key(self, args: Mapping[str, Json]) -> str | None:
+    def key(self, event: Event) -> str | None:
         """What the call is about; "" where nothing is told apart, ``None`` where it cannot be read."""
         if not self.by:
             return ""
+        where = self.by, self.exact
+        try:
+            return event.keys[where]
+        except KeyError:
+            found = event.keys[where] = self._key(event.args)
+            return found
+
+    def _key(self, args: Mapping[str, Json]) -> str | None:
         values = []
         for parts in self.by:
             value = get(args, parts)

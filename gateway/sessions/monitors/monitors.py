@@ -147,6 +147,8 @@ class Monitors:
         """``input.session.monitors``: at most 16 entries of about 2 KB, only what matters for this call."""
         seen = self._look(state, event, in_flight)
         wrong = [(monitor, each) for monitor, each in seen if each.why]
+        if not wrong:  # nearly always
+            return {monitor.name: _fact(monitor, each) for monitor, each in seen[:MAX_FACTS]}
         wrong.sort(key=lambda pair: _RANK[pair[0].definition.on_violation])
         found: dict[str, Any] = {}
         size = 0
@@ -349,8 +351,8 @@ def _revision(template: str, body: d.Template, keys: int) -> str:
 def _marks(watch: _Watch, event: Event) -> tuple[t.Mark, ...]:
     if len(watch.matchers) == 1:  # nearly always, and a generator costs as much as the rest
         matcher = watch.matchers[0]
-        return ((matcher.bit, matcher.key(event.args)),) if matcher.holds(event) else ()
-    return tuple((matcher.bit, matcher.key(event.args)) for matcher in watch.matchers if matcher.holds(event))
+        return ((matcher.bit, matcher.key(event)),) if matcher.holds(event) else ()
+    return tuple((matcher.bit, matcher.key(event)) for matcher in watch.matchers if matcher.holds(event))
 
 
 def _moment(state: State, event: Event, monitor: Monitor) -> t.Moment:
@@ -388,9 +390,10 @@ def _violation(monitor: Monitor, seen: t.Seen) -> Violation:
 
 def _fact(monitor: Monitor, seen: t.Seen) -> dict[str, Any]:
     fact: dict[str, Any] = {"violated": bool(seen.why)}
-    for name, value in (("count", seen.count), ("left", seen.left)):
-        if value is not None:
-            fact[name] = value if not monitor.decimals else _unscaled(value, monitor.decimals)
+    if seen.count is not None:
+        fact["count"] = _unscaled(seen.count, monitor.decimals) if monitor.decimals else seen.count
+    if seen.left is not None:
+        fact["left"] = _unscaled(seen.left, monitor.decimals) if monitor.decimals else seen.left
     if seen.why:
         said = monitor.definition
         fact |= {"why": seen.why, "on_violation": said.on_violation, "message": monitor.message}

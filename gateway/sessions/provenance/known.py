@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from sys import intern
 from typing import Final, Literal, NamedTuple
 
 import orjson
@@ -37,12 +38,18 @@ class Vouched(NamedTuple):
     targets: tuple[int, ...] = ()
 
 
+def _compact(text: str) -> str | bytes:
+    """A text as it is kept: ASCII once for all sessions that were asked the same, other text as UTF-8, since
+    one rare letter would make each letter four bytes."""
+    return intern(text) if text.isascii() else text.encode()
+
+
 class Known:
     __slots__ = ("_firsts", "_key", "_marks", "_named", "_origins", "_request")
 
     def __init__(self, key: bytes, request: str = "", marks: bytes = b"", origins: bytes = b"") -> None:
         self._key = short_key(key)
-        self._request = request.encode()  # the user's words, turns with NUL between them
+        self._request = _compact(request)  # the user's words, turns with NUL between them
         self._marks = bytearray(marks)  # 8 bytes a trusted form
         # The first byte of each: a search for one byte is many times as fast as one for eight.
         self._firsts = self._marks[::8]
@@ -51,7 +58,7 @@ class Known:
 
     @property
     def request(self) -> str:
-        return self._request.decode()
+        return self._request if isinstance(self._request, str) else self._request.decode()
 
     @property
     def marks(self) -> bytes:
@@ -65,7 +72,8 @@ class Known:
         """``False`` when there was no room for all."""
         clean = text[: 2 * MAX_REQUEST].encode("utf-8", "replace").decode().replace("\x00", " ")
         clean = unicodedata.normalize("NFC", clean)
-        room = MAX_REQUEST - len(orjson.dumps(self._request.decode()))
+        before = self.request
+        room = MAX_REQUEST - len(orjson.dumps(before))
         kept = clean.encode()[: max(0, room)].decode("utf-8", "ignore")
         while kept and len(orjson.dumps(kept)) > room:  # escapes of JSON take room too
             kept = kept[: len(kept) * 3 // 4]
@@ -73,7 +81,8 @@ class Known:
         if not whole:  # a value cut in two would be another value
             kept = kept[: max(kept.rfind(" "), kept.rfind("\n")) + 1]
         if kept:
-            self._request += (b"\x00" if self._request else b"") + kept.encode()
+            said = text if kept == text else kept  # the same object as in the mandate, where it can be
+            self._request = _compact(f"{before}\x00{said}" if before else said)
             for form in request.named_forms(kept):
                 if not form.startswith(b"t:"):
                     whole &= self.learn(form_print(form, self._key), USER)
@@ -148,7 +157,7 @@ class Known:
         return None
 
     def _turns(self) -> list[str]:
-        return self._request.decode().split("\x00") if self._request else []
+        return self.request.split("\x00") if self._request else []
 
     def _word(self, text: str, *, fold: bool) -> Vouched | None:
         """A word or a phrase: a whole trusted value, or tokens in a row of what the user said."""
