@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ DetectorName = Literal[
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health",
 ]  # fmt: skip
 StatisticalName = Literal["errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places"]
+_ESTIMATING: Final[tuple[str, ...]] = get_args(StatisticalName)
 
 
 class CapsConfig(Section):
@@ -41,7 +42,8 @@ class BreakersConfig(Section):
     enabled: bool = Field(True, description="False lets everything pass but what the kill switch stops.")
     enforce_percent: dict[DetectorName, int] = Field(
         default_factory=dict,
-        description="For a detector: the percentage of agents it acts on; 0 only records. 100 if not named.",
+        description="For a detector: the percentage of agents it acts on; 0 only records. When not named 100, "
+        "and 0 for those that estimate (errors, denials, rate, surprise, tools, bytes, cost, places).",
     )
     max_open_percent: int = Field(
         10, ge=1, le=100,
@@ -76,7 +78,9 @@ class BreakersConfig(Section):
             tails[name] = Tail(each.rate, each.scale)
         return Settings(
             tails=tails,
-            enforce_percent={str(name): share for name, share in self.enforce_percent.items()},
+            # What compares is sure of itself; what estimates first shows what it would have done here.
+            enforce_percent=dict.fromkeys(_ESTIMATING, 0)
+            | {str(name): share for name, share in self.enforce_percent.items()},
             max_open_percent=self.max_open_percent,
             false_first=self.false_first_per_day,
             false_open=self.false_open_per_day,
