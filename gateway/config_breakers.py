@@ -42,8 +42,8 @@ class BreakersConfig(Section):
     enabled: bool = Field(True, description="False lets everything pass but what the kill switch stops.")
     enforce_percent: dict[DetectorName, int] = Field(
         default_factory=dict,
-        description="For a detector: the percentage of agents it acts on; 0 only records. When not named 100, "
-        "and 0 for those that estimate (errors, denials, rate, surprise, tools, bytes, cost, places).",
+        description="For a detector: the percentage of agents it acts on; 0 only records. When not named "
+        "100, and 0 for those that estimate (errors, denials, rate, surprise, tools, bytes, cost, places).",
     )
     max_open_percent: int = Field(
         10, ge=1, le=100,

@@ -19,7 +19,8 @@ from gateway.sessions.mandate import Ceiling
 from gateway.sessions.session import Session
 from gateway.sessions.view import moment, seen
 from gateway.state.memory import MemoryState
-from gateway.state.sessions import Sessions, belongs
+from gateway.state.sessions import Sessions
+from gateway.state.whose import belongs
 from gateway.storage.sessions import Act
 
 Seen = dict[str, Any]

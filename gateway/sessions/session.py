@@ -292,3 +292,15 @@ def limits_of(mandate: Mandate | None) -> tuple[Limit, ...]:
     if mandate is None:
         return ()
     return tuple(Limit(metric, limit) for metric, limit in mandate.budgets.items())  # type: ignore[arg-type]  # checked by ``mandate.parse``
+
+
+def learned(mandate: Mandate | None, key: bytes) -> Prints:
+    """What a session knows of values before its first call."""
+    prints = Prints(key)
+    if mandate is not None:
+        prints.learn_request(mandate.request)
+        prints.trust(mandate.trusted_values)
+        # A value that the mandate allows is one that it names.
+        choices = (bounds.one_of or () for each in mandate.arguments.values() for bounds in each.values())
+        prints.trust(str(value) for values in choices for value in values if isinstance(value, str | int))
+    return prints

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +28,8 @@ from gateway.sessions.monitors import Monitors
 from gateway.sessions.progress import Horizon
 from gateway.sessions.provenance import Prints
 from gateway.sessions.rules import SessionRules
-from gateway.sessions.session import Saved, Session, Whose, limits_of
+from gateway.sessions.session import Saved, Session, Whose, learned, limits_of
+from gateway.state.whose import ID, anew_id, belongs, id_of, opener, own_id
 from gateway.storage.sessions import Act, SessionStore, Stored
 
 logger = logging.getLogger("wardgate.sessions")
@@ -41,7 +41,6 @@ MAX_DEPTH: Final = 8
 BEYOND: Final = 1.5
 """How far memory may be over its bound while what is in it is saved; then nobody new is let in."""
 
-_ID: Final = re.compile(r"s-[0-9a-f]{32}")
 _MAX_NAME: Final = 128
 
 _saved: Final = msgspec.msgpack.Decoder(Saved).decode
@@ -121,7 +120,7 @@ class Sessions:
 
     def at_hand(self, principal: Principal, named: str) -> Session | None:
         """The session if it is in memory and this principal's; lists ask, and must not wait."""
-        session = self._live.get(_id_of(principal, named))
+        session = self._live.get(id_of(principal, named))
         while session is not None and session.successor is not None:
             session = session.successor
         return session if session is not None and belongs(session.whose, principal) else None
@@ -179,7 +178,7 @@ class Sessions:
                     )
                 ]
             )
-        if _ID.fullmatch(named) and not ask.mandate_json:
+        if ID.fullmatch(named) and not ask.mandate_json:
             found = self._live.get(named) or await self._load(named)
             # An id alone proves nothing: it may have leaked. Unknown and foreign are the same answer.
             if found is None or not belongs(found.whose, principal):
@@ -195,7 +194,7 @@ class Sessions:
         self, principal: Principal, name: str, raw: Any, by: str, ceiling: Ceiling | None = None
     ) -> Session:
         """The session of that name, which is opened when it is not there yet."""
-        session = _own_id(principal, name)
+        session = own_id(principal, name)
         found = self._live.get(session) or await self._load(session)
         if found is None:
             # Calls made at once under a new name open it once.
@@ -300,7 +299,7 @@ class Sessions:
                   detail=detail or {})  # fmt: skip
         session.acts = await asyncio.to_thread(self.store.open, self.stored(session), act)
         session.saved_n = session.n
-        self.opened[_opener(by)] += 1
+        self.opened[opener(by)] += 1
         if above is not None and self._live.get(above.whose.id) is not above:
             # Its parent was pushed out of memory meanwhile: read both again, or there would be two of it.
             found = await self.find(whose.id)
@@ -378,7 +377,7 @@ class Sessions:
 
     def _follow(self, session: Session, act: Act) -> None:
         """Start a rolling session anew: without labels, and with everything that was used of its budgets."""
-        anew = _anew_id(session.whose.id, act.seq)
+        anew = anew_id(session.whose.id, act.seq)
         session.successor = self._live.get(anew) or self._begun(session, anew, act.by)
 
     def _begun(self, before: Session, session: str, by: str) -> Session:
@@ -436,7 +435,7 @@ class Sessions:
         acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
         for act in acts if stored.rolling else ():
             if act.act == "close":  # the session after it may be stored though this one is not yet
-                await self._load(_anew_id(stored.id, act.seq))
+                await self._load(anew_id(stored.id, act.seq))
         if saved is not None and saved.successor:
             session.successor = self._live.get(saved.successor) or await self._load(saved.successor)
         if stored.id in self._live:
@@ -507,57 +506,10 @@ class Sessions:
         )  # fmt: skip
 
 
-def _own_id(principal: Principal, name: str) -> str:
-    """The id of a session that this principal opens by naming it."""
-    return "s-" + sha256(f"{rolling_session(principal)} {name}".encode()).hexdigest()[:32]
-
-
-def _id_of(principal: Principal, named: str) -> str:
-    """The id of the session that a request is in, if there is such a session."""
-    if _ID.fullmatch(named):
-        return named
-    if principal.mandate_json:
-        return _own_id(principal, f"token {orjson.loads(principal.mandate_json)['id']}")
-    return _own_id(principal, f"named {named}") if named else rolling_session(principal)
-
-
-def _opener(by: str) -> str:
-    """Names of agents have no spaces."""
-    kind, space, _ = by.partition(" ")
-    return kind if space else "agent"
-
-
-def belongs(whose: Whose, principal: Principal) -> bool:
-    """Whether this principal may use a session."""
-    return (
-        whose.tenant == principal.tenant
-        and whose.agent == principal.agent
-        and whose.subject == principal.subject
-        and whose.credential in ("", principal.credential)
-    )
-
-
-def _anew_id(session: str, act: int) -> str:
-    """The session that follows a rolling one which an act has ended."""
-    return "s-" + sha256(f"{session} {act}".encode()).hexdigest()[:32]
-
-
 def _anew(monitors: Iterable[str]) -> None:
     """Never silently: a count that starts again is a limit that was not kept."""
     if names := sorted(monitors):
         logger.warning("monitors that changed begin anew", extra={"monitors": names})
-
-
-def learned(mandate: Mandate | None, key: bytes) -> Prints:
-    """What a session knows of values before its first call."""
-    prints = Prints(key)
-    if mandate is not None:
-        prints.learn_request(mandate.request)
-        prints.trust(mandate.trusted_values)
-        # A value that the mandate allows is one that it names.
-        choices = (bounds.one_of or () for each in mandate.arguments.values() for bounds in each.values())
-        prints.trust(str(value) for values in choices for value in values if isinstance(value, str | int))
-    return prints
 
 
 def _id(mandate: Mandate | None) -> str:
