@@ -49,8 +49,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     actor: str = ""
     call_id: str = ""
-    # What matchers found to be the keys of these very arguments, by pointers and whether exact: monitors
-    # about one argument, and the judging and the counting of one call, read and hash it once.
+    # What matchers found to be keys of these very arguments, by pointers and whether exact: monitors about
+    # one argument, and the judging and the counting of one call, read and hash it once.
     keys: dict[Any, str | None] = {}
 
 
