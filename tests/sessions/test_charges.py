@@ -52,7 +52,7 @@ def test_a_pointer_goes_through_lists_and_escaped_names() -> None:
     assert amount({"a/b": [{"~": 3}]}, "/a~1b/0/~0") == 3
 
 
-@given(st.integers(0, 2**53 // 10**4), st.integers(0, 99), st.integers(1, 100))
+@given(st.integers(0, 2**53 // 10**4 - 1), st.integers(0, 99), st.integers(1, 100))
 def test_a_decimal_text_counts_every_cent(whole: int, cents: int, unit: int) -> None:
     assert amount({"x": f"{whole}.{cents:02}"}, "/x", 100 * unit) == (whole * 100 + cents) * unit
 
