@@ -509,7 +509,7 @@ class Sessions:
 def _anew(monitors: Iterable[str]) -> None:
     """Never silently: a count that starts again is a limit that was not kept."""
     if names := sorted(monitors):
-        logger.warning("monitors that changed begin anew", extra={"monitors": names})
+        logger.warning("monitors that changed begin anew", extra={"names": names})
 
 
 def _id(mandate: Mandate | None) -> str:

@@ -24,7 +24,7 @@ from gateway.errors import ConfigError, WardgateError
 
 FIELDS: Final = (
     # who and what
-    "call_id", "trace_id", "agent", "tenant", "operator", "surface", "upstream", "target",
+    "call_id", "trace_id", "agent", "tenant", "operator", "session", "surface", "upstream", "target",
     "code", "action", "status",
     # what is in force
     "config", "keys", "policy", "catalog", "revision",

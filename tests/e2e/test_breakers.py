@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.gateway import Agent, Json, Said, rule, talking
 
 ON: Final = {"breakers": {"enabled": True}}
+KILLS: Final = {"breakers": {"enabled": True, "no_progress": 1000}}
+"""Whoever asks until he is let through again gets the same answer often."""
 
 
 async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "look") -> Said:
@@ -23,7 +25,7 @@ async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "l
         said = await agent.call(tool, text=f"{reason} {number}")
         if (said.reason or "") == reason:
             return said
-        assert time.monotonic() - since < within_s, f"still {said.reason!r}, not {reason!r}"
+        assert time.monotonic() - since < within_s, f"still {said.reason!r}, not {reason!r}: {said.text}"
         await asyncio.sleep(0.02)
 
 
@@ -86,7 +88,7 @@ async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, serv
 async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_lifted(
     gateway, server, scope, name
 ):
-    running = gateway(**ON).start()
+    running = gateway(**KILLS).start()
     async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
         assert (await alice.call("look", text="before")).text == "done"
         done = await running.cli("kill", scope, *([name] if name else []), "--reason", "incident 7")
@@ -126,7 +128,7 @@ async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
 
 
 async def test_a_person_opens_a_breaker_and_closes_it(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**KILLS).start()
     async with talking(running, running.key()) as alice:
         done = await running.cli("breaker", "trip", "agent", "alice", "--reason", "strange")
         assert done.returncode == 0, done.stderr

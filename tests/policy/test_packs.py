@@ -311,8 +311,12 @@ def test_a_session_that_has_read_strangers_does_not_send_unasked() -> None:
     )
     policy = pack("data-protection")
     assert decide(policy, asked, Facts(fast={"session": {"calls": 3}})).verdict == ALLOW
-    read = Facts(fast={"session": {"labels": ["untrusted"]}})
+    stranger = {"kind": "id", "source": "untrusted", "match": "exact", "trusted": False, "from": []}
+    where = {"/owner": stranger}
+    read = Facts(fast={"session": {"labels": ["untrusted"]}}, provenance=where)
     assert decide(policy, asked, read).code == "untrusted_content_needs_person"
+    nowhere = Facts(fast={"session": {"labels": ["untrusted"]}})
+    assert decide(policy, asked, nowhere).verdict == ALLOW  # always to the same place, and nothing is secret
     both = Facts(fast={"session": {"labels": ["untrusted", "confidential"]}})
     assert decide(policy, asked, both).code == "untrusted_and_confidential"
 

@@ -57,8 +57,10 @@ named if {
 	input.tool.risk == "read"
 
 	# What is read with an address of the agent's making tells its host something.
-	not "egress" in input.tool.effects
+	not sends
 }
+
+sends if "egress" in input.tool.effects
 
 named if {
 	readable

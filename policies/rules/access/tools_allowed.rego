@@ -32,8 +32,10 @@ listed if {
 	data.tools.mandate_suffices
 	input.mandate.reads == "any"
 	input.tool.risk == "read"
-	not "egress" in input.tool.effects
+	not sends
 }
+
+sends if "egress" in input.tool.effects
 
 listed if {
 	some label in input.agent.labels

@@ -2,8 +2,8 @@
 # title: What came from strangers does not steer what goes out
 # description: >-
 #   In a session that has read untrusted content, sending data out needs a person, unless the user, the mandate or a trusted
-#   field names every destination; when the session has read confidential content too, it is refused, or asked about where
-#   data.flow.confidential_leaves says so.
+#   field names every destination, or the call chooses none; when the session has read confidential content too, it is
+#   refused, or asked about where data.flow.confidential_leaves says so.
 # custom:
 #   id: egress.untrusted_flow
 #   owner: wardgate

@@ -22,7 +22,8 @@ deny contains {
 	some name, fact in violated
 
 	# A word that is not known is one that was meant to stop the call.
-	not said(fact, "on_violation", "deny") in ["escalate", "warn", "nothing"]
+	answer := said(fact, "on_violation", "deny")
+	not answer in ["escalate", "warn", "nothing"]
 }
 
 deny contains {

@@ -29,4 +29,6 @@ deny contains {
 	not fact.violated == false
 }
 
-said(fact, key, otherwise) := fact[key] if is_string(fact[key]) else := otherwise
+said(fact, key, otherwise) := fact[key] if is_string(fact[key])
+
+else := otherwise

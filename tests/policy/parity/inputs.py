@@ -202,14 +202,17 @@ def inputs(known: Words) -> st.SearchStrategy[Input]:
         },
     )
     # Facts are the gateway's own: of any shape here, but their numbers are ones it could have counted.
-    counted = st.recursive(
-        st.one_of(text, st.integers(-(2**31), 2**53), st.booleans(), st.none()),
-        lambda below: st.lists(below, max_size=4) | st.dictionaries(name, below, max_size=4),
-        max_leaves=8,
-    )
+    counted = _counted(text, name)
+    # Tools of a mandate are plain patterns, which was seen to when it was read.
+    plain = _counted(*(each.filter(lambda value: not set("[]{}?\\") & set(value)) for each in (text, name)))
     facts = st.just([])
     if known.facts:
-        facts = st.lists(st.tuples(st.sampled_from(known.facts), counted), max_size=4)
+        facts = st.lists(
+            st.sampled_from(known.facts).flatmap(
+                lambda path: st.tuples(st.just(path), plain if path[0] == "mandate" else counted)
+            ),
+            max_size=4,
+        )
     block = st.fixed_dictionaries({"type": st.just("text"), "text": text})
     result = st.one_of(
         st.fixed_dictionaries(
@@ -234,6 +237,14 @@ def inputs(known: Words) -> st.SearchStrategy[Input]:
         fast=facts,
         status=st.sampled_from(["ok", "ok", "tool_error", "rpc_error"]),
         result=result,
+    )
+
+
+def _counted(text: st.SearchStrategy[str], name: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        st.one_of(text, st.integers(-(2**31), 2**53), st.booleans(), st.none()),
+        lambda below: st.lists(below, max_size=4) | st.dictionaries(name, below, max_size=4),
+        max_leaves=8,
     )
 
 

@@ -87,6 +87,29 @@ class Sessions:
         raise Refused("no_such_session")
 
 
+class Breakers:
+    """Nothing is stopped, and one trip was; the desk itself is tested through the running gateway."""
+
+    async def breakers(self, tenant):
+        return []
+
+    async def kills(self, tenant):
+        return []
+
+    async def trips(self, tenant, agent, limit):
+        return []
+
+    async def trip(self, tenant, trip):
+        if (tenant, trip) != ("default", "trip-1"):
+            return None
+        return {
+            "id": trip, "at_ns": 10**18, "scope": "session", "name": "bot", "part": "s-1", "agent": "bot",
+            "session": "s-1", "detector": "repeat", "statistic": 5.0, "threshold": 5.0, "before": "closed",
+            "after": "open", "sentence": "the same call 5 times in a row", "calls": [CALL],
+            "since_ns": 10**18, "until_ns": 0, "person": False, "observed": False, "spared": False, "by": "gateway",
+        }  # fmt: skip
+
+
 def _item(n):
     return {
         "call_id": CALL,
@@ -161,6 +184,7 @@ class Office:
                 accept=self.accept,
                 reload=self.reload,
                 approvals=desk,
+                breakers=Breakers(),
             )
         )
 
@@ -247,6 +271,7 @@ def operations(office):
             method.upper(),
             path.replace("{call_id}", CALL)
             .replace("{session}", "s-1")
+            .replace("{trip}", "trip-1")
             .replace("{approval_id}", office.approval),
         )
         for path, item in office.app.openapi()["paths"].items()
@@ -506,7 +531,7 @@ async def test_the_description_is_a_page_that_loads_nothing(office):
     for forbidden in ("<script", "<link", "<img", "src=", "http://", "https://", "@import", "url("):
         assert forbidden not in page.text
     for _, path in operations(office):
-        shown = path.replace(CALL, "{call_id}").replace("s-1", "{session}")
+        shown = path.replace(CALL, "{call_id}").replace("s-1", "{session}").replace("trip-1", "{trip}")
         assert shown.replace(office.approval, "{approval_id}") in page.text
 
 
