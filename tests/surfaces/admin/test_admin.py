@@ -106,7 +106,8 @@ class Breakers:
             "id": trip, "at_ns": 10**18, "scope": "session", "name": "bot", "part": "s-1", "agent": "bot",
             "session": "s-1", "detector": "repeat", "statistic": 5.0, "threshold": 5.0, "before": "closed",
             "after": "open", "sentence": "the same call 5 times in a row", "calls": [CALL],
-            "since_ns": 10**18, "until_ns": 0, "person": False, "observed": False, "spared": False, "by": "gateway",
+            "since_ns": 10**18, "until_ns": 0, "person": False, "observed": False, "spared": False,
+            "by": "gateway",
         }  # fmt: skip
 
 
