@@ -178,6 +178,12 @@ def slow(path: Path) -> bool:
     return path[0] in _SLOW or path in {("call", "kind"), ("call", "target")}
 
 
+def certain(path: Path) -> bool:
+    """Whether a path is in the input of every call of a phase that knows it."""
+    field = CONTRACT.get(path)
+    return field is not None and not field.optional
+
+
 def refused(path: Path, phase: Phase) -> str | None:
     """Why a rule of this phase must not read the path, or ``None``."""
     written = ".".join(("input", *path))

@@ -82,6 +82,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Any]) -> tuple[list[Modu
             problems += _inputs(module, [module, *needed])
             problems += _types(module, [module, *needed])
         if module.role != "test":
+            problems += _negations(module, functions)
             problems += _purity(module)
             problems += _datas(module, modules, data)
         completed.append(module)
@@ -259,6 +260,27 @@ def _forms(module: Module) -> Iterator[Problem]:
     }
     for why, lines in said.items():
         yield from (Problem(module.file, line, "engine-differs", why) for line in lines)
+
+
+def _negations(module: Module, functions: set[str]) -> Iterator[Problem]:
+    """OPA works out the operands of a negated call first: undefined there, true in this engine."""
+    for negated in module.syntax.negated:
+        doubtful = [
+            f"{name}(…)"
+            for name in negated.calls
+            if name in functions or f"data.{module.package}.{name}" in functions
+        ]
+        doubtful += [
+            ".".join((read.root, *read.path)) + ("" if read.whole else "[…]")
+            for read in negated.reads
+            if read.root == "input" and not (read.whole and contract.certain(read.path))
+        ]
+        if doubtful:
+            said = (
+                f"where '{doubtful[0]}' is undefined this 'not' is true here and undefined in OPA; "
+                "give it a name before, or put what is negated into a rule"
+            )
+            yield Problem(module.file, negated.line, "engine-differs", said)
 
 
 def _delimiters(node: Any) -> Iterator[str]:

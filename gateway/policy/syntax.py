@@ -25,6 +25,7 @@ class Read(msgspec.Struct, frozen=True):
     root: str
     path: Path
     line: int
+    whole: bool = True  # nothing comes after ``path``
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -41,6 +42,14 @@ class Compared(msgspec.Struct, frozen=True):
     path: Path
     value: Any
     ordered: bool
+    line: int
+
+
+class Negated(msgspec.Struct, frozen=True):
+    """Calls and paths in what is negated that OPA works out before the ``not``."""
+
+    calls: tuple[str, ...]
+    reads: tuple[Read, ...]
     line: int
 
 
@@ -62,6 +71,7 @@ class Syntax(msgspec.Struct, frozen=True, kw_only=True):
     withs: tuple[int, ...]  # lines that replace input, data or a function
     compared: tuple[Compared, ...]
     walks_assigned: tuple[int, ...]  # lines with ``[p, v] := walk(x)``
+    negated: tuple[Negated, ...] = ()
     nots_of_braces: tuple[int, ...] = ()  # lines with ``not {…}``
     imported_nots: tuple[int, ...] = ()  # lines with an import that changes ``not``
     heads_within: tuple[
@@ -91,6 +101,7 @@ def read(tree: Any) -> Syntax:
         withs=tuple(walk.withs),
         compared=tuple(walk.compared),
         walks_assigned=tuple(walk.walks_assigned),
+        negated=tuple(walk.negated),
         nots_of_braces=tuple(walk.nots_of_braces),
         heads_within=tuple(heads_within),
         imported_nots=tuple(
@@ -115,14 +126,16 @@ def literal(node: Any) -> str | None:
 
 
 class _Walk:
-    def __init__(self, aliases: dict[str, Path]) -> None:
+    def __init__(self, aliases: dict[str, Path], *, within: bool = True) -> None:
         self._aliases = aliases
+        self._within = within  # comprehensions, which are never undefined
         self.reads: list[Read] = []
         self.calls: list[Applied] = []
         self.withs: list[int] = []
         self.compared: list[Compared] = []
         self.walks_assigned: list[int] = []
         self.nots_of_braces: list[int] = []
+        self.negated: list[Negated] = []
 
     def visit(self, node: Any) -> None:
         if isinstance(node, list):
@@ -135,6 +148,8 @@ class _Walk:
             self._reference(node)
             return
         for kind, value in node.items():
+            if kind.endswith("Compr") and not self._within:
+                continue
             if kind == "Call":
                 self._call(value)
             elif kind == "with_mods" and value:
@@ -143,6 +158,7 @@ class _Walk:
             elif kind == "NotExpr":
                 if not {"Set", "Object", "SetCompr", "ObjectCompr"}.isdisjoint(value["expr"]):
                     self.nots_of_braces.append(value["span"]["line"])
+                self._negate(value["expr"], value["span"]["line"])
                 self.visit(value)
             elif kind == "AssignExpr":
                 for side in (value["lhs"], value["rhs"]):
@@ -166,6 +182,23 @@ class _Walk:
             elif kind != "span":
                 self.visit(value)
 
+    def _negate(self, said: Any, line: int) -> None:
+        """Operands are worked out first, except that a plain path compared by ``==`` is not."""
+        kind, value = next(iter(said.items()))
+        if kind == "Call":
+            operands = value["params"]
+        elif kind == "Membership":
+            operands = [value["key"], value["value"], value["collection"]]
+        elif kind == "BoolExpr":
+            operands = [value["lhs"], value["rhs"]]
+            if value["op"] == "Eq":
+                operands = [each for each in operands if "Call" in each]
+        else:
+            return
+        walk = _Walk(self._aliases, within=False)
+        walk.visit([each for each in operands if each is not None])
+        self.negated.append(Negated(tuple(call.name for call in walk.calls), tuple(walk.reads), line))
+
     def _compare(self, side: Any, others: list[Any], *, ordered: bool) -> None:
         base, path, indexes, line = _ref(side)
         if not isinstance(base, str) or any(literal(index) is None for index in indexes):
@@ -183,7 +216,8 @@ class _Walk:
         if isinstance(base, str):
             full = (*self._aliases.get(base, (base,)), *literal_path)
             if full[0] in ("input", "data"):
-                self.reads.append(Read(full[0], full[1:], line))
+                whole = all(literal(index) is not None for index in indexes)
+                self.reads.append(Read(full[0], full[1:], line, whole))
         else:
             self.visit(base)
         self.visit(indexes)

@@ -206,11 +206,36 @@ def test_the_revision_is_the_content_and_not_the_place(tmp_path: Path) -> None:
         ('deny contains {"code": "stop"} if p.a.q\np[x].q contains 1 if some x in ["a"]', "after a variable"),
         ('deny contains {"code": "stop"} if uuid.parse(input.call.args.a)', "differs from OPA"),
         ('deny contains {"code": "stop"} if yaml.is_valid(input.call.args.a)', "differs from OPA"),
+        ('deny contains {"code": "stop"} if not startswith(input.call.args.a, "x")', "'input.call.args.a'"),
+        ('deny contains {"code": "stop"} if not input.call.args.a in ["x"]', "'input.call.args.a'"),
+        ('deny contains {"code": "stop"} if not input.session.calls > 3', "'input.session.calls'"),
+        ('deny contains {"code": "stop"} if not input.mandate.tools != []', "'input.mandate.tools'"),
+        ('deny contains {"code": "stop"} if not lower(input.call.args.a) == "x"', "'input.call.args.a'"),
+        (
+            'deny contains {"code": "stop"} if { some n in ["a"]; not input.call.args[n] in ["x"] }',
+            "'input.call.args[…]'",
+        ),
+        ('deny contains {"code": "stop"} if not p(q(input.call))\np(x) if x == 1\nq(x) := x.y', "'q(…)'"),
     ],
 )
 def test_what_opa_reads_otherwise_is_refused(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         policy_of(tmp_path, {"a": rule("a", body)})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "not input.call.args.a",
+        'not input.call.args.a == "x"',
+        'not input.tool.risk in ["read"]',
+        'given := input.call.args.a\nnot given in ["x"]',
+        "not small\n}\nsmall if {\n input.session.calls < 3",
+        "not count([n | some n in input.session.labels]) == 0",
+    ],
+)
+def test_what_is_negated_alike_in_opa_loads(tmp_path: Path, said: str) -> None:
+    policy_of(tmp_path, {"a": rule("a", f'deny contains {{"code": "stop"}} if {{\n{said}\n}}')})
 
 
 def test_an_import_that_changes_not_is_refused(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ deny contains {
 } if {
 	some item in bounds
 	item.bound.forbidden
-	not input.call.args[item.name] in [false, null]
-	item.name in object.keys(input.call.args)
+	given := input.call.args[item.name]
+	not given in [false, null]
 }
 
 deny contains {

@@ -23,7 +23,9 @@ escalate contains {
 } if {
 	count(data.payments.recipients) > 0
 	some recipient in named(data.payments.recipient_arguments)
-	not plain(recipient) in {plain(known) | some known in data.payments.recipients}
+	not listed(recipient)
 }
+
+listed(recipient) if plain(recipient) in {plain(known) | some known in data.payments.recipients}
 
 plain(text) := lower(replace(text, " ", ""))
