@@ -21,9 +21,28 @@ from gateway.demo import gitserver
 from gateway.demo.gitserver import Unavailable
 
 AGENTS: Final = {
-    "finance-bot": {"owner": "finance-team@example.com", "labels": ["accounting"]},
+    "finance-bot": {
+        "owner": "finance-team@example.com",
+        "labels": ["accounting"],
+        # What its user asked for: after reading mail it still writes to whom he named, and to nobody else.
+        "mandate": {
+            "objective": "Pay what is open",
+            "request": "Pay the open invoices and tell books@example.com which ones are paid.",
+            "tools": ["office/list_invoices", "office/pay_invoice", "office/read_mail", "office/send_mail"],
+            "risks": ["read", "irreversible"],
+        },
+    },
     "support-bot": {"owner": "support-team@example.com", "labels": ["support"]},
-    "dev-bot": {"owner": "platform-team@example.com", "labels": ["developer"]},
+    "dev-bot": {
+        "owner": "platform-team@example.com",
+        "labels": ["developer"],
+        "mandate": {
+            "objective": "Commit a change",
+            "request": "Look at the change in rates.py and commit it.",
+            "tools": ["git/git_status", "git/git_log", "git/git_diff*", "git/git_add", "git/git_commit"],
+            "risks": ["read", "reversible"],
+        },
+    },
 }
 
 CONFIG: Final = """\
@@ -34,27 +53,36 @@ server: {{port: 0, admin_port: 0}}
 storage: {{path: wardgate.db, key_file: wardgate.key}}
 policy: {{pack: strict, path: policies}}
 telemetry: {{log_level: warning}}
+# Three refusals in a row would make all writes wait for a person; the story provokes more than that.
+breakers: {{denied_in_row: 18}}
 
 upstreams:
   office:
     url: {office}
+    # The company's own books are trusted; what comes by mail can have been written by anybody.
     tools:
-      "list_*": {{risk: read, domain: finance}}
+      "list_*": {{risk: read, domain: finance, integrity: trusted}}
       read_mail: {{risk: read, domain: mail, integrity: untrusted}}
-      get_customer: {{risk: read, domain: customers, confidentiality: 2}}
-      update_customer: {{risk: reversible, effects: [write], domain: customers}}
+      get_customer: {{risk: read, domain: customers, integrity: trusted, confidentiality: 2}}
+      update_customer: {{risk: reversible, effects: [write], domain: customers, integrity: trusted}}
       delete_customer: {{risk: irreversible, effects: [write, delete], domain: customers}}
       export_customers: {{risk: irreversible, effects: [bulk], domain: customers, confidentiality: 3}}
-      send_mail: {{risk: irreversible, effects: [egress], domain: mail, sensitive: [/body]}}
+      send_mail:
+        risk: irreversible
+        effects: [egress]
+        domain: mail
+        integrity: trusted
+        sensitive: [/body]
       pay_invoice:
         risk: irreversible
         effects: [money]
         domain: finance
+        integrity: trusted
         effect_key: "invoice:{{invoice_id}}"
   git:
     command: {git}
     tools:
-      "git_status": {{risk: read, domain: code}}
+      "git_status": {{risk: read, domain: code, integrity: trusted}}
       "git_log": {{risk: read, domain: code}}
       "git_diff*": {{risk: read, domain: code}}
       "git_show": {{risk: read, domain: code}}

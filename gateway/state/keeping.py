@@ -23,6 +23,7 @@ logger = logging.getLogger("wardgate.state")
 EVERY_S: Final = 5.0
 _PURGED_EVERY: Final = 720  # saves, so about once an hour
 _LOT: Final = 50
+_READ_AHEAD: Final = 500  # records
 
 
 async def restore(
@@ -44,14 +45,15 @@ async def restore(
         await state.sessions.find(act.session)
         state.acted(act)
     for number, each in enumerate(records):
+        if number % _READ_AHEAD == 0:
+            await state.sessions.read_ahead(each.session for each in records[number : number + _READ_AHEAD])
         if each.mark is not None:
             state.replay(await _session(state, each, each.mark.at_ns), each.mark)
         elif each.executed is not None:
             state.resolved(await _session(state, each), each.call, done=each.executed)
         elif each.reserved and each.call in cut_off:
             state.promised(await _session(state, each), each.call, each.reserved)
-        if number % 500 == 499:
-            await asyncio.sleep(0)
+    await state.sessions.read_ahead(())
     state.release_all(state.sessions.doubtful)
     return len(records)
 

@@ -70,6 +70,7 @@ class Sessions:
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Session | None]] = {}
         self._naming = asyncio.Lock()
+        self._ahead: dict[str, tuple[Stored, list[Act]]] = {}
         self._late: dict[str, list[Act]] = {}  # done to sessions while they are read
         self.opened: Counter[str] = Counter()  # for metrics: by whom
         # Whether this process knows all that a session is, and may store it; a command line has no monitors.
@@ -389,6 +390,16 @@ class Sessions:
 
     # ------------------------------------------------------------------------------------- memory
 
+    async def read_ahead(self, wanted: Iterable[str]) -> None:
+        """Read the sessions that are asked for next, at once: after a crash there are thousands.
+
+        Only before the first call, while nothing else stores any; what was not asked for is forgotten by
+        the next time.
+        """
+        self._ahead = await asyncio.to_thread(
+            self.store.load_all, [each for each in dict.fromkeys(wanted) if each not in self._live]
+        )
+
     async def _load(self, session: str) -> Session | None:
         """From the storage; two requests at once load it once."""
         task = self._loading.get(session)
@@ -402,13 +413,19 @@ class Sessions:
         self._late.pop(session, None)
 
     async def _loaded(self, session: str) -> Session | None:
-        stored = await asyncio.to_thread(self.store.load, session)
+        ahead = self._ahead.pop(session, None)
+        stored, acts = (
+            ahead if ahead is not None else (await asyncio.to_thread(self.store.load, session), None)
+        )
         if session in self._live:  # somebody else was faster, and this one may have moved on
             return self._live[session]
-        return await self.restored(stored) if stored is not None else None
+        return await self.restored(stored, acts) if stored is not None else None
 
-    async def restored(self, stored: Stored, *, keep: bool = True) -> Session:
-        """A session as it is stored, with those above and after it; ``keep`` brings it into memory."""
+    async def restored(self, stored: Stored, acts: list[Act] | None = None, *, keep: bool = True) -> Session:
+        """A session as it is stored, with those above and after it; ``keep`` brings it into memory.
+
+        ``acts`` are all of it, when they are known already.
+        """
         mandate = _mandate(stored.mandate_json) if stored.mandate_json else None
         whose = Whose(
             id=stored.id, tenant=stored.tenant, agent=stored.agent, credential=stored.credential,
@@ -432,7 +449,9 @@ class Sessions:
                 # One with calls under way stays in memory, so these belong to a gateway that is gone.
                 if call not in self.doubtful:
                     session.account.release(call)
-        acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
+        if acts is None:
+            acts = await asyncio.to_thread(self.store.acts, after=session.acts, session=stored.id)
+        acts = [act for act in acts if act.seq > session.acts]
         for act in acts if stored.rolling else ():
             if act.act == "close":  # the session after it may be stored though this one is not yet
                 await self._load(anew_id(stored.id, act.seq))

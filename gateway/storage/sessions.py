@@ -79,6 +79,16 @@ class SessionStore:
             row = connection.execute(select(sessions).where(sessions.c.id == session)).one_or_none()
         return self._stored(row) if row is not None else None
 
+    def load_all(self, wanted: Sequence[str]) -> dict[str, tuple[Stored, list[Act]]]:
+        """Those of the sessions that are stored, with all that was done to them; at most a thousand."""
+        acts = select(session_acts).where(session_acts.c.session.in_(wanted)).order_by(session_acts.c.seq)
+        done: dict[str, list[Act]] = {}
+        with self._database.reading() as connection:
+            rows = connection.execute(select(sessions).where(sessions.c.id.in_(wanted))).all()
+            for row in connection.execute(acts):
+                done.setdefault(row.session, []).append(_act(row))
+        return {row.id: (self._stored(row), done.get(row.id, [])) for row in rows}
+
     def listed(
         self, tenant: str | None, agent: str | None, *, closed: bool = True, limit: int, after: str = ""
     ) -> list[Stored]:

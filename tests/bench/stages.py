@@ -25,9 +25,9 @@ import msgspec
 from gateway import pipeline, strictjson
 from gateway.app import Gateway
 from gateway.digest import call_digest, new_id
-from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome, Presented
+from gateway.model import Answer, Ask, Call, Decision, Facts, Outcome, Presented, Settled
 from gateway.policy.policy import EmbeddedPolicy
-from gateway.ports import Policy
+from gateway.ports import Policy, Shown
 from tests.bench import servers, wardgate
 from tests.bench.rounds import Spread, Wrong
 from tests.bench.servers import Server
@@ -106,6 +106,7 @@ class _Way:
         host, self._path = f"127.0.0.1:{gateway.config.server.port}", f"/mcp/{wardgate.UPSTREAM}"
         self._request = requests(host, self._path, task.key, (tool_name(kind, 0),))
         self._tool = self._parts.catalog.resolve("tool", wardgate.UPSTREAM, tool_name(kind, 0))
+        self._settled: dict[str, Settled] = {}  # by call: what the journal writes of it
         self._principal = gateway.directory.authenticate(self._authorization)
 
     async def stages(self) -> dict[str, float]:
@@ -121,7 +122,7 @@ class _Way:
     async def _steps(self) -> dict[str, Step]:
         """The stages as functions of the number of the call; each number is used once."""
         parts = self._parts
-        calls = [self._call(n) for n in range(self._calls)]
+        calls = [await self._call(n) for n in range(self._calls)]
         bodies = [self._body(n) for n in range(self._calls)]
         gc.freeze()  # a server does not hold thousands of calls, so their traversal is not its cost
         facts = await parts.state.begin(calls[0])
@@ -157,7 +158,7 @@ class _Way:
         """What one decision takes, in µs of time: the p50 of each repeat."""
         medians = []
         for _ in range(_REPEATS):
-            calls = [self._call(n) for n in range(self._calls)]
+            calls = [await self._call(n) for n in range(self._calls)]
             facts = await self._parts.state.begin(calls[0])
             taken = []
             for call in calls:
@@ -177,7 +178,8 @@ class _Way:
 
     async def _facts(self, call: Call, outcome: Outcome) -> None:
         await self._parts.state.begin(call)
-        await self._parts.state.settle(call, "allow", outcome)
+        shown = Shown(outcome.result_json, seen=True)
+        self._settled[call.id] = await self._parts.state.settle(call, "allow", outcome, shown)
 
     async def _decide(self, call: Call, facts: Facts, outcome: Outcome) -> None:
         await self._parts.policy.call(call, facts)
@@ -186,7 +188,8 @@ class _Way:
 
     async def _record(self, call: Call, facts: Facts, decision: Decision, outcome: Outcome) -> None:
         await self._parts.journal.intent(call, facts, decision, "allow")
-        await self._parts.journal.settle(call, decision, "allow", outcome, None)
+        settled = self._settled.pop(call.id)
+        await self._parts.journal.settle(call, decision, "allow", outcome, None, settled)
 
     async def _watch(self, call: Call, decision: Decision, outcome: Outcome) -> None:
         telemetry = self._parts.telemetry
@@ -229,7 +232,7 @@ class _Way:
     def _body(self, n: int) -> bytes:
         return self._request(n).partition(b"\r\n\r\n")[2]
 
-    def _call(self, n: int) -> Call:
+    async def _call(self, n: int) -> Call:
         args = strictjson.parse(self._body(n))["params"]["arguments"]
         ask = Ask(
             principal=self._principal,
@@ -238,9 +241,9 @@ class _Way:
             upstream=wardgate.UPSTREAM,
             name=self._tool.name,
             args=args,
-            session="bench",
         )
-        return pipeline._make(self._parts, ask, self._tool)
+        session = await self._parts.state.enter(ask)
+        return pipeline._make(self._parts, ask, session, self._tool)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from gateway.surfaces.http.front import Admitted, Deps, GuardedRoute, turn
 from gateway.surfaces.http.models import ReviewAnswer, Waits
 
 _USUAL: dict[int | str, dict[str, Any]] = {
-    status: PROBLEMS[status] for status in (400, 401, 404, 409, 421, 422, 500, 503)
+    status: PROBLEMS[status] for status in (400, 401, 404, 409, 415, 421, 422, 500, 503)
 }
 
 routes = APIRouter(prefix="/v1", route_class=GuardedRoute, responses=_USUAL, tags=["approvals"])

@@ -232,7 +232,8 @@ def _with_way_out(request: Request, answer: Answer) -> Answer:
     if request.view.find(request.parts, request.principal, "tool", OWN, OWN_TOOL) is None:
         return answer
     tool = OWN_TOOL if request.upstream is not None else exposed_name(OWN, OWN_TOOL)
-    remedy = f"{refusal.remedy} The tool '{tool}' shows what you may do and what is left.".lstrip()
+    told = f"The tool '{tool}' shows what you may do and what is left."
+    remedy = f"{refusal.remedy.rstrip('.')}. {told}" if refusal.remedy else told
     return msgspec.structs.replace(answer, refusal=msgspec.structs.replace(refusal, remedy=remedy))
 
 

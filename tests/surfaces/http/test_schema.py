@@ -44,7 +44,7 @@ def test_every_answer_is_one_the_description_promises(tmp_path: Path, server: Co
             env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": HOOKS, "KEY": wardgate.key()},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        assert "Operations:       10 selected / 10 total" in done.stdout
+        assert "Operations:       12 selected / 12 total" in done.stdout
         assert "gateway_error" not in wardgate.log() and "Traceback" not in wardgate.log()
     finally:
         wardgate.close()
