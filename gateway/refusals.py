@@ -10,7 +10,7 @@ from gateway.errors import BadMandate, Refused, StateError
 from gateway.model import Action, Answer, Call, Decision, Finding, Outcome, Refusal
 from gateway.reasons import REASONS
 
-_MAX_FAULTS: Final = 1
+_MAX_FAULTS: Final = 1_000  # characters
 
 
 def refusal_of(code: str, decision: Decision | None = None, fallback: str = "gateway_error") -> Refusal:
