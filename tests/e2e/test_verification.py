@@ -44,6 +44,7 @@ async def verified(gateway: Wardgate, timeout_s: float = 10) -> dict[str, Any]:
 
 async def test_what_was_verified_is_on_record_and_shown_wherever_the_call_is(gateway: Make) -> None:
     wardgate = verifying(gateway)
+    operator = await wardgate.new_operator("viewer")  # known within a moment
     await note(wardgate)
     found = await verified(wardgate)
     assert (found["status"], found["verifier"], found["reads"]) == ("verified", "counting/look", 1)
@@ -55,10 +56,10 @@ async def test_what_was_verified_is_on_record_and_shown_wherever_the_call_is(gat
     (item,) = listed["items"]
     assert (item["verification"], item["status"], item["end_phase"]) == ("verified", "ok", "result")
 
-    operator = await wardgate.new_operator("viewer")
     status, body = await wardgate.admin(f"/v1/decisions/{found['call_id']}", operator)
     detail = json.loads(body)
-    assert (status, detail["verification"], detail["status"]) == (200, "verified", "ok")
+    assert status == 200, body
+    assert (detail["verification"], detail["status"]) == ("verified", "ok")
     assert detail["end_phase"] == "result"
     assert [step["phase"] for step in detail["history"]] == ["intent", "result", "verified"]
     async with aiohttp.ClientSession() as http, http.get(wardgate.admin_url + "/metrics") as response:
