@@ -150,7 +150,7 @@ def test_tail_shows_a_call_while_it_happens(site: Site) -> None:
         assert json.loads(line)["target"] == "office/get_customer"
     finally:
         follow.send_signal(signal.SIGINT)
-        assert follow.wait(timeout=10) == 130
+        assert follow.wait(timeout=30) == 130
 
 
 async def look_up(site: Site, mode: Literal["auto", "legacy"] = "auto") -> None:
