@@ -55,9 +55,9 @@ from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import load_key
-from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
+from gateway.storage.place import place
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
@@ -130,7 +130,7 @@ class Gateway:
     async def _open(self, stack: AsyncExitStack) -> None:
         config = self.config
         key = load_key(config.storage.key_file)
-        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.database = stack.enter_context(place(config.storage).open(gateway=True))
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
@@ -175,7 +175,7 @@ class Gateway:
         )
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
-        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
         self.remembered = await Remembered.open(
@@ -552,7 +552,9 @@ class Gateway:
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    there = (queue if each == "approvals:absent" else each for each in CONTROLS)
+    journal = "journal:sqlite" if config.storage.url is None else "journal:postgresql"
+    chosen = {"approvals:absent": queue, "journal:sqlite": journal}
+    there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 
