@@ -273,7 +273,12 @@ class Gateway:
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        sweeper = Sweeper(
+            self.approvals.store,
+            self.clock.monotonic,
+            lambda: self.approvals.working,
+            lambda: self.policy.revision,
+        )
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:

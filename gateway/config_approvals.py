@@ -175,7 +175,12 @@ class ApprovalsConfig(Section):
         names = {name for who in _whos(chain) for name in who.names}
         names |= {name for members in self.groups.values() for name in members}
         found = [
-            Person(name=name, role="operator", groups=tuple(g for g, of in self.groups.items() if name in of))
+            Person(
+                name=name,
+                role="operator",
+                groups=tuple(g for g, of in self.groups.items() if name in of),
+                aliases=self.aliases.get(name, ()),
+            )
             for name in sorted(names)
         ]
         if any(who.roles for who in _whos(chain)):
