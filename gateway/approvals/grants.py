@@ -144,6 +144,8 @@ def make(
     why = forbidden(of.risk, tool.manifest.effects, confidentiality(tool, facts))
     if why:
         raise Blocked("grant_refused", of, why)
+    if of.canary is not None:
+        raise Blocked("grant_refused", of, "it was a canary")
     if of.editors:
         raise Blocked("grant_refused", of, "what a reviewer has edited is decided each time")
     if (
