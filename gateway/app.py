@@ -44,6 +44,7 @@ from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.model import OWN, Kind, Revisions, Verified
 from gateway.outside import Outside
+from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
@@ -170,9 +171,13 @@ class Gateway:
             controls=_controls(config),
         )
         self.approvals = self._open_approvals(config)
-        self.reviews = Reviews(
-            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
+        self.oversight = Oversight(
+            self.approvals.store,
+            self.telemetry.metrics,
+            lambda: {each.tenant for each in self.config.agents.values()},
         )
+        self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
@@ -242,6 +247,7 @@ class Gateway:
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
         self._spawn(self.notifier.run())
+        self._spawn(self.oversight.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -268,12 +274,18 @@ class Gateway:
         return found.owner if found is not None and found.tenant == tenant else None
 
     def _noticed(self, notice: Notice) -> None:
-        self.telemetry.metrics.approval_event(notice.event)
+        if notice.approval.canary is None:  # which is no approval of anything
+            self.telemetry.metrics.approval_event(notice.event)
         self.notifier.tell(notice)
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        sweeper = Sweeper(
+            self.approvals.store,
+            self.clock.monotonic,
+            lambda: self.approvals.working,
+            lambda: self.policy.revision,
+        )
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field, model_validator
 
 from gateway.approvals import chain as chains
+from gateway.approvals import fatigue
 from gateway.approvals.chain import Absence, Chain, Escalation, Person, Rules, Threshold, Who
 from gateway.approvals.notify import Hook
 from gateway.approvals.values import Settings
@@ -136,6 +137,25 @@ class WebhookConfig(Section):
         return self
 
 
+class FatigueConfig(Section):
+    """When people have been asked too often, or a rule asks for what is always approved."""
+
+    per_hour: int = Field(
+        30, ge=1, le=10_000, description="Decisions within an hour after which one person approves no more."
+    )
+    earning_per_hour: int = Field(
+        60, ge=1, le=10_000, description="The same for calls of agents that earn trust (tier T1), apart."
+    )
+    window_days: int = Field(30, ge=1, le=365, description="Days back that are measured.")
+    rate: float = Field(0.97, gt=0, lt=1, description="A larger part approved than this raises the alarm …")
+    rate_over: int = Field(50, ge=1, le=10_000, description="… over at least so many decisions.")
+    median_s: float = Field(4.0, gt=0, le=600, description="A median time below this raises it too …")
+    median_over: int = Field(10, ge=1, le=10_000, description="… over at least so many approvals.")
+
+    def built(self) -> fatigue.Settings:
+        return fatigue.Settings(**self.model_dump())
+
+
 class ApprovalsConfig(Section):
     chains: dict[Name, ChainConfig] = Field(default_factory=dict)
     groups: dict[Name, tuple[Operator, ...]] = Field(
@@ -148,6 +168,7 @@ class ApprovalsConfig(Section):
     )
     absences: tuple[AbsenceConfig, ...] = Field((), description="Who is away, and who decides meanwhile.")
     webhooks: dict[Name, WebhookConfig] = Field(default_factory=dict)
+    fatigue: FatigueConfig = FatigueConfig()
     hold_s: Annotated[float, Field(ge=0, le=30)] = Field(
         3.5, description="How long a call waits for its approval before the agent is told to call again."
     )
@@ -175,7 +196,12 @@ class ApprovalsConfig(Section):
         names = {name for who in _whos(chain) for name in who.names}
         names |= {name for members in self.groups.values() for name in members}
         found = [
-            Person(name=name, role="operator", groups=tuple(g for g, of in self.groups.items() if name in of))
+            Person(
+                name=name,
+                role="operator",
+                groups=tuple(g for g, of in self.groups.items() if name in of),
+                aliases=self.aliases.get(name, ()),
+            )
             for name in sorted(names)
         ]
         if any(who.roles for who in _whos(chain)):
@@ -215,6 +241,7 @@ class ApprovalsConfig(Section):
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
             keep_days=keep_days,
+            fatigue=self.fatigue.built(),
         )
 
 

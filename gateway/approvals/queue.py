@@ -29,6 +29,8 @@ from gateway.approvals.values import Approval, Blocked, Notice, Opening, Require
 from gateway.model import Call, Decision, Facts, Json, Outcome, Principal, Refusal
 from gateway.ports import Clock, Permit
 from gateway.reasons import REASONS, sentence
+from gateway.sessions.budgets import MAX_AMOUNT
+from gateway.sessions.charges import Unreadable, charges_of
 from gateway.storage import control
 
 RETRY_MS: Final = 5_000
@@ -386,7 +388,9 @@ class GrantPermit:
         return set(self._queue.requirements(decision)) <= set(self.grant.requirements)
 
     def bind(self, call: Call, decision: Decision, decided_at: float) -> None:
-        self._cost = call.tool.manifest.cost_micro_usd
+        charged = charges_of(call.tool.manifest, call.args, call.args_json)
+        # A price that cannot be read fits no budget.
+        self._cost = MAX_AMOUNT if isinstance(charged, Unreadable) else charged.get("cost_micro_usd", 0)
         self._call_id = call.id
 
     def begin(self, connection: Connection) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0008"
+SCHEMA: Final = "0010"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -418,6 +418,7 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
+    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
 _LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
@@ -480,6 +481,44 @@ approval_events = Table(
 )
 
 Index("approval_events_approval", approval_events.c.approval_id)
+Index("approval_events_kind", approval_events.c.event, approval_events.c.at_ns)
+
+approval_reviews = Table(
+    "approval_reviews",
+    metadata,
+    # What is measured of each vote, written with it; see gateway/approvals/fatigue.py.
+    Column("approval_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the vote
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("decision", Text, nullable=False),  # approve | reject
+    Column("took_ms", BigInteger, nullable=False),  # at most so long the person can have looked at it
+    Column("kind", Text, nullable=False),  # normal | earning | canary
+    Column("rules", Text, nullable=False),  # JSON: the rules that asked for a person
+)
+
+Index(
+    "approval_reviews_person",
+    approval_reviews.c.tenant,
+    approval_reviews.c.principal,
+    approval_reviews.c.at_ns,
+)
+Index("approval_reviews_at", approval_reviews.c.tenant, approval_reviews.c.at_ns)
+
+approval_incidents = Table(
+    "approval_incidents",
+    metadata,
+    # Approved calls that turned out to be wrong, as somebody reports.
+    Column("seq", _Sequence, primary_key=True),
+    Column("approval_id", Text, ForeignKey("approvals.id"), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+Index("approval_incidents_of", approval_incidents.c.tenant, approval_incidents.c.approval_id)
 
 approval_grants = Table(
     "approval_grants",

@@ -75,6 +75,8 @@ STATUS: Final[Mapping[str, int]] = {
     "edit_refused": 422,
     "grant_refused": 409,
     "not_similar": 422,
+    "review_cap": 429,
+    "callback_replayed": 409,
     "overloaded": 503,
     "shutting_down": 503,
     "state_unavailable": 503,

@@ -49,6 +49,15 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     exceeded: Mapping[tuple[str, str], int] = {}  # by scope and metric
 
 
+class RuleReviews(msgspec.Struct, frozen=True, kw_only=True):
+    """How people decide what one rule asks them."""
+
+    rule: str
+    ratio: float | None  # approved of decided
+    median_s: float | None  # of approvals
+    alarm: bool
+
+
 class Metrics(Collector):
     """The series of one gateway, in a registry of their own: two gateways in a process do not mix."""
 
@@ -110,6 +119,17 @@ class Metrics(Collector):
         self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
         self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
         self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
+        self._reviews = Counters(
+            specs.REVIEWS,
+            ((said, kind) for said in specs.REVIEW_DECISIONS for kind in specs.REVIEW_KINDS),
+        )
+        self._review_seconds = Histograms(specs.REVIEW_SECONDS, [(said,) for said in specs.REVIEW_DECISIONS])
+        self._incidents = Counters(specs.REVIEW_INCIDENTS, [()])
+        self._reviewers = Gauges(specs.REVIEWERS, ((state,) for state in specs.REVIEWER_STATES))
+        self._rule_ratio = Gauges(specs.RULE_APPROVAL_RATIO)
+        self._rule_median = Gauges(specs.RULE_REVIEW_MEDIAN)
+        self._rule_alarm = Gauges(specs.RULE_REVIEW_ALARM)
+        self._autonomy = Gauges(specs.AUTONOMY)
         self.trips = Counters(
             specs.TRIPS,
             (
@@ -171,6 +191,14 @@ class Metrics(Collector):
             self._approval_events,
             self._approvals,
             self._approval_seconds,
+            self._reviews,
+            self._review_seconds,
+            self._incidents,
+            self._reviewers,
+            self._rule_ratio,
+            self._rule_median,
+            self._rule_alarm,
+            self._autonomy,
             self._issuer_keys,
             self._issuer_fetched,
             self.trips,
@@ -328,6 +356,35 @@ class Metrics(Collector):
         """How many approvals are in each state that is not over."""
         for state in specs.APPROVALS_WAITING:
             self._approvals[(state,)] = counted.get(state, 0)
+
+    def reviewed(self, decision: str, kind: str, seconds: float) -> None:
+        """A person voted; ``seconds`` is the most they can have spent on it."""
+        if (decision, kind) in self._reviews:
+            self._reviews[(decision, kind)].value += 1
+            if kind != "canary":
+                self._review_seconds[(decision,)].observe(seconds)
+
+    def incident(self) -> None:
+        """An approved call was reported to be wrong."""
+        self._incidents[()].value += 1
+
+    def reviewing(
+        self, people: Mapping[str, int], rules: Iterable[RuleReviews], autonomy: float | None
+    ) -> None:
+        """How people review at the moment, of all tenants; names of people are not for metrics."""
+        for state in specs.REVIEWER_STATES:
+            self._reviewers[(state,)] = people.get(state, 0)
+        for family in (self._rule_ratio, self._rule_median, self._rule_alarm, self._autonomy):
+            family.clear()
+        for each in rules:
+            key = (self.rule[each.rule],)
+            self._rule_alarm[key] = max(self._rule_alarm.get(key, 0), float(each.alarm))
+            if each.ratio is not None:
+                self._rule_ratio[key] = max(self._rule_ratio.get(key, 0), each.ratio)
+            if each.median_s is not None:
+                self._rule_median[key] = min(self._rule_median.get(key, each.median_s), each.median_s)
+        if autonomy is not None:
+            self._autonomy[()] = autonomy
 
     def tripped(self, detector: str, after: str, observed: bool) -> None:
         """A breaker moved, or would have."""

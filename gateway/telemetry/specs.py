@@ -105,8 +105,12 @@ APPROVAL_EVENTS: Final = (
     "asked",
     "answered",
     "granted",
+    "incident",
     "refused",
 )
+REVIEW_DECISIONS: Final = ("approve", "reject")
+REVIEW_KINDS: Final = ("normal", "earning", "canary")
+REVIEWER_STATES: Final = ("active", "alarm", "capped")
 APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
@@ -378,6 +382,51 @@ APPROVAL_SECONDS: Final = Spec(
     {"decision": "approved, rejected"},
     (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0),
 )
+REVIEWS: Final = Spec(
+    "wardgate_reviews_total",
+    "counter",
+    "Votes, by kind: earning is of agents that earn trust; who approves a canary did not look.",
+    {"decision": ", ".join(REVIEW_DECISIONS), "kind": ", ".join(REVIEW_KINDS)},
+)
+REVIEW_SECONDS: Final = Spec(
+    "wardgate_review_seconds",
+    "histogram",
+    "The most time a reviewer can have spent on a vote, canaries left out.",
+    {"decision": ", ".join(REVIEW_DECISIONS)},
+    (1.0, 3.0, 4.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
+)
+REVIEW_INCIDENTS: Final = Spec(
+    "wardgate_review_incidents_total", "counter", "Approved calls that were reported to be wrong afterwards."
+)
+REVIEWERS: Final = Spec(
+    "wardgate_reviewers",
+    "gauge",
+    "People who reviewed within the window that is measured, and how many of them there is an alarm for.",
+    {"state": ", ".join(REVIEWER_STATES)},
+)
+RULE_APPROVAL_RATIO: Final = Spec(
+    "wardgate_rule_approval_ratio",
+    "gauge",
+    "Of decisions a rule asked people for, the part that was approved; the highest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_MEDIAN: Final = Spec(
+    "wardgate_rule_review_median_seconds",
+    "gauge",
+    "Median time of the approvals a rule asked people for; the shortest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_ALARM: Final = Spec(
+    "wardgate_rule_review_alarm",
+    "gauge",
+    "1 for a rule whose approvals look like nobody looks: review the rule.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+AUTONOMY: Final = Spec(
+    "wardgate_autonomy_ratio",
+    "gauge",
+    "Of calls of the last day that may change something, the part that went on without a person or a grant.",
+)
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
     "gauge",
@@ -459,6 +508,14 @@ SPECS: Final = (
     APPROVAL_EVENT,
     APPROVALS,
     APPROVAL_SECONDS,
+    REVIEWS,
+    REVIEW_SECONDS,
+    REVIEW_INCIDENTS,
+    REVIEWERS,
+    RULE_APPROVAL_RATIO,
+    RULE_REVIEW_MEDIAN,
+    RULE_REVIEW_ALARM,
+    AUTONOMY,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,

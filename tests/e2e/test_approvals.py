@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import time
+import urllib.request
 
 import aiohttp
 import pytest
@@ -550,3 +552,64 @@ async def test_a_chat_is_told_and_passes_on_what_people_decide_with_their_own_ri
             assert len(server.effects()) == 1
     finally:
         await runner.cleanup()
+
+
+async def test_reviews_are_measured_capped_and_shown_and_a_canary_finds_who_does_not_look(held, server):
+    running, ann, olga = held("ann", "olga:operator", approvals={"fatigue": {"per_hour": 2}})
+    running.env = {"WARDGATE_OPERATOR_KEY": olga.key, "WARDGATE_ADMIN_URL": running.admin_url}
+    async with talking(running, running.key()) as alice:
+        await alice.call("pay", text="rent")
+        (first,) = await ann.waiting()
+        await ann.get(f"/v1/approvals/{first['id']}")  # looks
+        await ann.do("approve", first)
+        assert not (await alice.call("pay", text="rent")).refused
+
+        bad = running.folder / "bad.json"
+        bad.write_text('{"text": "rent, to the wrong account"}')
+        command = ("approvals", "canary", first["id"], str(bad), "--note", "another account", "--json")
+        made = await asyncio.to_thread(
+            subprocess.run, [*WARDGATE, *command], capture_output=True, text=True, timeout=60,
+            env=running._environment(), cwd=ROOT,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        (canary,) = await ann.waiting()
+        assert canary["id"] == json.loads(made.stdout)["id"] and canary["canary"] is None
+        status, said = await ann.do("canary", first, arguments={"text": "x"}, note="n")
+        assert (status, said["code"]) == (403, "wrong_role")
+        status, told = await ann.do("approve", canary)
+        assert (status, told["state"], told["canary"]["note"]) == (200, "cancelled", "another account")
+        assert (await alice.call("pay", text="rent, to the wrong account")).reason == "approval_needed"
+        assert len(server.effects()) == 1
+
+        (third,) = await ann.waiting(state="pending")
+        status, said = await ann.do("approve", third)
+        assert (status, said["code"]) == (429, "review_cap") and said["approval"]["state"] == "pending"
+        status, _ = await ann.do("reject", third, reason_code="wrong_arguments")
+        assert status == 200
+
+    (done,) = await olga.waiting(state="executed")
+    status, _ = await olga.do("incident", done, note="the landlord has moved")
+    assert status == 200
+    running.signal(signal.SIGTERM)
+    running.ended(40)
+    running.start()
+    status, found = await olga.get("/v1/reviewers")
+    (line,) = found["reviewers"]
+    assert (line["name"], line["normal"]["decided"], line["normal"]["incidents"]) == ("ann", 2, 1)
+    assert line["canaries_approved"] == 1 and line["capped"] and line["alarms"] == ["canary_approved"]
+    assert found["rules"][0]["name"] == "test.held"
+    assert found["autonomy"] == {"calls": 1, "by_person": 1, "by_grant": 0, "share": 0.0}
+    _, own = await ann.get("/v1/reviewers")
+    assert own["reviewers"] == found["reviewers"]
+    shown = await asyncio.to_thread(
+        subprocess.run, [*WARDGATE, "approvals", "reviewers", "--url", running.admin_url],
+        capture_output=True, text=True, timeout=60, env=running._environment(), cwd=ROOT,
+    )  # fmt: skip
+    assert shown.returncode == 0 and "canary_approved" in shown.stdout, shown.stderr
+    await eventually(lambda: 'wardgate_reviewers{state="capped"} 1.0' in _metrics(running))
+    assert 'wardgate_rule_approval_ratio{rule_id="test.held"} 0.5' in _metrics(running)
+
+
+def _metrics(running: Wardgate) -> str:
+    with urllib.request.urlopen(running.admin_url + "/metrics", timeout=10) as answer:
+        return answer.read().decode()

@@ -31,6 +31,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 _WRITES: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ApprovalProblem, "description": "Not by this person: role, chain, or their own call."},
     409: {"model": ApprovalProblem, "description": "Not in this state; `approval` is the state now."},
+    429: {"model": ApprovalProblem, "description": "This person has approved enough for this hour."},
     412: {"model": ApprovalProblem, "description": "Not what was looked at; `approval` is what is there."},
 }
 
@@ -213,6 +214,35 @@ async def grant(
         uses=said.uses, budget_micro_usd=said.budget_micro_usd, any_session=said.any_session,
     )  # fmt: skip
     return models.Grant.model_validate(found)
+
+
+@routes.post(
+    "/approvals/{approval_id}/incident", summary="Report that an approved call was wrong", responses=_WRITES
+)
+async def incident(
+    operator: Viewer, deps: Deps, approval_id: Id, said: Annotated[models.Incident, Body()]
+) -> models.Approval:
+    """Counts for those who approved it and for the rules that asked. Changes nothing about the call."""
+    _may_write(deps, operator)
+    found = await _desk(deps.approvals).incident(operator, approval_id, said.digest, said.note)
+    return models.Approval.model_validate(found)
+
+
+@routes.post("/approvals/{approval_id}/canary", summary="Put a canary into the queue", responses=_WRITES)
+async def canary(
+    operator: Viewer, deps: Deps, approval_id: Id, said: Annotated[models.PlantCanary, Body()]
+) -> models.Approval:
+    """A copy of this approval with arguments that must be rejected. It is never carried out, and it looks
+    like any other until it is decided; whoever approves it is counted. Needs the role operator."""
+    _may_write(deps, operator, ("operator",))
+    found = await _desk(deps.approvals).plant(operator, approval_id, said.digest, said.arguments, said.note)
+    return models.Approval.model_validate(found)
+
+
+@routes.get("/reviewers", summary="How people review, by person and by rule")
+async def reviewers(operator: Viewer, deps: Deps) -> models.Reviewers:
+    """Measured from the stored votes. Operators and policy-admins see everybody, others only themselves."""
+    return models.Reviewers.model_validate(await _desk(deps.approvals).measures(operator))
 
 
 @routes.get("/grants", summary="Standing permissions, newest first")
