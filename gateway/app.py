@@ -19,7 +19,7 @@ from typing import Final, Self
 
 import msgspec
 
-from gateway import __version__, overview, watch
+from gateway import __version__, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
@@ -101,6 +101,7 @@ class Gateway:
     """One running gateway. ``async with`` opens it; leaving it closes everything in reverse order."""
 
     parts: Parts
+    outside: Outside
 
     def __init__(self, config_path: Path) -> None:
         self.path = config_path
@@ -182,6 +183,7 @@ class Gateway:
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
+        gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
@@ -258,7 +260,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time)
+        self.notifier = Notifier(time.time, self.telemetry.metrics.notice)
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -276,6 +278,7 @@ class Gateway:
     def _noticed(self, notice: Notice) -> None:
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
+            overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
 
     async def _sweep_approvals(self) -> None:
@@ -291,10 +294,11 @@ class Gateway:
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
+                pending = await asyncio.to_thread(self.approvals.store.pending)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
-            self.telemetry.metrics.approvals_waiting(waiting)
+            self.telemetry.metrics.approvals_waiting(waiting, pending)
             for notice in notices:
                 self._noticed(notice)
             if notices:
@@ -354,6 +358,7 @@ class Gateway:
 
     def _name_metrics(self) -> None:
         bundle = self.policy.bundle
+        self.telemetry.metrics.declare_chains(self.config.approvals.chains)
         own = (OWN,) if isinstance(self.parts.catalog, WithOwn) else ()
         self.telemetry.declare(
             upstreams=(*self.outside.catalog.upstreams, *own),
@@ -503,7 +508,9 @@ class Gateway:
             return control.epochs(connection).get(control.SESSIONS, 0)
 
     def _tripped(self, trip: Trip) -> None:
-        """An agent's breaker opened: it loses what reviewers granted it for a while."""
+        """A breaker moved; an agent whose breaker opened loses what reviewers granted it for a while."""
+        if trip.calls:
+            self.telemetry.tripped(trip.calls[-1], trip.detector)
         if trip.after in ("open", "forced_open") and trip.agent:
             self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
 

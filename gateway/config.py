@@ -116,7 +116,17 @@ class AgentConfig(AgentSessions):
 
 
 class TelemetryConfig(Section):
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP traces endpoint; none exports nothing.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go: the whole URL of an OTLP collector; none exports nothing.",
+    )
+    otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
+        "http/protobuf", description="How they go there; grpc needs the extra wardgate[otlp-grpc]."
+    )
+    trace_content: bool = Field(
+        False,
+        description="Show arguments and results of tools in spans, without what is called sensitive.",
+    )
     sample: float = Field(
         0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -10,6 +11,8 @@ import msgspec
 from msgspec import structs
 
 from gateway import __version__
+from gateway.approvals.queue import held_traceparent
+from gateway.approvals.values import SYSTEM, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.catalog.names import shown
 from gateway.config import Config
@@ -49,6 +52,7 @@ from gateway.surfaces.admin.deps import (
     UpstreamState,
 )
 from gateway.surfaces.http import HttpDeps
+from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
 from gateway.upstreams.secrets.credentials import CredentialState
@@ -134,6 +138,25 @@ def http_deps(gateway: Running) -> HttpDeps:
 def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
     found = config.upstreams.get(upstream)
     return found.routes if found is not None and found.routes else None
+
+
+_OVER: Final = ("approved", "rejected", "expired", "cancelled", "superseded")
+
+
+def trace_approval(telemetry: Telemetry, notice: Notice) -> None:
+    """Tell traces that people or time decided an approval; an opaque word says which."""
+    approval = notice.approval
+    if notice.event not in _OVER:
+        return
+    by = approval.closed_by
+    said = {
+        semconv.APPROVAL_RESOLUTION: notice.event,
+        semconv.APPROVAL_CHAINS: ",".join(sorted({each.chain for each in approval.requirements})),
+        semconv.UPSTREAM: approval.target.partition("/")[0],
+        # Whose name it was is for the record, which says it; a trace is read by more people.
+        semconv.APPROVAL_ACTOR: "gateway" if by == SYSTEM or notice.event == "expired" else "person",
+    }
+    telemetry.approval_over(approval.id, approval.opened_ns, said, held_traceparent(approval))
 
 
 def _opened(gateway: Running, count: int) -> None:
@@ -300,7 +323,7 @@ def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
         CredentialStats(
             upstream=found.upstream,
             states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
-            age_s=found.age_s,
+            verified_s=time.time() - found.age_s if found.age_s else 0.0,
             results=found.results,
             refused=found.refused - found.sent_again,
             sent_again=found.sent_again,

@@ -140,6 +140,10 @@ class Permit(Protocol):
         """What to send instead of what was asked, after a reviewer's edit."""
 
     @property
+    def traceparent(self) -> str:
+        """Of the call that was held for it; "" where there is none, as behind a grant."""
+
+    @property
     def taken(self) -> bool:
         """Whether ``begin`` has claimed it."""
 
@@ -342,7 +346,15 @@ class Telemetry(Protocol):
     def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
         """``answer`` is ``None`` when the process stopped before there was one."""
 
-    def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
+    def waits(self, token: object) -> None:
+        """The call is held, and from here on its caller waits for people."""
+
+    def goes_on(self, token: object, call: Call, held: Answer, again: Call) -> object:
+        """People decided: ``again`` is carried on with instead of ``call``. Returns its token."""
+
+    def decided(
+        self, call: Call, decision: Decision, action: Action, permit: Permit | None = None
+    ) -> None: ...
 
     def inspected(self, call: Call, decision: Decision) -> None:
         """What the ``result`` entry point said of the call's result."""

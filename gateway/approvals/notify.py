@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -85,8 +85,10 @@ class Notifier:
     People not hearing of an approval lets nothing through: it waits, and then expires.
     """
 
-    def __init__(self, now_s: Any) -> None:
+    def __init__(self, now_s: Any, counted: Callable[[str], None] = lambda result: None) -> None:
+        """``counted`` hears of ``delivered``, ``refused``, ``failed`` and ``dropped``."""
         self._now_s = now_s
+        self._counted = counted
         self._hooks: dict[str, Hook] = {}
         self._waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
 
@@ -104,6 +106,7 @@ class Notifier:
             self._waiting.put_nowait(notice)
         except asyncio.QueueFull:
             logger.warning("a notice about an approval was dropped: too many wait")
+            self._counted("dropped")
 
     async def run(self) -> None:
         """For as long as the gateway runs."""
@@ -126,6 +129,7 @@ class Notifier:
             try:
                 answer = await http.post(hook.url, content=body, headers=headers, timeout=hook.timeout_s)
                 if answer.status_code < 500:
+                    self._counted("delivered" if answer.is_success else "refused")
                     if not answer.is_success:
                         logger.warning("webhook %s answered %d", hook.name, answer.status_code)
                     return
@@ -134,5 +138,6 @@ class Notifier:
                 why = type(error).__name__
             if pause is None:
                 logger.warning("webhook %s: given up: %s", hook.name, why)
+                self._counted("failed")
                 return
             await asyncio.sleep(pause)

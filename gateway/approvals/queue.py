@@ -45,6 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     slow: Mapping[str, Json] = {}
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
+    traceparent: str = ""  # of the held call, so that its trace and that of what came of it find each other
 
 
 class Queue:
@@ -240,7 +241,10 @@ class Queue:
             ),
             reasons_json=msgspec.json.encode(decision.findings).decode(),
             facts_json=msgspec.json.encode(
-                Snapshot(principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind)
+                Snapshot(
+                    principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
+                    traceparent=call.traceparent,
+                )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),
             execute_s=min(each.execute_s for each in asked),
@@ -323,6 +327,10 @@ class ApprovalPermit:
         )
         return found
 
+    @property
+    def traceparent(self) -> str:
+        return held_traceparent(self.ticket.approval)
+
     def covers(self, decision: Decision) -> bool:
         """Whether each escalation, with its chain as it is configured now, is among those approved."""
         return set(self._queue.requirements(decision)) <= set(self.ticket.approval.requirements)
@@ -371,6 +379,7 @@ class GrantPermit:
     """Implements ``ports.Permit`` for one use of a grant."""
 
     args: Mapping[str, Json] | None = None
+    traceparent = ""
 
     def __init__(self, queue: Queue, grant: Grant, epoch: int) -> None:
         self._queue = queue
@@ -403,6 +412,18 @@ class GrantPermit:
 
     def end(self, connection: Connection, outcome: Outcome | None) -> None:
         """A use is used whatever becomes of it."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    traceparent: str = ""
+
+
+_held = msgspec.json.Decoder(_Held)
+
+
+def held_traceparent(approval: Approval) -> str:
+    """Of the call an approval was opened for."""
+    return _held.decode(approval.facts_json).traceparent
 
 
 def _refusal(

@@ -101,6 +101,21 @@ class Store:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
             return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
 
+    def pending(self) -> list[tuple[str, int, float]]:
+        """Chain, how many wait in it, and when the oldest was opened in seconds since the epoch.
+
+        Rows with the same requirements are counted by the database; those with two chains count in both.
+        """
+        asked = approvals.c.requirements
+        query = select(asked, func.count(), func.min(approvals.c.opened_ns)).group_by(asked)
+        with self.database.reading() as connection:
+            found = connection.execute(query.where(approvals.c.state == "pending")).all()
+        return [
+            (chain, number, oldest / 1e9)
+            for requirements, number, oldest in found
+            for chain in {each["chain"] for each in orjson.loads(requirements)}
+        ]
+
     def tripped(self, tenant: str, agent: str) -> int:
         """An agent's breaker opened: what was granted to it for a while is not any more."""
         with self.database.writing() as connection:
