@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals docs lock lock-clients wheel clean
+.PHONY: help demo helm test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -28,7 +28,7 @@ demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leav
 	@$(PY) -m gateway.cli demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.dev ## Run the tests, without the slow ones
-	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/helm $(ARGS)
 
 test-clients: $(VENV)/.dev ## Drive real MCP clients against the gateway; CLIENTS="mcp23 ts1 …" for some
 	$(PY) -m tests.clients $(ARGS) $(CLIENTS)
@@ -67,6 +67,9 @@ model-check: $(VENV)/.dev ## Explore the states of an approval completely; print
 
 crash-approvals: $(VENV)/.dev ## Kill workers between the statements of claim, send and settle; writes build/approvals.json
 	$(PY) -m tests.approvals.crash $(ARGS)
+
+helm: $(VENV)/.dev ## Render, validate and evaluate the chart (needs helm on the path)
+	$(PY) -m pytest tests/helm $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done
