@@ -43,6 +43,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     slow: Mapping[str, Json] = {}
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
+    provenance: Mapping[str, Json] = {}  # of the arguments, for people
 
 
 class Queue:
@@ -238,7 +239,10 @@ class Queue:
             ),
             reasons_json=msgspec.json.encode(decision.findings).decode(),
             facts_json=msgspec.json.encode(
-                Snapshot(principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind)
+                Snapshot(
+                    principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
+                    provenance=facts.provenance,
+                )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),
             execute_s=min(each.execute_s for each in asked),
