@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from starlette.types import ASGIApp
 
 from gateway import __version__, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
@@ -42,6 +43,7 @@ from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
+from gateway.looking import Looking
 from gateway.model import OWN, Kind, Revisions, Verified
 from gateway.outside import Outside
 from gateway.oversight import Oversight
@@ -55,14 +57,16 @@ from gateway.rollout import Found, Rollout
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
-from gateway.storage.crypto import load_key
+from gateway.storage.crypto import StorageKey, load_key
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.console import create_console
 from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
@@ -228,7 +232,8 @@ class Gateway:
         self.http = HttpSurface(overview.http_deps(self))
         stack.callback(self.http.close)
         self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
-        self.admin_app = create_admin(overview.admin_deps(self))
+        admin = overview.admin_deps(self)
+        self.admin_app = create_admin(admin, self._open_console(admin, key, stack))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
         self._spawn(
@@ -270,6 +275,16 @@ class Gateway:
             unenforced=self.telemetry.unenforced,
             noticed=self._noticed,
         )
+
+    def _open_console(self, admin: AdminDeps, key: StorageKey, stack: AsyncExitStack) -> ASGIApp | None:
+        if not self.config.console.enabled:
+            return None
+        look = Looking(
+            self.approvals, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
+            config=lambda: self.config,
+        )  # fmt: skip
+        stack.callback(look.close)
+        return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
 
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gateway.config_approvals import ApprovalsConfig
 from gateway.config_breakers import BreakersConfig
+from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
@@ -155,6 +156,7 @@ class Config(Section):
     sessions: SessionsConfig = SessionsConfig()
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
     approvals: ApprovalsConfig = ApprovalsConfig()
+    console: ConsoleConfig = ConsoleConfig()
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:

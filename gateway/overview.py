@@ -35,6 +35,7 @@ from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
 from gateway.state.memory import MemoryState
+from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -51,6 +52,7 @@ from gateway.surfaces.admin.deps import (
     ShadowState,
     UpstreamState,
 )
+from gateway.surfaces.console.deps import ConsoleDeps, Look, Terms
 from gateway.surfaces.http import HttpDeps
 from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
@@ -114,6 +116,24 @@ def admin_deps(gateway: Running) -> AdminDeps:
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
         approvals=gateway.reviews,
+    )
+
+
+def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> ConsoleDeps:
+    """Everything the console calls beside the admin API."""
+
+    def terms() -> Terms:
+        said = gateway.config.console
+        return Terms(url=said.url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
+
+    return ConsoleDeps(
+        admin=admin,
+        key=key,
+        now_ns=gateway.directory.now_ns,
+        terms=terms,
+        holder=gateway.directory.holder,
+        sign_ins=EndedSignIns(gateway.database),
+        look=look,
     )
 
 

@@ -46,6 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
     traceparent: str = ""  # of the held call, so that its trace and that of what came of it find each other
+    provenance: Mapping[str, Json] = {}  # of the arguments, for people
 
 
 class Queue:
@@ -244,6 +245,7 @@ class Queue:
                 Snapshot(
                     principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
                     traceparent=call.traceparent,
+                    provenance=facts.provenance,
                 )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),

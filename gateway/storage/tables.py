@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0010"
+SCHEMA: Final = "0013"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -433,6 +433,7 @@ Index(
 Index("approvals_digest", approvals.c.tenant, approvals.c.asked_digest)
 Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
+Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
 Index(
     "approvals_kept",
@@ -547,3 +548,11 @@ approval_grants = Table(
 )
 
 Index("approval_grants_agent", approval_grants.c.tenant, approval_grants.c.agent, approval_grants.c.target)
+
+console_ended = Table(
+    "console_ended",
+    metadata,
+    # Sign-ins of the console that were ended before their time; a row is of no use after ``until_ns``.
+    Column("id", Text, primary_key=True),
+    Column("until_ns", BigInteger, nullable=False),
+)
