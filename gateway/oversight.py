@@ -86,9 +86,5 @@ class Oversight:
             for alarm in line.alarms
         )
         for tenant, what, name, alarm in sorted(raised - self._said):
-            logger.warning(
-                "review the %s",
-                what,
-                extra={"tenant": tenant, what: name, "alarm": alarm},
-            )
+            logger.warning("review the %s", what, extra={"tenant": tenant, "names": name, "reason": alarm})
         self._said = raised
