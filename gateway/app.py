@@ -35,6 +35,7 @@ from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.guard import Guard
+from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -216,6 +217,7 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
+            Held(self.approvals),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))

@@ -191,6 +191,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     http_traceparent: str = ""
     call_id: str = ""  # chosen beforehand where a request must be found again after a crash
+    waits: bool = True  # a moment for people; not where its client is told at once how to follow a held call
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

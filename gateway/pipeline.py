@@ -310,7 +310,7 @@ async def _decided_again(
 async def _decided_meanwhile(parts: Parts, ask: Ask, answer: Answer) -> bool:
     """Whether people decided while the agent waited a moment; one that chose the call's id must come back."""
     refusal = answer.refusal
-    if refusal is None or refusal.approval is None or ask.call_id:
+    if refusal is None or refusal.approval is None or ask.call_id or not ask.waits:
         return False
     return await parts.approvals.wait(refusal.approval)
 
