@@ -304,6 +304,7 @@ class Queue:
             retryable=True,
             retry_after_ms=RETRY_MS,
             approval=found.id,
+            asks=found.question is not None and found.answer is None,
             findings=decision.findings,
         )
 

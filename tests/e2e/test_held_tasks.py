@@ -13,11 +13,17 @@ import mcp_types as types
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.e2e.gateway import Wardgate, counting, talking
-from tests.e2e.test_approvals import HELD, Reviewer
+from tests.e2e.gateway import Wardgate, counting, rule, talking
+from tests.e2e.test_approvals import Reviewer
 
 TASKS = "io.modelcontextprotocol/tasks"
 DECLARED = {"extensions": {TASKS: {}}}
+HELD = rule(
+    "held",
+    'escalate contains {"code": "needs_person", "message": "this needs a person"}'
+    ' if input.tool.name != "look"',
+    codes=["needs_person"], scope={"tools": ["counting/*"]},
+)  # fmt: skip
 PAGES = "https://wardgate.example/gate"
 CHAINS = {
     "default": {
@@ -204,6 +210,58 @@ async def test_a_listener_is_told_of_each_change_and_of_the_result(world):
     async with talking(running, running.key()) as plain:
         said = await plain.ask("subscriptions/listen", {"notifications": {"taskIds": []}})
         assert said.status == 400 and json.loads(said.body)["error"]["code"] == -32021
+
+
+# ----------------------------------------------------------------------------- answering who asks about it
+
+
+@pytest.mark.parametrize(("endpoint", "tool"), [("", "wardgate__approval"), ("wardgate", "approval")])
+async def test_a_reviewers_question_reaches_the_model_and_its_answer_the_reviewer(world, endpoint, tool):
+    running, ann, _, server = world
+    text = f"asked about at /mcp/{endpoint}"
+    async with talking(running, running.key(), endpoint) as alice:
+        pay = {"tool": "counting__pay", "upstream": "", "text": text}
+        held = (await alice.call(**pay)).facts["approval_id"]
+
+        async def own(**arguments):
+            return (await alice.call(tool, **arguments)).result
+
+        seen = (await own(approval=held))["structuredContent"]
+        assert seen["state"] == "pending" and seen["question"] is None
+        early = (await own(approval=held, answer="Nobody asked."))["structuredContent"]
+        assert "Nobody waits for an answer" in early["message"]
+
+        status, _ = await ann.do("ask", await the_one(ann, held), question="Which invoice is it?")
+        assert status == 200
+        again = await alice.call(**pay)
+        assert "Which invoice is it?" in again.text and "'wardgate__approval' answers" in again.text
+        at_upstream = await alice.call("pay", upstream="counting", text=text)
+        assert "The tool 'approval' at /mcp/wardgate answers" in at_upstream.text
+        assert (await own(approval=held))["structuredContent"]["question"] == "Which invoice is it?"
+        answered = (await own(approval=held, answer="Number 7."))["structuredContent"]
+        assert "has your answer" in answered["message"] and answered["question"] is None
+        found = await the_one(ann, held)
+        assert found["answer"] == "Number 7." and found["events"][-1]["by"] == "alice"
+        assert "Which invoice" not in (await alice.call(**pay)).text
+
+        await ann.do("approve", found)
+        assert "same arguments" in (await own(approval=held))["structuredContent"]["message"]
+        assert not (await alice.call(**pay)).refused and len(server.effects(text)) == 1
+
+
+async def test_an_answer_is_only_taken_of_the_agent_that_is_asked(world):
+    running, ann, *_ = world
+    async with talking(running, running.key(), "") as alice, talking(running, running.key("bob"), "") as bob:
+        held = (await alice.call("counting__pay", text="a question")).facts["approval_id"]
+        await ann.do("ask", await the_one(ann, held), question="Why?")
+        for approval in (held, "01900000-0000-7000-8000-000000000000"):
+            said = await bob.call("wardgate__approval", approval=approval, answer="me")
+            assert said.result["structuredContent"]["known"] is False and "Why?" not in said.text
+        for bad in ({}, {"approval": 7}, {"approval": held, "answer": " "}, {"approval": held, "x": 1},
+                    {"approval": held, "answer": "a" * 2001}, {"approval": "a" * 65}):  # fmt: skip
+            said = await alice.call("wardgate__approval", **bad)
+            assert said.reason == "invalid_arguments" and "Give 'approval'" in said.text
+        assert (await the_one(ann, held))["answer"] is None
 
 
 # ------------------------------------------------------------------------------------ a page for its user

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.model import OWN, OWN_TOOL, Answer, Ask, Kind
+from gateway.model import HELD_TOOL, OWN, OWN_TOOL, Answer, Ask, Kind
 from gateway.surfaces.mcp import answers, capabilities, carry, envelope, headers, lists, protocol, tasks
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
@@ -254,16 +254,30 @@ async def _call(
 
 
 def _with_way_out(request: Request, answer: Answer) -> Answer:
-    """A refusal for want of a mandate or budget names the tool that shows them, where there is one."""
+    """A refusal names the gateway's own tool that helps with it, where the agent has that tool."""
     refusal = answer.refusal
-    if refusal is None or refusal.code not in _OF_SESSIONS or request.upstream not in (None, OWN):
+    if refusal is None or not (refusal.asks or refusal.code in _OF_SESSIONS):
         return answer
-    if request.view.find(request.parts, request.principal, "tool", OWN, OWN_TOOL) is None:
+    own = HELD_TOOL if refusal.asks else OWN_TOOL
+    if request.view.find(request.parts, request.principal, "tool", OWN, own) is None:
         return answer
-    tool = OWN_TOOL if request.upstream is not None else exposed_name(OWN, OWN_TOOL)
-    told = f"The tool '{tool}' shows what you may do and what is left."
+    if refusal.asks:
+        told = f"{_place(request, own)} answers the reviewer, who waits for that."
+    elif request.upstream in (None, OWN):
+        told = f"{_place(request, own)} shows what you may do and what is left."
+    else:
+        return answer
     remedy = f"{refusal.remedy.rstrip('.')}. {told}" if refusal.remedy else told
     return msgspec.structs.replace(answer, refusal=msgspec.structs.replace(refusal, remedy=remedy))
+
+
+def _place(request: Request, own: str) -> str:
+    """Where a tool of the gateway's own is for this client."""
+    if request.upstream == OWN:
+        return f"The tool '{own}'"
+    if request.upstream is None:
+        return f"The tool '{exposed_name(OWN, own)}'"
+    return f"The tool '{own}' at /mcp/{OWN}"
 
 
 def _resolve(request: Request, kind: Kind, exposed: str) -> tuple[str, str] | None:
