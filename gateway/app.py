@@ -20,7 +20,7 @@ from typing import Final, Self
 import msgspec
 from starlette.types import ASGIApp
 
-from gateway import __version__, gauges, overview, watch
+from gateway import __version__, builtin, builtin_held, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
@@ -36,6 +36,7 @@ from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.guard import Guard
+from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -44,7 +45,7 @@ from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.looking import Looking
-from gateway.model import OWN, Kind, Revisions, Verified
+from gateway.model import OWN, Kind, Revisions, Tool, Verified
 from gateway.outside import Outside
 from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
@@ -227,6 +228,7 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
+            Held(self.approvals),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))
@@ -339,12 +341,12 @@ class Gateway:
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
-        own = offers_tool(config)
+        own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=WithOwn(outside.catalog) if own else outside.catalog,
+            catalog=WithOwn(outside.catalog, own) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=self.approvals,
@@ -364,7 +366,10 @@ class Gateway:
 
     def _own_before(self, upstreams: Upstreams) -> Upstreams:
         titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
-        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+        return OwnUpstream(
+            upstreams, self.desk, Query(self.database), self.clock, lambda: titles,
+            look=self.reviews.agent_looks, reply=self.reviews.agent_answers,
+        )  # fmt: skip
 
     def _info(self, upstream: str) -> ServerInfo | None:
         if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
@@ -581,6 +586,12 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _own_tools(config: Config) -> tuple[Tool, ...]:
+    """The gateway's own tools, each where there is something to say with it."""
+    session = (builtin.TOOL,) if offers_tool(config) else ()
+    return (*session, builtin_held.TOOL) if config.approvals.chains else session
 
 
 def _controls(config: Config) -> tuple[str, ...]:

@@ -313,7 +313,9 @@ async def _decided_again(
 
 def _may_wait(ask: Ask, answer: Answer) -> bool:
     """Whether people are asked, and may answer this attempt; one that chose the call's id must come back."""
-    return answer.refusal is not None and answer.refusal.approval is not None and not ask.call_id
+    return (
+        answer.refusal is not None and answer.refusal.approval is not None and ask.waits and not ask.call_id
+    )
 
 
 async def _decided_meanwhile(parts: Parts, answer: Answer) -> bool:

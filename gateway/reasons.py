@@ -198,6 +198,10 @@ _ALL: Final = (
     Reason("approval_done", "Approved and carried out",
            "This call was approved and has been carried out; it is not done a second time.",
            "Use what the first call gave. For a second one of the same kind, wait some minutes.", Party.AGENT),
+    Reason("approval_failed", "Approved, and not done",
+           "This call was approved and made, and it is proven that it had no effect: the tool refused it, or it was "
+           "never sent.",
+           "Find out why before making the call again.", Party.AGENT),
     Reason("approval_changed", "Approval changed meanwhile",
            "Something the approval rests on changed just before the call was made; nothing was sent.",
            "Call again with the same arguments.", Party.GATEWAY, retryable=True, unavailable=True),

@@ -189,6 +189,18 @@ class Store:
             rows.note(connection, approval_id, now, "answered", agent, text)
             return after
 
+    def withdraw(self, approval_id: str, agent: str) -> Approval:
+        """Its agent does not want the call any more. What is being carried out goes on to its outcome."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is None or found.state not in machine.LIVE:
+                raise Blocked("not_found" if found is None else "approval_closed", found)
+            if found.state not in machine.UNCLAIMED:
+                return found
+            now = self.now(connection)
+            rows.note(connection, approval_id, now, "withdrawn", agent)
+            return self._close(connection, found, machine.cancel(found.machine), now, agent)
+
     # ---------------------------------------------------------------------------------- the reviewer's side
 
     def show(self, approval_id: str, tenant: str) -> Full | None:

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 30.0
     max_pending: int = 10_000
     max_pending_per_agent: int = 100
+    console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
     fatigue: fatigue.Settings = fatigue.Settings()
 

@@ -350,6 +350,7 @@ class Agent:
         self._number = 0
         self.key = key
         self.upstream = upstream
+        self.capabilities: dict[str, Json] = {}
 
     async def call(self, tool: str, *, upstream: str | None = None, **arguments: Json) -> Said:
         return await self.ask(
@@ -368,7 +369,7 @@ class Agent:
         self._number += 1
         meta = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
-            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientCapabilities": self.capabilities,
         }
         message = {
             "jsonrpc": "2.0", "id": self._number, "method": method, "params": {**params, "_meta": meta},
