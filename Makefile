@@ -77,7 +77,7 @@ wheel: $(VENV)/.dev ## Build the wheel into dist/
 lock: ## Renew all locks but the clients' (needs uv)
 	$(COMPILE) --upgrade pyproject.toml --extra demo -o requirements.lock
 	$(COMPILE) --upgrade --group build -c requirements.lock -o requirements-build.lock
-	$(COMPILE) --upgrade pyproject.toml --extra demo --group build --group dev \
+	$(COMPILE) --upgrade pyproject.toml --extra demo --extra notify --group build --group dev \
 	    -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	echo mcp-server-git | $(COMPILE) --upgrade - -o gateway/demo/git-server.lock
 

@@ -21,6 +21,7 @@ import msgspec
 
 from gateway import __version__, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.channels import Channels
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
@@ -31,6 +32,7 @@ from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
@@ -170,6 +172,9 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.channels = Channels(address)
+        stack.callback(self.channels.close)
+        await asyncio.to_thread(self.channels.check, config.approvals.told())
         self.approvals = self._open_approvals(config)
         self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
         self.oversight = Oversight(
@@ -179,6 +184,9 @@ class Gateway:
         )
         self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_deliveries(
+            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
+        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
@@ -258,7 +266,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time)
+        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -277,6 +285,7 @@ class Gateway:
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
         self.notifier.tell(notice)
+        self.channels.tell(notice)
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -315,6 +324,7 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
         self.notifier.configure(config.approvals.hooks())
+        self.channels.configure(config.approvals.told())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
@@ -383,6 +393,8 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                if config.approvals.told() != self.config.approvals.told():
+                    await asyncio.to_thread(self.channels.check, config.approvals.told())
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -529,6 +541,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
+        self.reviews.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()

@@ -89,6 +89,6 @@ class Oversight:
             logger.warning(
                 "review the %s",
                 what,
-                extra={"tenant": tenant, what: name, "alarm": alarm},
+                extra={"tenant": tenant, "names": name, "code": alarm},
             )
         self._said = raised

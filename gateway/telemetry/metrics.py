@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -47,6 +48,22 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     live: int = 0
     opened: Mapping[str, int] = {}  # by whom
     exceeded: Mapping[tuple[str, str], int] = {}  # by scope and metric
+
+
+class Delivered(Protocol):
+    """How one webhook or channel does."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def last_s(self) -> float: ...
 
 
 class RuleReviews(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +147,10 @@ class Metrics(Collector):
         self._rule_median = Gauges(specs.RULE_REVIEW_MEDIAN)
         self._rule_alarm = Gauges(specs.RULE_REVIEW_ALARM)
         self._autonomy = Gauges(specs.AUTONOMY)
+        self._notifications = Counters(specs.NOTIFICATIONS)
+        self._notification_queue = Gauges(specs.NOTIFICATION_QUEUE)
+        self._notified = Gauges(specs.NOTIFIED)
+        self._deliveries: Callable[[], Iterable[Delivered]] = tuple
         self.trips = Counters(
             specs.TRIPS,
             (
@@ -199,6 +220,9 @@ class Metrics(Collector):
             self._rule_median,
             self._rule_alarm,
             self._autonomy,
+            self._notifications,
+            self._notification_queue,
+            self._notified,
             self._issuer_keys,
             self._issuer_fetched,
             self.trips,
@@ -222,6 +246,7 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        self._collect_deliveries()
         sessions = self._sessions()
         self._sessions_live[()] = sessions.live
         for by, number in sessions.opened.items():
@@ -271,6 +296,16 @@ class Metrics(Collector):
             counters.drop(set(counters) - set(values))
             for key, value in values.items():
                 counters[key].value = value
+
+    def _collect_deliveries(self) -> None:
+        """What a reload took away is not shown any more; what it changed begins again."""
+        for family in (self._notifications, self._notification_queue, self._notified):
+            family.clear()
+        for found in self._deliveries():
+            for result in specs.DELIVERY_RESULTS:
+                self._notifications[(found.name, result)].value += found.results.get(result, 0)
+            self._notification_queue[(found.name,)] += found.waiting
+            self._notified[(found.name,)] = max(self._notified[(found.name,)], found.last_s)
 
     # -- what may be named --------------------------------------------------------------------------------
 
@@ -329,6 +364,10 @@ class Metrics(Collector):
     def watch_records(self, sink: str, stats: Callable[[], RecordStats]) -> None:
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
+
+    def watch_deliveries(self, source: Callable[[], Iterable[Delivered]]) -> None:
+        """Ask ``source`` at each scrape how the webhooks and channels do."""
+        self._deliveries = source
 
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""

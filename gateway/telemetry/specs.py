@@ -108,6 +108,7 @@ APPROVAL_EVENTS: Final = (
     "incident",
     "refused",
 )
+DELIVERY_RESULTS: Final = ("delivered", "failed", "retried", "dropped")
 REVIEW_DECISIONS: Final = ("approve", "reject")
 REVIEW_KINDS: Final = ("normal", "earning", "canary")
 REVIEWER_STATES: Final = ("active", "alarm", "capped")
@@ -427,6 +428,24 @@ AUTONOMY: Final = Spec(
     "gauge",
     "Of calls of the last day that may change something, the part that went on without a person or a grant.",
 )
+NOTIFICATIONS: Final = Spec(
+    "wardgate_notifications_total",
+    "counter",
+    "Messages about approvals to webhooks and channels; retried ones were tried once more.",
+    {"channel": "configured webhooks and channels", "result": ", ".join(DELIVERY_RESULTS)},
+)
+NOTIFICATION_QUEUE: Final = Spec(
+    "wardgate_notification_queue_length",
+    "gauge",
+    "Messages that wait for a webhook or channel.",
+    {"channel": "configured webhooks and channels"},
+)
+NOTIFIED: Final = Spec(
+    "wardgate_notification_last_success_timestamp_seconds",
+    "gauge",
+    "When a webhook or channel last took a message; 0 for never.",
+    {"channel": "configured webhooks and channels"},
+)
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
     "gauge",
@@ -516,6 +535,9 @@ SPECS: Final = (
     RULE_REVIEW_MEDIAN,
     RULE_REVIEW_ALARM,
     AUTONOMY,
+    NOTIFICATIONS,
+    NOTIFICATION_QUEUE,
+    NOTIFIED,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,
