@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__, builtin, builtin_held, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.channels import Channels
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
@@ -32,6 +33,7 @@ from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
@@ -176,6 +178,9 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.channels = Channels(address)
+        stack.callback(self.channels.close)
+        await asyncio.to_thread(self.channels.check, config.approvals.told())
         self.approvals = self._open_approvals(config)
         self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
         self.oversight = Oversight(
@@ -185,6 +190,9 @@ class Gateway:
         )
         self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_deliveries(
+            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
+        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
@@ -267,7 +275,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time, self.telemetry.metrics.notice)
+        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -297,6 +305,7 @@ class Gateway:
             self.telemetry.metrics.approval_event(notice.event)
             overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
+        self.channels.tell(notice)
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -336,6 +345,7 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
         self.notifier.configure(config.approvals.hooks())
+        self.channels.configure(config.approvals.told())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
@@ -408,6 +418,8 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                if config.approvals.told() != self.config.approvals.told():
+                    await asyncio.to_thread(self.channels.check, config.approvals.told())
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -556,6 +568,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
+        self.reviews.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.config_approvals import ApprovalsConfig
+from gateway.config_approvals import ApprovalsConfig, address, secured
 from gateway.config_breakers import BreakersConfig
 from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
@@ -229,9 +229,12 @@ def load(path: Path) -> Config:
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
+        secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
         where = f"{path}: approvals.webhooks.{name}.secret"
         if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
+    for channel in config.approvals.told().values():
+        address(channel)
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:
@@ -286,6 +289,11 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             for key in ("jwks_file", "ca_file"):
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
+    approvals = raw.get("approvals")
+    channels = approvals.get("channels") if isinstance(approvals, dict) else None
+    for channel in channels.values() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict) and isinstance(channel.get("file"), str):
+            channel["file"] = str(base / channel["file"])
     return raw
 
 

@@ -86,5 +86,9 @@ class Oversight:
             for alarm in line.alarms
         )
         for tenant, what, name, alarm in sorted(raised - self._said):
-            logger.warning("review the %s", what, extra={"tenant": tenant, "names": name, "reason": alarm})
+            logger.warning(
+                "review the %s",
+                what,
+                extra={"tenant": tenant, "names": name, "code": alarm},
+            )
         self._said = raised

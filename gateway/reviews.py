@@ -17,12 +17,14 @@ import orjson
 
 from gateway import pipeline, strictjson
 from gateway.approvals import chain as chains
-from gateway.approvals import grants, rows
+from gateway.approvals import grants, slack
 from gateway.approvals.attention import Attention
 from gateway.approvals.fatigue import Review
+from gateway.approvals.feed import Feed
 from gateway.approvals.grants import Grant
-from gateway.approvals.notify import Hook, verified
+from gateway.approvals.notify import Hook
 from gateway.approvals.queue import Queue, Snapshot
+from gateway.approvals.slack import Preview
 from gateway.approvals.store import Full
 from gateway.approvals.values import Approval, Blocked, Decide, Expected, Notice, Reviewer
 from gateway.approvals.views import (
@@ -34,7 +36,8 @@ from gateway.approvals.views import (
     shown_summary,
     unredacted,
 )
-from gateway.errors import ApprovalError, Refused, Unauthenticated
+from gateway.callbacks import Callbacks
+from gateway.errors import ApprovalError, Refused
 from gateway.journal import resolution
 from gateway.model import Ask, Call, Decision, Facts, Json, Operator, Principal, Tool
 from gateway.ports import Parts
@@ -44,18 +47,6 @@ MAX_LOOKS: Final = 10_000
 LOW_RISK: Final = ("read", "reversible")
 _SHOWN_STATES: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 _snapshot = msgspec.json.Decoder(Snapshot)
-
-
-class CalledBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a party passes on: who decided what about which approval, as it was shown to them."""
-
-    approval: str
-    version: int
-    digest: str
-    actor: str
-    decision: Decide
-    reason_code: str = ""
-    reason: str = ""
 
 
 class Measured(Protocol):
@@ -78,7 +69,8 @@ class Reviews:
         metrics: Measured,
         hook: Callable[[str], Hook | None],
     ) -> None:
-        self._hook = hook
+        self._feed = Feed(queue.store)
+        self._callbacks = Callbacks(queue.store, hook)
         self._metrics = metrics
         self.reviewed: Callable[[], None] = lambda: None  # told after each vote
         self.on_incident: list[Callable[[Approval, str, str], None]] = []
@@ -106,6 +98,25 @@ class Reviews:
         if full.approval.state == "pending" and operator.role in chains.VOTERS:
             self._looks(operator, approval_id)
         return self._whole(full, operator)
+
+    def close(self) -> None:
+        """Nobody is waited for any more."""
+        self._feed.close()
+
+    async def changes(
+        self, operator: Operator, after: int | None, wait_s: float
+    ) -> tuple[Sequence[Mapping[str, Any]], int]:
+        """What happened after the event of this number, waiting for something to; and the number reached.
+
+        Without a number nothing is waited for: the answer is where to begin.
+        """
+        if after is None:
+            return (), await self._feed.newest()
+        found, reached = await self._feed.after(operator.tenant, after, wait_s)
+        return [
+            {"event": each.event, "at": each.at_ns, "by": each.by, "approval": shown(each.approval)}
+            for each in found
+        ], reached
 
     async def measures(self, operator: Operator) -> Mapping[str, Any]:
         """How people review: of everybody for those who run the gateway, of themselves for the others."""
@@ -348,33 +359,23 @@ class Reviews:
     async def called_back(
         self, name: str, key_id: str, at: str, signature: str, body: bytes
     ) -> Mapping[str, Any]:
-        """A decision of a person, passed on by a party that was told. The person's rights decide, not its.
-
-        Raises ``Unauthenticated`` for what is not signed, not now, or by somebody it may not name.
-        """
-        hook = self._hook(name)
+        """A decision of a person, passed on by a party that was told; see ``callbacks.py``."""
         now_s = self._parts().clock.now_ns() / 1e9
-        if hook is None or not verified(hook, key_id, at, signature, body, now_s):
-            raise Unauthenticated("bad_credential", f"callback {name[:64]}")
-        try:
-            said = msgspec.json.decode(strictjson.canonical(strictjson.parse(body)), type=CalledBack)
-        except (msgspec.MsgspecError, Refused):
-            raise Refused("invalid_request", "not a decision") from None
-        operator = await asyncio.to_thread(self._actor, hook, said.actor)
+        operator, said = await self._callbacks.heard(name, key_id, at, signature, body, now_s)
         return await self.vote(
             operator, said.approval, said.decision, said.version, said.digest, reason_code=said.reason_code,
             reason=said.reason,
         )  # fmt: skip
 
-    def _actor(self, hook: Hook, actor: str) -> Operator:
-        name = hook.actors.get(actor)
-        with self._store.database.reading() as connection:
-            everyone = rows.circle(connection, hook.tenant, self._store.settings)
-        person = everyone.people.get(name) if name is not None else None
-        if person is None or person.role not in chains.VOTERS:
-            raise Refused("wrong_role", f"{hook.name}: {actor[:64]}")
-        role: Any = person.role
-        return Operator(name=person.name, tenant=hook.tenant, role=role, credential=f"callback:{hook.name}")
+    async def preview(self, approval: Approval) -> Preview:
+        """What may be shown outside of what would be sent: nothing the manifest calls sensitive."""
+        full = await asyncio.to_thread(self._store.show, approval.id, approval.tenant)
+        tool = self._tool(approval)
+        if full is None or full.args_json is None or tool is None:
+            return Preview()
+        args = orjson.loads(full.args_json)
+        seen = redacted(args, tool.manifest.sensitive)
+        return slack.shown(orjson.dumps(seen), hidden=bool(hidden(args)))
 
     # ------------------------------------------------------------------------------------------- the agent
 

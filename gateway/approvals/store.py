@@ -439,6 +439,13 @@ class Store:
             self._refused(approval_id, by, verb, blocked)
             raise
 
+    def turned_away(self, approval_id: str, tenant: str, by: str, what: str) -> None:
+        """Note that somebody whom nobody knows, or a delivery made twice, wanted to decide."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is not None and found.tenant == tenant:
+                rows.note(connection, approval_id, self.now(connection), "refused", by, what)
+
     def _refused(self, approval_id: str, by: Reviewer, verb: str, blocked: Blocked) -> None:
         """An attempt that was refused is something to know of: it may be a race, or somebody trying."""
         if blocked.approval is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -30,7 +29,7 @@ app = typer.Typer(help="Look at held calls and decide about them.", no_args_is_h
 
 KEY: Final = "WARDGATE_OPERATOR_KEY"
 LEAST_DIGEST: Final = 12
-_WATCH_S: Final = 2.0
+_WATCH_S: Final = 10.0
 _HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide by")
 
 _MEASURED: Final = (
@@ -289,17 +288,23 @@ def revoke(
 def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Follow held calls: one line for each that comes or changes, until interrupted."""
     office = _Office(url)
-    known: dict[str, int] = {}
+    cursor = office.get("/v1/approvals/changes")["cursor"]  # before the list, so that nothing is missed
+    for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
+        _watched(each, as_json)
     while True:
-        for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
-            if known.get(each["id"]) != each["version"]:
-                known[each["id"]] = each["version"]
-                if as_json:
-                    print_json(each)
-                else:
-                    say("  ".join(_row(each)))
-                sys.stdout.flush()
-        time.sleep(_WATCH_S)
+        found = office.get("/v1/approvals/changes", after=cursor, wait=_WATCH_S)
+        cursor = found["cursor"]
+        # Of several changes of one approval in an answer the last says all.
+        for each in {change["approval"]["id"]: change["approval"] for change in found["items"]}.values():
+            _watched(each, as_json)
+
+
+def _watched(each: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(each)
+    else:
+        say("  ".join(_row(each)))
+    sys.stdout.flush()
 
 
 # ------------------------------------------------------------------------------------------------ in common

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -47,6 +48,22 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     live: int = 0
     opened: Mapping[str, int] = {}  # by whom
     exceeded: Mapping[tuple[str, str], int] = {}  # by scope and metric
+
+
+class Delivered(Protocol):
+    """How one webhook or channel does."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def last_s(self) -> float: ...
 
 
 class RuleReviews(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +150,10 @@ class Metrics(Collector):
         self.chain: Guard[str] = Guard(specs.CHAIN_CAP, OTHER, collapsed[("chain",)])
         self._pending = Gauges(specs.APPROVALS_PENDING)
         self._oldest = Gauges(specs.APPROVALS_OLDEST)
-        self.notices = Counters(specs.NOTICES, ((result,) for result in specs.NOTICES_AS))
+        self._notifications = Counters(specs.NOTIFICATIONS)
+        self._notification_queue = Gauges(specs.NOTIFICATION_QUEUE)
+        self._notified = Gauges(specs.NOTIFIED)
+        self._deliveries: Callable[[], Iterable[Delivered]] = tuple
         self.trips = Counters(
             specs.TRIPS,
             (
@@ -222,7 +242,9 @@ class Metrics(Collector):
             self._autonomy,
             self._pending,
             self._oldest,
-            self.notices,
+            self._notifications,
+            self._notification_queue,
+            self._notified,
             self._issuer_keys,
             self._issuer_fetched,
             self.trips,
@@ -249,6 +271,7 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        self._collect_deliveries()
         sessions = self._sessions()
         self._sessions_live[()] = sessions.live
         for by, number in sessions.opened.items():
@@ -300,6 +323,16 @@ class Metrics(Collector):
             counters.drop(set(counters) - set(values))
             for key, value in values.items():
                 counters[key].value = value
+
+    def _collect_deliveries(self) -> None:
+        """What a reload took away is not shown any more; what it changed begins again."""
+        for family in (self._notifications, self._notification_queue, self._notified):
+            family.clear()
+        for found in self._deliveries():
+            for result in specs.DELIVERY_RESULTS:
+                self._notifications[(found.name, result)].value += found.results.get(result, 0)
+            self._notification_queue[(found.name,)] += found.waiting
+            self._notified[(found.name,)] = max(self._notified[(found.name,)], found.last_s)
 
     # -- what may be named --------------------------------------------------------------------------------
 
@@ -372,6 +405,10 @@ class Metrics(Collector):
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
 
+    def watch_deliveries(self, source: Callable[[], Iterable[Delivered]]) -> None:
+        """Ask ``source`` at each scrape how the webhooks and channels do."""
+        self._deliveries = source
+
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
@@ -412,10 +449,6 @@ class Metrics(Collector):
             oldest[key] = min(oldest.get(key, opened_s), opened_s)
         self._pending.replace(waiting)
         self._oldest.replace(oldest)
-
-    def notice(self, result: str) -> None:
-        """A notice about an approval was delivered to a webhook, or was not."""
-        self.notices[(result,)].value += 1
 
     def watch(self, gauges: Gauges, source: Callable[[], Mapping[Key, float]]) -> None:
         """Ask ``source`` at each scrape for every series of one gauge. It runs in a thread of its own."""

@@ -112,10 +112,10 @@ APPROVAL_EVENTS: Final = (
     "incident",
     "refused",
 )
+DELIVERY_RESULTS: Final = ("delivered", "failed", "retried", "dropped")
 REVIEW_DECISIONS: Final = ("approve", "reject")
 REVIEW_KINDS: Final = ("normal", "earning", "canary")
 REVIEWER_STATES: Final = ("active", "alarm", "capped")
-NOTICES_AS: Final = ("delivered", "refused", "failed", "dropped")
 APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
@@ -471,11 +471,23 @@ APPROVALS_OLDEST: Final = Spec(
     "When the oldest approval that waits for people was opened; absent while none waits.",
     {"chain": "configured chains, or _other for one that is no longer configured"},
 )
-NOTICES: Final = Spec(
-    "wardgate_approval_notices_total",
+NOTIFICATIONS: Final = Spec(
+    "wardgate_notifications_total",
     "counter",
-    "Notices about approvals, once for each webhook; dropped ones never reached the queue of deliveries.",
-    {"result": ", ".join(NOTICES_AS)},
+    "Messages about approvals to webhooks and channels; retried ones were tried once more.",
+    {"channel": "configured webhooks and channels", "result": ", ".join(DELIVERY_RESULTS)},
+)
+NOTIFICATION_QUEUE: Final = Spec(
+    "wardgate_notification_queue_length",
+    "gauge",
+    "Messages that wait for a webhook or channel.",
+    {"channel": "configured webhooks and channels"},
+)
+NOTIFIED: Final = Spec(
+    "wardgate_notification_last_success_timestamp_seconds",
+    "gauge",
+    "When a webhook or channel last took a message; 0 for never.",
+    {"channel": "configured webhooks and channels"},
 )
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
@@ -590,7 +602,9 @@ SPECS: Final = (
     AUTONOMY,
     APPROVALS_PENDING,
     APPROVALS_OLDEST,
-    NOTICES,
+    NOTIFICATIONS,
+    NOTIFICATION_QUEUE,
+    NOTIFIED,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -477,6 +478,62 @@ async def test_the_command_line_reviews_with_the_reviewers_own_key(held, server)
         assert late.returncode == 2 and "executed" in late.stderr
 
 
+async def test_in_slack_people_see_what_would_be_sent_and_click_with_their_own_rights(held, server):
+    heard: list[dict] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append(await request.json())
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_post("/services/T0/B0/x", hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    hook = {
+        "style": "slack", "url": f"http://127.0.0.1:{port}/services/T0/B0/x", "secret": SECRET.decode(),
+        "arguments": True, "actors": {"U1": "ann", "U3": "team-a"},
+    }  # fmt: skip
+    link = "https://wardgate.example.com/console/approvals/{id}"
+    running, *_ = held("ann", "team-a", approvals={"webhooks": {"slack": hook}, "link": link})
+
+    async def click(user: str, block: str, value: str) -> tuple[int, dict]:
+        action = {"type": "button", "action_id": "approve", "block_id": block, "value": value}
+        said = {"type": "block_actions", "user": {"id": user}, "actions": [action]}
+        raw = urlencode({"payload": json.dumps(said)}).encode()
+        at = int(time.time())
+        headers = {
+            "content-type": "application/x-www-form-urlencoded", "x-slack-request-timestamp": str(at),
+            "x-slack-signature": sign(SECRET, at, raw, "v0"),
+        }  # fmt: skip
+        url = running.admin_url + "/v1/callbacks/slack"
+        async with aiohttp.ClientSession() as http, http.post(url, data=raw, headers=headers) as response:
+            return response.status, await response.json()
+
+    try:
+        async with talking(running, running.key()) as alice:
+            await alice.call("pay", text="rent")
+            await eventually(lambda: heard)
+            about, shown, buttons = heard[0]["blocks"]
+            assert (
+                '"text": "rent"' in shown["text"]["text"] and "/console/approvals/" in about["text"]["text"]
+            )
+            assert [each["action_id"] for each in buttons["elements"]] == ["approve", "reject"]
+            block = buttons["block_id"]
+            assert (await click("U9", block, "approve"))[0] == 403
+            assert (await click("U3", block, "approve"))[1]["code"] == "self_approval"
+            assert (await click("U1", block.replace("|1|", "|2|"), "approve"))[0] == 412
+            assert (await click("U1", block, "approve"))[1]["state"] == "approved"
+            assert not (await alice.call("pay", text="rent")).refused
+            assert len(server.effects()) == 1
+            await eventually(lambda: len(heard) >= 3)
+        assert 'wardgate_notifications_total{channel="slack",result="delivered"}' in _metrics(running)
+    finally:
+        await runner.cleanup()
+
+
 SECRET = b"a secret of a chat plug-in, long enough"
 
 
@@ -545,8 +602,10 @@ async def test_a_chat_is_told_and_passes_on_what_people_decide_with_their_own_ri
             assert (await decide(digest="0" * 64))[0] == 412
             assert (await decide(more=1))[0] == 422
             assert not server.effects()
-            assert (await decide())[1]["state"] == "approved"
-            assert (await decide())[1]["state"] == "approved"  # delivered twice
+            now = int(time.time())
+            assert (await decide(at=now))[1]["state"] == "approved"
+            assert (await decide(at=now + 1))[1]["state"] == "approved"  # said twice
+            assert (await decide(at=now))[1]["code"] == "callback_replayed"
             assert (await decide(decision="reject", reason_code="other"))[0] == 409
             assert not (await alice.call("pay", text="rent-secret")).refused
             assert len(server.effects()) == 1

@@ -76,6 +76,21 @@ async def approvals(
     return models.ApprovalList(items=items, cursor=items[-1].id if len(items) == limit else None)
 
 
+@routes.get("/approvals/changes", summary="What happens to approvals, as it happens")
+async def changes(
+    operator: Viewer,
+    deps: Deps,
+    after: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="`cursor` of the answer before; without it, from now.")
+    ] = None,
+    wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for something.")] = 20,
+) -> models.ChangeList:
+    """Waits until something happens and answers within a second of it. Ask again with `cursor`; none is
+    missed in between."""
+    found, reached = await _desk(deps.approvals).changes(operator, after, wait)
+    return models.ChangeList(items=[models.Change.model_validate(each) for each in found], cursor=reached)
+
+
 @routes.get("/approvals/{approval_id}", summary="One held call, with everything a reviewer needs")
 async def approval(
     operator: Viewer, deps: Deps, approval_id: Id, response: Response
@@ -265,7 +280,8 @@ async def called_back(request: Request, deps: Deps, name: str) -> models.Approva
     """From a configured webhook: `c1=` and the hex HMAC-SHA256 over `c1:<seconds>:` and the body.
 
     The body names the approval, the version and digest the person was shown, the actor and the decision. The
-    actor's own rights decide; the same decision again is answered as the first was.
+    actor's own rights decide. The same decision signed anew is answered as the first was; the same delivery
+    again is refused. Of a webhook of style `slack`: a click on one of our buttons, as Slack signs it.
     """
     body = b""
     async for chunk in request.stream():
@@ -276,10 +292,12 @@ async def called_back(request: Request, deps: Deps, name: str) -> models.Approva
     heads = request.headers
     key_id, at = heads.get("wardgate-key-id", ""), heads.get("wardgate-timestamp", "")
     signature = heads.get("wardgate-signature", "")
+    if not signature:  # Slack's own names
+        at, signature = heads.get("x-slack-request-timestamp", ""), heads.get("x-slack-signature", "")
     try:
         found = await _desk(deps.approvals).called_back(name, key_id, at, signature, body)
-    except Unauthenticated as unknown:
-        deps.refused(unknown.code, "admin")
+    except (Refused, Unauthenticated) as refused:
+        deps.refused(refused.code, "admin")
         raise
     return models.Approval.model_validate(found)
 

@@ -84,6 +84,20 @@ class ApprovalList(_Model):
     cursor: str | None = Field(None, description="Pass it on to get the next page; null on the last.")
 
 
+class Change(_Model):
+    """Something that happened to an approval."""
+
+    event: str = Field(examples=["opened"])
+    at: Moment
+    by: str
+    approval: Approval = Field(description="As it is now.")
+
+
+class ChangeList(_Model):
+    items: list[Change]
+    cursor: int = Field(description="For `after`.")
+
+
 class Said(_Model):
     """Why policy asks for a person."""
 
