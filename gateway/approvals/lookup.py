@@ -6,6 +6,7 @@ Nothing here decides anything. All of it blocks; run it in a thread.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, Final
 
 import msgspec
@@ -25,9 +26,15 @@ _OVER: Final = (
     "rejected",
     "expired",
 )
-_SEARCHED: Final = (
-    table.c.agent, table.c.target, table.c.owner, table.c.subject, table.c.session, table.c.requirements,
+_SEARCHED: Final[ColumnElement[str]] = func.lower(
+    reduce(
+        lambda text, column: text + " " + column,
+        (table.c.target, table.c.owner, func.coalesce(table.c.subject, ""), table.c.session,
+         table.c.requirements),
+        table.c.agent,
+    )
 )  # fmt: skip
+"""What a text is looked for in, as one: a comparison each would take three times as long."""
 
 
 class Narrow(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,10 +98,8 @@ def _where(tenant: str, narrow: Narrow) -> Sequence[ColumnElement[bool]]:
         if value:
             said.append(column == value)
     if narrow.text:
+        text = narrow.text.lower()
         said.append(
-            or_(
-                *(column.icontains(narrow.text, autoescape=True) for column in _SEARCHED),
-                table.c.id.startswith(narrow.text, autoescape=True),
-            )
+            or_(_SEARCHED.contains(text, autoescape=True), table.c.id.startswith(text, autoescape=True))
         )
     return said
