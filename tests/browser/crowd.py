@@ -31,7 +31,7 @@ def fill(database_path: Path, key_file: Path, like: str, count: int) -> None:
             }
             sealed = key.sealer(row["opened_ns"]).seal(f"approval/{approval_id}", orjson.dumps(args))
             made.append({
-                **row, "id": approval_id, "asked_digest": f"{number:064x}", "digest": f"{number:064x}",
+                **row, "id": approval_id, "asked_digest": f"f{number:063x}", "digest": f"f{number:063x}",
                 "agent": f"agent-{number % 40}", "session": f"s-{number % 400:032x}",
                 "key_id": sealed[0], "nonce": sealed[1], "ciphertext": sealed[2],
             })  # fmt: skip
