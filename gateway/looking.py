@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -39,6 +40,8 @@ from gateway.ports import Parts
 from gateway.storage import control
 from gateway.storage.crypto import Sealed, StorageKey, Unreadable
 from gateway.storage.pins import Pins
+
+logger = logging.getLogger("wardgate.console")
 
 _LIKE: Final = 50
 _GLIMPSE: Final = 8
@@ -206,12 +209,16 @@ class Looking:
         except Refused:
             return None
         hidden = redacted(args, tool.manifest.sensitive)
-        said: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(
-            self._explaining,
-            lambda: msgspec.to_builtins(
-                explain_call(self._own_policy(), "call", call, facts, shown_args=hidden)
-            ),
-        )
+        try:
+            said: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(
+                self._explaining,
+                lambda: msgspec.to_builtins(
+                    explain_call(self._own_policy(), "call", call, facts, shown_args=hidden)
+                ),
+            )
+        except Exception:
+            logger.exception("a held call cannot be explained")
+            return None
         return {**said, "revision": self._bundle().revision}
 
     # -- decisions

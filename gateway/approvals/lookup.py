@@ -25,9 +25,11 @@ _OVER: Final = (
     "rejected",
     "expired",
 )
-_SEARCHED: Final = (
-    table.c.agent, table.c.target, table.c.owner, table.c.subject, table.c.session, table.c.requirements,
+_SEARCHED: Final = func.lower(
+    table.c.agent + " " + table.c.target + " " + table.c.owner + " " + func.coalesce(table.c.subject, "")
+    + " " + table.c.session + " " + table.c.requirements
 )  # fmt: skip
+"""What a text is looked for in, as one: a comparison each would take three times as long."""
 
 
 class Narrow(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,10 +93,8 @@ def _where(tenant: str, narrow: Narrow) -> Sequence[ColumnElement[bool]]:
         if value:
             said.append(column == value)
     if narrow.text:
+        text = narrow.text.lower()
         said.append(
-            or_(
-                *(column.icontains(narrow.text, autoescape=True) for column in _SEARCHED),
-                table.c.id.startswith(narrow.text, autoescape=True),
-            )
+            or_(_SEARCHED.contains(text, autoescape=True), table.c.id.startswith(text, autoescape=True))
         )
     return said

