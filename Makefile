@@ -81,6 +81,7 @@ wheel: $(VENV)/.dev ## Build the wheel into dist/
 lock: ## Renew all locks but the clients' (needs uv); UPGRADE= keeps what is locked
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra demo -o requirements.lock
 	$(COMPILE) $(UPGRADE) --group build -c requirements.lock -o requirements-build.lock
+	$(COMPILE) $(UPGRADE) --group sbom -o requirements-sbom.lock
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra demo --extra notify --group build --group dev \
 	    -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	echo mcp-server-git | $(COMPILE) $(UPGRADE) - -o gateway/demo/git-server.lock
