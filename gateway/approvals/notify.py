@@ -12,13 +12,16 @@ import hmac
 import logging
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import msgspec
 import orjson
 
 from gateway.approvals.values import Notice
+
+if TYPE_CHECKING:
+    from gateway.breakers.trip import Trip
 
 logger = logging.getLogger("wardgate.approvals")
 
@@ -79,6 +82,22 @@ def payload(notice: Notice) -> bytes:
     return orjson.dumps(said)
 
 
+def payload_of_trip(trip: Trip, owner: str | None) -> bytes:
+    """A breaker that moved, as it is told: ids and numbers, and the sentence of the detector."""
+    said = {
+        "event": "breaker",
+        "trip": {
+            "id": trip.id, "at_ns": trip.at_ns, "tenant": trip.key.tenant, "agent": trip.agent,
+            "owner": owner, "session": trip.session, "scope": trip.key.scope,
+            "name": trip.key.name, "part": trip.key.part,
+            "detector": trip.detector, "statistic": trip.statistic, "threshold": trip.threshold,
+            "before": trip.before, "after": trip.after, "sentence": trip.sentence,
+            "since_ns": trip.since_ns, "until_ns": trip.until_ns, "person": trip.person,
+        },
+    }  # fmt: skip
+    return orjson.dumps(said)
+
+
 class Notifier:
     """Delivers in the background, in order for each party; what cannot be delivered is logged and dropped.
 
@@ -88,7 +107,7 @@ class Notifier:
     def __init__(self, now_s: Any) -> None:
         self._now_s = now_s
         self._hooks: dict[str, Hook] = {}
-        self._waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(MAX_WAITING)
 
     def configure(self, hooks: Mapping[str, Hook]) -> None:
         self._hooks = dict(hooks)
@@ -101,17 +120,26 @@ class Notifier:
         if not self._hooks:
             return
         try:
-            self._waiting.put_nowait(notice)
+            self._waiting.put_nowait((notice.approval.tenant, payload(notice)))
         except asyncio.QueueFull:
             logger.warning("a notice about an approval was dropped: too many wait")
+
+    def tell_trip(self, trip: Trip, owner: str | None) -> None:
+        """That a breaker guards or stops somebody, for the parties of its tenant; as ``tell`` does."""
+        if not self._hooks or trip.after == "throttled":
+            return
+        # Agents that trip again and again must not take the place of approvals people have to see.
+        if self._waiting.qsize() >= MAX_WAITING // 2:
+            logger.warning("a notice about a breaker was dropped: too many wait")
+            return
+        self._waiting.put_nowait((trip.key.tenant, payload_of_trip(trip, owner)))
 
     async def run(self) -> None:
         """For as long as the gateway runs."""
         async with httpx.AsyncClient(follow_redirects=False, trust_env=False) as http:
             while True:
-                notice = await self._waiting.get()
-                body = payload(notice)
-                hooks = [hook for hook in self._hooks.values() if hook.tenant == notice.approval.tenant]
+                tenant, body = await self._waiting.get()
+                hooks = [hook for hook in self._hooks.values() if hook.tenant == tenant]
                 await asyncio.gather(*(self._deliver(http, hook, body) for hook in hooks))
 
     async def _deliver(self, http: httpx.AsyncClient, hook: Hook, body: bytes) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0008"
+SCHEMA: Final = "0011"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -334,6 +334,16 @@ breaker_states = Table(
     Column("tenant", Text, primary_key=True),
     Column("agent", Text, primary_key=True),
     Column("state", LargeBinary, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+)
+
+breaker_trees = Table(
+    "breaker_trees",
+    metadata,
+    # Sums of delegations that have caps; saved now and then.
+    Column("tenant", Text, primary_key=True),
+    Column("tree", Text, primary_key=True),
+    Column("totals", LargeBinary, nullable=False),
     Column("at_ns", BigInteger, nullable=False),
 )
 
