@@ -41,6 +41,7 @@ from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
@@ -53,7 +54,7 @@ from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
-from gateway.ports import Parts, Upstreams
+from gateway.ports import Parts, TripListener, Upstreams
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
@@ -126,6 +127,7 @@ class Gateway:
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[object]] = set()
+        self.trip_listeners: list[TripListener] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -201,17 +203,19 @@ class Gateway:
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        self.desk = Desk(self.remembered, lambda: self.config)
         kill_epochs = self._kill_epochs()
         self.guard = Guard(
             BreakerStore(self.database),
             config.breakers.settings(),
             self.remembered.state.now_ns,
             self.telemetry.metrics,
+            lambda since_ns: delegated_since(self.database, since_ns),
         )
         self.guard.heard.append(self._tripped)
+        self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
-        self.desk = Desk(self.remembered, lambda: self.config)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -540,11 +544,25 @@ class Gateway:
             return control.epochs(connection).get(control.SESSIONS, 0)
 
     def _tripped(self, trip: Trip) -> None:
-        """A breaker moved; an agent whose breaker opened loses what reviewers granted it for a while."""
+        """A breaker moved: people hear of it, and a stopped agent loses what they gave it for a while."""
         if trip.calls:
             self.telemetry.tripped(trip.calls[-1], trip.detector)
-        if trip.after in ("open", "forced_open") and trip.agent:
-            self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        self.notifier.tell_trip(trip, self._owner_of(trip.key.tenant, trip.agent))
+        if trip.after not in ("open", "forced_open") or not trip.agent or trip.key.scope == "upstream":
+            return
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        if trip.session:
+            self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
+        for listener in self.trip_listeners:
+            listener.on_trip(trip.agent, trip.domain, trip)
+
+    def _trip_cleared(self, trip: str, by: str) -> None:
+        self._spawn(self._clear(trip, by))
+
+    async def _clear(self, trip: str, by: str) -> None:
+        found = await asyncio.to_thread(self.guard.store.trip, trip)
+        if found is not None and found.trip.session:
+            await self.desk.cleared(found.trip.session, trip, by)
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:

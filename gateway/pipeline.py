@@ -541,7 +541,9 @@ async def _block(
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or refusal_of(code, decision)
-    parts.breakers.ended(call, facts, action, code, None)
+    # A call that waits for a person, or that nobody can be asked about, says nothing of its agent.
+    told = refusal.code if decision.verdict == "escalate" else code
+    parts.breakers.ended(call, facts, action, told, None)
     try:
         settled = await parts.state.settle(call, action, None)
         await parts.journal.intent(call, facts, decision, action, code, settled)

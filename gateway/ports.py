@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from gateway.breakers.trip import Trip
     from gateway.model import (
         Action,
         Answer,
@@ -335,6 +336,13 @@ class Breakers(Protocol):
         self, call: Call, facts: Facts, action: Action, code: str, outcome: Outcome | None, cost: int = 0
     ) -> None:
         """What became of it; ``code`` is that of a refusal, ``cost`` in micro-USD. Never raises."""
+
+
+class TripListener(Protocol):
+    """What takes trust back from an agent that a breaker stopped."""
+
+    def on_trip(self, agent: str, domain: str, trip: Trip) -> None:
+        """A breaker opened. ``trip.key.tenant`` says whose; never raises, never blocks."""
 
 
 class Unbroken:

@@ -337,6 +337,16 @@ breaker_states = Table(
     Column("at_ns", BigInteger, nullable=False),
 )
 
+breaker_trees = Table(
+    "breaker_trees",
+    metadata,
+    # Sums of delegations that have caps; saved now and then.
+    Column("tenant", Text, primary_key=True),
+    Column("tree", Text, primary_key=True),
+    Column("totals", LargeBinary, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+)
+
 control = Table(
     "control",
     metadata,

@@ -91,8 +91,6 @@ class Wardgate:
             "policy": {"path": "policies"},
             "upstreams": {name: {"tools": TOOLS, **section} for name, section in upstreams.items()},
             "agents": {"alice": {"owner": "team-a"}, "bob": {"owner": "team-b"}},
-            # Most tests ask the same again and again until something changes, which is what a loop is.
-            "breakers": {"enabled": False},
         }
         for name, section in sections.items():
             self.config[name] = (
