@@ -119,6 +119,12 @@ class Metrics(Collector):
                 if detector != "person"
             ),
         )
+        self._trust_evidence = Counters(
+            specs.TRUST_EVIDENCE, ((each,) for each in (*specs.TRUST_OUTCOMES, *specs.TRUST_LEFT))
+        )
+        self._trust_moves = Counters(specs.TRUST_MOVES, ((cause,) for cause in specs.TRUST_CAUSES))
+        self._trust_tiers = Gauges(specs.TRUST_TIERS)
+        self._trust: Callable[[], Mapping[int, int]] = dict
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -174,6 +180,9 @@ class Metrics(Collector):
             self._issuer_keys,
             self._issuer_fetched,
             self.trips,
+            self._trust_evidence,
+            self._trust_moves,
+            self._trust_tiers,
             collapsed,
             self.spans,
             build,
@@ -201,6 +210,8 @@ class Metrics(Collector):
         for where, number in sessions.exceeded.items():
             if where in self._budget_refusals:  # the labels stay those that were declared
                 self._budget_refusals[where].value = number
+        for tier, agents in self._trust().items():
+            self._trust_tiers[(str(tier),)] = agents
         tried, verified_s = self._rollout()
         for result, calls in tried.items():
             self._shadow[(result,)].value = calls
@@ -333,6 +344,18 @@ class Metrics(Collector):
         """A breaker moved, or would have."""
         known = detector if detector in specs.BREAKER_DETECTORS else OTHER
         self.trips[(known, after, "no" if observed else "yes")].value += 1
+
+    def trust_evidence(self, outcome: str, number: int) -> None:
+        """Outcomes were taken into account, or left out for a reason."""
+        self._trust_evidence[(outcome,)].value += number
+
+    def trust_moved(self, cause: str) -> None:
+        """A tier changed."""
+        self._trust_moves[(cause,)].value += 1
+
+    def watch_trust(self, holding: Callable[[], Mapping[int, int]]) -> None:
+        """Ask ``holding`` at each scrape how many hold which tier."""
+        self._trust = holding
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

@@ -23,7 +23,7 @@ OUTCOMES: Final = (*ACTIONS, "error")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
 BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
-STAGES: Final = ("list", "policy", "approval", "result", "breaker")
+STAGES: Final = ("list", "policy", "approval", "result", "breaker", "trust")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -111,6 +111,15 @@ APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "i
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+)  # fmt: skip
+TRUST_OUTCOMES: Final = (
+    "verified", "reconciled", "approved", "refuted", "edited", "rejected", "denied", "compensated", "tripped",
+    "incident",
+)  # fmt: skip
+TRUST_LEFT: Final = ("known", "repeated", "enough")
+TRUST_CAUSES: Final = (
+    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
+    "policy",
 )  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
@@ -400,6 +409,25 @@ TRIPS: Final = Spec(
         "enforced": "yes, no",
     },
 )
+TRUST_EVIDENCE: Final = Spec(
+    "wardgate_trust_evidence_total",
+    "counter",
+    "Outcomes taken into account for trust, and good ones that did not count: told before, the same call "
+    "again that day, more than a day counts.",
+    {"outcome": ", ".join((*TRUST_OUTCOMES, *TRUST_LEFT))},
+)
+TRUST_MOVES: Final = Spec(
+    "wardgate_trust_moves_total",
+    "counter",
+    "Tiers that changed, by what made them.",
+    {"cause": ", ".join(TRUST_CAUSES)},
+)
+TRUST_TIERS: Final = Spec(
+    "wardgate_trust_tiers",
+    "gauge",
+    "Agents by the tier they hold, each counted once in every domain where anything is known of it.",
+    {"tier": "0 to 4"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -462,6 +490,9 @@ SPECS: Final = (
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,
+    TRUST_EVIDENCE,
+    TRUST_MOVES,
+    TRUST_TIERS,
     COLLAPSED,
     SPANS,
     BUILD,

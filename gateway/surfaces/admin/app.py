@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import approvals, breakers, health, page, sessions, v1
+from gateway.surfaces.admin import approvals, breakers, health, page, sessions, trust, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -42,6 +42,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(approvals.routes)
     app.include_router(approvals.callbacks)
     app.include_router(breakers.routes)
+    app.include_router(trust.routes)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:
