@@ -54,7 +54,7 @@ from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
-from gateway.ports import Parts, TripListener, Upstreams
+from gateway.ports import Parts, Upstreams
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
@@ -75,6 +75,7 @@ from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
+from gateway.trusted import Trusted
 from gateway.verification import Verifications
 
 logger = logging.getLogger("wardgate.app")
@@ -127,7 +128,6 @@ class Gateway:
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[object]] = set()
-        self.trip_listeners: list[TripListener] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -216,15 +216,20 @@ class Gateway:
         self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
+        self.trusted = await Trusted.open(
+            self.database, self.guard, self.remembered.state, self.telemetry.metrics, now=lambda: self,
+            took_back=self._took_back,
+        )  # fmt: skip
+        self.trust = self.trusted.keeper
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
+        stack.push_async_callback(self.trust.book.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
-        self.verifications = Verifications(
-            lambda: self.parts, approvals=NoApprovals(), told=(self.journal.verified, self._verified)
-        )
+        told = (self.journal.verified, self._verified, self.trust.intake.verified)
+        self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -264,6 +269,7 @@ class Gateway:
         self._spawn(self.remembered.keeper.run())
         self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
         self._spawn(self.guard.run())
+        self._spawn(self.trust.book.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
@@ -310,6 +316,11 @@ class Gateway:
             overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
         self.channels.tell(notice)
+        if notice.event == "rejected":
+            each = notice.approval
+            self.trust.intake.rejected(
+                each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
+            )
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -334,6 +345,10 @@ class Gateway:
             if notices:
                 self.approvals.changed()
 
+    def _took_back(self, tenant: str, agent: str) -> None:
+        """A tier fell: what reviewers granted for a while ends with it."""
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, tenant, agent))
+
     # ----------------------------------------------------------------------------------- in force
 
     def revisions(self) -> Revisions:
@@ -355,6 +370,8 @@ class Gateway:
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
+        self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
+        self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
         own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
@@ -369,6 +386,7 @@ class Gateway:
             telemetry=self.telemetry,
             limits=self.limits,
             breakers=self.guard,
+            trust=self.trust,
             controls=_controls(config),
             verifications=self.verifications,
         )
@@ -532,6 +550,7 @@ class Gateway:
             stored = await asyncio.to_thread(self._stored)
             self.authenticator.load(stored, self.config)
         await self.remembered.caught_up()
+        await self.trust.intake.reconciled()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
     def _kill_epochs(self) -> Mapping[str, int]:
@@ -553,8 +572,6 @@ class Gateway:
         self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
         if trip.session:
             self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
-        for listener in self.trip_listeners:
-            listener.on_trip(trip.agent, trip.domain, trip)
 
     def _trip_cleared(self, trip: str, by: str) -> None:
         self._spawn(self._clear(trip, by))
@@ -628,7 +645,10 @@ def _own_tools(config: Config) -> tuple[Tool, ...]:
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    there = (queue if each == "approvals:absent" else each for each in CONTROLS)
+    built = {"approvals:absent": queue}
+    if config.trust.enabled:
+        built["trust:absent"] = "trust:database"
+    there = (built.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

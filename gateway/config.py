@@ -23,6 +23,7 @@ from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
+from gateway.config_trust import BuildConfig, TrustConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.model import OWN
@@ -114,6 +115,9 @@ class AgentConfig(AgentSessions):
     labels: tuple[str, ...] = Field((), description="Words for policy.")
     environment: str = Field("default", description="Where it works, for policy: such as test or production.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
+    build: BuildConfig | None = Field(
+        None, description="Which model, prompt and tools it is; an agent without it never goes beyond T2."
+    )
 
 
 class TelemetryConfig(Section):
@@ -150,6 +154,7 @@ class Config(Section):
     telemetry: TelemetryConfig = TelemetryConfig()
     assertion: AssertionConfig = AssertionConfig()
     breakers: BreakersConfig = BreakersConfig()
+    trust: TrustConfig = TrustConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
     identity: IdentityConfig = IdentityConfig()

@@ -57,6 +57,7 @@ from gateway.surfaces.http import HttpDeps
 from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.trusted import Trusted
 from gateway.upstreams.secrets.credentials import CredentialState
 
 
@@ -69,6 +70,7 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    trusted: Trusted
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -112,6 +114,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from gateway.breakers.trip import Trip
     from gateway.model import (
         Action,
         Answer,
@@ -338,13 +337,6 @@ class Breakers(Protocol):
         """What became of it; ``code`` is that of a refusal, ``cost`` in micro-USD. Never raises."""
 
 
-class TripListener(Protocol):
-    """What takes trust back from an agent that a breaker stopped."""
-
-    def on_trip(self, agent: str, domain: str, trip: Trip) -> None:
-        """A breaker opened. ``trip.key.tenant`` says whose; never raises, never blocks."""
-
-
 class Unbroken:
     """No breakers: everything passes. Records say so."""
 
@@ -358,6 +350,41 @@ class Unbroken:
         self, call: Call, facts: Facts, action: Action, code: str, outcome: Outcome | None, cost: int = 0
     ) -> None:
         return None
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent may do with one call, as far as it is trusted."""
+
+    refusal: Refusal | None = None
+    guarded: Finding | None = None  # it may go when a person agrees
+    facts: Mapping[str, Json] = {}  # ``input.trust``; empty where no trust is kept
+
+
+class Trust(Protocol):
+    """What agents have earned by verified outcomes, and how far that goes."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        """How far an agent may go with a call. One that is asked about is owed an ``ended``."""
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        """What became of it; ``approval`` is the fact of what people agreed to, or empty. Never raises."""
+
+
+class Unranked:
+    """No trust is kept: everything passes. Records say so."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        return _UNRANKED
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        return None
+
+
+_UNRANKED: Final = Rank()
 
 
 class Upstreams(Protocol):
@@ -437,5 +464,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     limits: Limits
     breakers: Breakers = Unbroken()
+    trust: Trust = Unranked()
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
     verifications: Verifications | None = None

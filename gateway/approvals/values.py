@@ -179,6 +179,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
             "chains": sorted({each.chain for each in self.approval.requirements}),
             "by": list(self.approvers),
             "edited": bool(self.approval.editors),
+            "self_reviewed": self.self_reviewed,
         }
 
 

@@ -24,6 +24,7 @@ from gateway.cli.sessions import app as sessions_app
 from gateway.cli.stdio import stdio
 from gateway.cli.tokens import app as tokens_app
 from gateway.cli.tools import app as tools_app
+from gateway.cli.trust import app as trust_app
 
 app = typer.Typer(
     name="wardgate",
@@ -57,6 +58,7 @@ app.add_typer(approvals_app, name="approvals")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
 app.add_typer(breaker_app, name="breaker")
+app.add_typer(trust_app, name="trust")
 app.command()(kill)
 app.add_typer(incident_app, name="incident")
 app.add_typer(policy_app, name="policy")

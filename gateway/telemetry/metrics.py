@@ -175,6 +175,12 @@ class Metrics(Collector):
         self.traces = Counters(
             specs.TRACES, ((because,) for because in (*specs.TRACED_BECAUSE, specs.NOT_TRACED))
         )
+        self._trust_evidence = Counters(
+            specs.TRUST_EVIDENCE, ((each,) for each in (*specs.TRUST_OUTCOMES, *specs.TRUST_LEFT))
+        )
+        self._trust_moves = Counters(specs.TRUST_MOVES, ((cause,) for cause in specs.TRUST_CAUSES))
+        self._trust_tiers = Gauges(specs.TRUST_TIERS)
+        self._trust: Callable[[], Mapping[int, int]] = dict
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -250,6 +256,9 @@ class Metrics(Collector):
             self.trips,
             self.breakers,
             self.kills,
+            self._trust_evidence,
+            self._trust_moves,
+            self._trust_tiers,
             collapsed,
             self.traces,
             self.spans,
@@ -279,6 +288,8 @@ class Metrics(Collector):
         for where, number in sessions.exceeded.items():
             if where in self._budget_refusals:  # the labels stay those that were declared
                 self._budget_refusals[where].value = number
+        for tier, agents in self._trust().items():
+            self._trust_tiers[(str(tier),)] = agents
         tried, verified_s = self._rollout()
         for result, calls in tried.items():
             self._shadow[(result,)].value = calls
@@ -487,6 +498,18 @@ class Metrics(Collector):
         """A breaker moved, or would have."""
         known = detector if detector in specs.BREAKER_DETECTORS else OTHER
         self.trips[(known, after, "no" if observed else "yes")].value += 1
+
+    def trust_evidence(self, outcome: str, number: int) -> None:
+        """Outcomes were taken into account, or left out for a reason."""
+        self._trust_evidence[(outcome,)].value += number
+
+    def trust_moved(self, cause: str) -> None:
+        """A tier changed."""
+        self._trust_moves[(cause,)].value += 1
+
+    def watch_trust(self, holding: Callable[[], Mapping[int, int]]) -> None:
+        """Ask ``holding`` at each scrape how many hold which tier."""
+        self._trust = holding
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

@@ -26,7 +26,7 @@ ENGINES: Final = ("embedded", "opa")
 BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_open")
 BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
 KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
-STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker")
+STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -123,6 +123,15 @@ BREAKER_DETECTORS: Final = (
 )  # fmt: skip
 TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
 NOT_TRACED: Final = "limited"
+TRUST_OUTCOMES: Final = (
+    "verified", "reconciled", "approved", "refuted", "edited", "rejected", "denied", "compensated", "tripped",
+    "incident",
+)  # fmt: skip
+TRUST_LEFT: Final = ("known", "repeated", "enough")
+TRUST_CAUSES: Final = (
+    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
+    "policy",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
@@ -523,6 +532,25 @@ KILLS: Final = Spec(
     "What people have stopped with the kill switch and not let go again.",
     {"scope": ", ".join(KILL_SCOPES)},
 )
+TRUST_EVIDENCE: Final = Spec(
+    "wardgate_trust_evidence_total",
+    "counter",
+    "Outcomes taken into account for trust, and good ones that did not count: told before, the same call "
+    "again that day, more than a day counts.",
+    {"outcome": ", ".join((*TRUST_OUTCOMES, *TRUST_LEFT))},
+)
+TRUST_MOVES: Final = Spec(
+    "wardgate_trust_moves_total",
+    "counter",
+    "Tiers that changed, by what made them.",
+    {"cause": ", ".join(TRUST_CAUSES)},
+)
+TRUST_TIERS: Final = Spec(
+    "wardgate_trust_tiers",
+    "gauge",
+    "Agents by the tier they hold, each counted once in every domain where anything is known of it.",
+    {"tier": "0 to 4"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
@@ -610,6 +638,9 @@ SPECS: Final = (
     TRIPS,
     BREAKERS,
     KILLS,
+    TRUST_EVIDENCE,
+    TRUST_MOVES,
+    TRUST_TIERS,
     COLLAPSED,
     TRACES,
     SPANS,

@@ -135,6 +135,11 @@ def held(account: Account | None, now_ns: int, settings: Settings) -> int:
     return account.tier
 
 
+def known(account: Account) -> float:
+    """How much is known: good and bad together, decayed."""
+    return _from(account, 0) + account.bad
+
+
 def _from(account: Account, least: int) -> float:
     good = account.irreversible + account.compensable
     if least < 2:

@@ -44,11 +44,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def standing(
-    account: Account, rows: Sequence[Evidence], domain: str, now_ns: int, settings: Settings
+    account: Account,
+    rows: Sequence[Evidence],
+    domain: str,
+    now_ns: int,
+    settings: Settings,
+    *,
+    to: int | None = None,
 ) -> Standing:
-    """``rows``: the evidence of this account for an agent, in the order of the ledger."""
-    to = min(held(account, now_ns, settings) + 1, HIGHEST)
+    """``rows``: the evidence of this account for an agent. ``to``: the tier it holds, to sign it again."""
+    has = held(account, now_ns, settings)
+    again = to is not None
+    to = has if again else min(has + 1, HIGHEST)
     tier = settings.tiers[to]
+    wanted = tier.hold if again else tier.enter
     counting = [
         row for row in rows
         if row.good and row.at_ns > account.fresh_ns and rank(row.risk) >= rank(tier.risk)
@@ -60,22 +69,21 @@ def standing(
     # A credential may have one session for ever, so a day's work in it is one piece of work.
     sessions = len({(row.session, row.at_ns // DAY) for row in counting})
     share = max(Counter(row.template for row in counting).values(), default=0) / max(1, len(counting))
-    more = max(0, ceil(needed(tier.enter, bad) - good - 1e-3)) if tier.enter else 0
+    more = max(0, ceil(needed(wanted, bad) - good - 1e-3)) if wanted else 0
     found = Standing(
-        tier=to, outcomes=len(counting), bound=bound, wanted=tier.enter, more=more, days=days,
+        tier=to, outcomes=len(counting), bound=bound, wanted=wanted, more=more, days=days,
         sessions=sessions, share=share, people=2 if to >= settings.two_from else 1,
         digest=digest_of(counting, account, to),
     )  # fmt: skip
     missing = tuple(_missing(found, account, domain, now_ns, settings))
+    if not again and has >= HIGHEST:
+        missing = ("there is no higher tier",)
     return msgspec.structs.replace(found, missing=missing)
 
 
 def _missing(
     found: Standing, account: Account, domain: str, now_ns: int, settings: Settings
 ) -> Iterator[str]:
-    if held(account, now_ns, settings) >= HIGHEST:
-        yield "there is no higher tier"
-        return
     if found.wanted:
         if found.bound < found.wanted:
             wanted = f"a bound of {found.wanted:g} (now {found.bound:.4f})"

@@ -6,7 +6,7 @@ A person is assumed to sign as soon as that is possible; what a real one would h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ from gateway.trust.account import Account, refresh, take
 from gateway.trust.evidence import Evidence
 from gateway.trust.promotion import standing
 from gateway.trust.settings import DAY, Settings
+
+_CURVE_DAYS: Final = 400
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,3 +104,19 @@ def promote(
 
 def _fell(fell: falls.Fall) -> str:
     return f"T{fell.before} to T{fell.after}: {fell.cause}"
+
+
+def curve(rows: Sequence[Evidence], now_ns: int, settings: Settings) -> list[Point]:
+    """The bound of outcomes that may change something, at the end of each day until now."""
+    waiting = sorted(rows, key=lambda row: row.at_ns)
+    if not waiting:
+        return []
+    account = Account(tier=settings.initial, build=waiting[-1].build)
+    points: list[Point] = []
+    for day in range(max(waiting[0].at_ns // DAY, now_ns // DAY - _CURVE_DAYS), now_ns // DAY + 1):
+        end_ns = min((day + 1) * DAY - 1, now_ns)
+        while waiting and waiting[0].at_ns <= end_ns:
+            take(account, waiting.pop(0), end_ns, settings)
+        refresh(account, end_ns, settings)
+        points.append(Point(at_ns=end_ns, bound=account.bound, tier=account.tier))
+    return points
