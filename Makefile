@@ -15,6 +15,7 @@ make_venv = "$(PYTHON)" -m venv $(VENV)
 install   = $(PY) -m pip install --quiet --disable-pip-version-check
 endif
 
+UPGRADE ?= --upgrade
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
@@ -81,13 +82,13 @@ docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(PY) -m hatchling build -t wheel -d dist
 
-lock: ## Renew all locks but the clients' (needs uv)
-	$(COMPILE) --upgrade pyproject.toml --extra demo -o requirements.lock
-	$(COMPILE) --upgrade --group build -c requirements.lock -o requirements-build.lock
-	$(COMPILE) --upgrade --group sbom -o requirements-sbom.lock
-	$(COMPILE) --upgrade pyproject.toml --extra demo --group build --group dev \
+lock: ## Renew all locks but the clients' (needs uv); UPGRADE= keeps what is locked
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra demo -o requirements.lock
+	$(COMPILE) $(UPGRADE) --group build -c requirements.lock -o requirements-build.lock
+	$(COMPILE) $(UPGRADE) --group sbom -o requirements-sbom.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra demo --extra notify --group build --group dev \
 	    -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
-	echo mcp-server-git | $(COMPILE) --upgrade - -o gateway/demo/git-server.lock
+	echo mcp-server-git | $(COMPILE) $(UPGRADE) - -o gateway/demo/git-server.lock
 
 lock-clients: $(VENV)/.dev ## Renew the locks of tests/clients (needs uv and npm)
 	$(PY) -m tests.clients --lock $(CLIENTS)
