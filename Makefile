@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals load-approvals docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -67,6 +67,9 @@ model-check: $(VENV)/.dev ## Explore the states of an approval completely; print
 
 crash-approvals: $(VENV)/.dev ## Kill workers between the statements of claim, send and settle; writes build/approvals.json
 	$(PY) -m tests.approvals.crash $(ARGS)
+
+load-approvals: $(VENV)/.dev ## Measure a queue of 10,000 at the API of a real gateway; writes build/approvals-load.json
+	$(PY) -m tests.approvals.load $(ARGS)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done
