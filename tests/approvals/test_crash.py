@@ -29,7 +29,7 @@ def test_a_store_that_forgets_attempts_is_found_out():
 
 @pytest.mark.slow
 def test_a_long_queue_is_listed_decided_and_watched_in_time():
-    """A short run of ``make load-approvals``; five times its targets, for machines that do other things too."""
+    """A short run of ``make load-approvals``, with five times its targets: other things run here too."""
     script = (
         "import asyncio, sys; from tests.approvals.load import measure, TARGETS_MS;"
         "found = asyncio.run(measure(1000, 10)); print(found);"
