@@ -19,9 +19,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gateway.config_approvals import ApprovalsConfig, address, secured
 from gateway.config_breakers import BreakersConfig
+from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
+from gateway.config_trust import BuildConfig, TrustConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.model import OWN
@@ -113,10 +115,23 @@ class AgentConfig(AgentSessions):
     labels: tuple[str, ...] = Field((), description="Words for policy.")
     environment: str = Field("default", description="Where it works, for policy: such as test or production.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
+    build: BuildConfig | None = Field(
+        None, description="Which model, prompt and tools it is; an agent without it never goes beyond T2."
+    )
 
 
 class TelemetryConfig(Section):
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP traces endpoint; none exports nothing.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go: the whole URL of an OTLP collector; none exports nothing.",
+    )
+    otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
+        "http/protobuf", description="How they go there; grpc needs the extra wardgate[otlp-grpc]."
+    )
+    trace_content: bool = Field(
+        False,
+        description="Show arguments and results of tools in spans, without what is called sensitive.",
+    )
     sample: float = Field(
         0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
     )
@@ -139,12 +154,14 @@ class Config(Section):
     telemetry: TelemetryConfig = TelemetryConfig()
     assertion: AssertionConfig = AssertionConfig()
     breakers: BreakersConfig = BreakersConfig()
+    trust: TrustConfig = TrustConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
     identity: IdentityConfig = IdentityConfig()
     sessions: SessionsConfig = SessionsConfig()
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
     approvals: ApprovalsConfig = ApprovalsConfig()
+    console: ConsoleConfig = ConsoleConfig()
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:

@@ -229,8 +229,20 @@ class ApprovalsConfig(Section):
     sticky_s: Seconds = Field(
         300.0, description="How long the same call is answered as before after it was refused or done."
     )
+    console_url: Annotated[str, Field(max_length=2000)] = Field(
+        "",
+        description="Where people reach the console: https, or http on loopback. An MCP client that can open "
+        "pages (`elicitation.url`) sends its user to `<console_url>/console/approvals/<id>` when that "
+        "user may decide; empty for never.",
+    )
     max_pending: int = Field(10_000, ge=1, description="Approvals waiting at once.")
     max_pending_per_agent: int = Field(100, ge=1, description="Of these, of one agent.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ApprovalsConfig:
+        if self.console_url:
+            secure_url(self.console_url)
+        return self
 
     @model_validator(mode="after")
     def _can_be_met(self) -> ApprovalsConfig:
@@ -318,6 +330,7 @@ class ApprovalsConfig(Section):
             sticky_s=self.sticky_s,
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
+            console_url=self.console_url,
             keep_days=keep_days,
             fatigue=self.fatigue.built(),
         )

@@ -382,12 +382,15 @@ class Reviews:
     async def agent_looks(self, principal: Principal, approval_id: str) -> Mapping[str, Any]:
         """What an agent may know of a held call of its own: not who reviews it, nor what they think."""
         full = await asyncio.to_thread(self._store.show, approval_id, principal.tenant)
-        if full is None or full.approval.agent != principal.agent:
+        if full is None or not _own(full.approval, principal):
             raise Refused("not_found", approval_id[:64])
         return for_the_agent(full.approval)
 
     async def agent_answers(self, principal: Principal, approval_id: str, text: str) -> Mapping[str, Any]:
         def work() -> Approval:
+            full = self._store.show(approval_id, principal.tenant)
+            if full is None or not _own(full.approval, principal):
+                raise Blocked("not_found")
             return self._store.answer(approval_id, principal.tenant, principal.agent, text)
 
         try:
@@ -503,6 +506,11 @@ def _reviewer(operator: Operator) -> Reviewer:
     return Reviewer(
         name=operator.name, tenant=operator.tenant, role=operator.role, credential=operator.credential
     )
+
+
+def _own(approval: Approval, principal: Principal) -> bool:
+    """Whether it is a call of this agent for this user; one agent may work for many who must not meet."""
+    return (approval.agent, approval.subject) == (principal.agent, principal.subject)
 
 
 def _sends_out(tool: Tool | None) -> bool:

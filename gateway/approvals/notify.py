@@ -17,7 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import httpx
 import msgspec
@@ -27,6 +27,9 @@ from gateway.approvals import slack
 from gateway.approvals.channels import Delivery
 from gateway.approvals.slack import Preview
 from gateway.approvals.values import Notice
+
+if TYPE_CHECKING:
+    from gateway.breakers.trip import Trip
 
 logger = logging.getLogger("wardgate.approvals")
 
@@ -112,6 +115,22 @@ def payload(notice: Notice) -> bytes:
     return orjson.dumps(said)
 
 
+def payload_of_trip(trip: Trip, owner: str | None) -> bytes:
+    """A breaker that moved, as it is told: ids and numbers, and the sentence of the detector."""
+    said = {
+        "event": "breaker",
+        "trip": {
+            "id": trip.id, "at_ns": trip.at_ns, "tenant": trip.key.tenant, "agent": trip.agent,
+            "owner": owner, "session": trip.session, "scope": trip.key.scope,
+            "name": trip.key.name, "part": trip.key.part,
+            "detector": trip.detector, "statistic": trip.statistic, "threshold": trip.threshold,
+            "before": trip.before, "after": trip.after, "sentence": trip.sentence,
+            "since_ns": trip.since_ns, "until_ns": trip.until_ns, "person": trip.person,
+        },
+    }  # fmt: skip
+    return orjson.dumps(said)
+
+
 class Notifier:
     """Delivers in the background, in order for each party; what cannot be delivered is logged and dropped.
 
@@ -153,6 +172,18 @@ class Notifier:
             ):
                 line.put(notice)
 
+    def tell_trip(self, trip: Trip, owner: str | None) -> None:
+        """That a breaker guards or stops somebody, for the parties of its tenant; as ``tell`` does."""
+        if trip.after == "throttled":
+            return
+        for line in self._lines.values():
+            if line.hook.tenant == trip.key.tenant and line.hook.style == "wardgate":
+                # Agents that trip again and again must not take the place of approvals people have to see.
+                if line.waiting.qsize() >= MAX_WAITING // 2:
+                    line.dropped += 1
+                else:
+                    line.put(payload_of_trip(trip, owner))
+
     async def run(self) -> None:
         """For as long as the gateway runs."""
         tasks: dict[_Line, asyncio.Task[None]] = {}
@@ -175,7 +206,7 @@ class Notifier:
         while True:
             notice = await line.waiting.get()
             try:
-                body = await self._body(line.hook, notice)
+                body = notice if isinstance(notice, bytes) else await self._body(line.hook, notice)
                 if await self._deliver(http, line, body):
                     line.delivered += 1
                     line.last_s = self._now_s()
@@ -224,11 +255,11 @@ class _Line:
 
     def __init__(self, hook: Hook) -> None:
         self.hook = hook
-        self.waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
+        self.waiting: asyncio.Queue[Notice | bytes] = asyncio.Queue(MAX_WAITING)
         self.delivered = self.failed = self.retried = self.dropped = 0
         self.last_s = 0.0
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: Notice | bytes) -> None:
         try:
             self.waiting.put_nowait(notice)
         except asyncio.QueueFull:

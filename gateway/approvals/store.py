@@ -101,6 +101,21 @@ class Store:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
             return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
 
+    def pending(self) -> list[tuple[str, int, float]]:
+        """Chain, how many wait in it, and when the oldest was opened in seconds since the epoch.
+
+        Rows with the same requirements are counted by the database; those with two chains count in both.
+        """
+        asked = approvals.c.requirements
+        query = select(asked, func.count(), func.min(approvals.c.opened_ns)).group_by(asked)
+        with self.database.reading() as connection:
+            found = connection.execute(query.where(approvals.c.state == "pending")).all()
+        return [
+            (chain, number, oldest / 1e9)
+            for requirements, number, oldest in found
+            for chain in {each["chain"] for each in orjson.loads(requirements)}
+        ]
+
     def tripped(self, tenant: str, agent: str) -> int:
         """An agent's breaker opened: what was granted to it for a while is not any more."""
         with self.database.writing() as connection:
@@ -173,6 +188,18 @@ class Store:
             after = rows.save(connection, found, found.machine, answer=text[: rows.MAX_TEXT])
             rows.note(connection, approval_id, now, "answered", agent, text)
             return after
+
+    def withdraw(self, approval_id: str, agent: str) -> Approval:
+        """Its agent does not want the call any more. What is being carried out goes on to its outcome."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is None or found.state not in machine.LIVE:
+                raise Blocked("not_found" if found is None else "approval_closed", found)
+            if found.state not in machine.UNCLAIMED:
+                return found
+            now = self.now(connection)
+            rows.note(connection, approval_id, now, "withdrawn", agent)
+            return self._close(connection, found, machine.cancel(found.machine), now, agent)
 
     # ---------------------------------------------------------------------------------- the reviewer's side
 

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 30.0
     max_pending: int = 10_000
     max_pending_per_agent: int = 100
+    console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
     fatigue: fatigue.Settings = fatigue.Settings()
 
@@ -178,6 +179,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
             "chains": sorted({each.chain for each in self.approval.requirements}),
             "by": list(self.approvers),
             "edited": bool(self.approval.editors),
+            "self_reviewed": self.self_reviewed,
         }
 
 

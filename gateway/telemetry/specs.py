@@ -20,10 +20,13 @@ KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kin
 SURFACES: Final = ("mcp", "http", "extauthz", "hook", "verify", "admin")
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
+MODES: Final = ("observe", "warn", "enforce")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
-BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
-STAGES: Final = ("list", "policy", "approval", "result", "breaker")
+BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_open")
+BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
+KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
+STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -52,6 +55,7 @@ UPSTREAM_RESULTS: Final = (
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
+UPSTREAM_WATCHED: Final = ("ok", "upstream_unavailable", "upstream_timeout", "upstream_lost")
 SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 VERIFIED_AS: Final = ("verified", "refuted", "unknown")
 POLICY_FAULTS: Final = (
@@ -117,11 +121,23 @@ BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
 )  # fmt: skip
+TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
+NOT_TRACED: Final = "limited"
+TRUST_OUTCOMES: Final = (
+    "verified", "reconciled", "approved", "refuted", "edited", "rejected", "denied", "compensated", "tripped",
+    "incident",
+)  # fmt: skip
+TRUST_LEFT: Final = ("known", "repeated", "enough")
+TRUST_CAUSES: Final = (
+    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
+    "policy",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
 SHADOW_RESULTS: Final = ("same", "tightened", "loosened", "changed", "error", "dropped")
 
+CHAIN_CAP: Final = 100
 RULE_CAP: Final = 500
 CODE_CAP: Final = 500
 UPSTREAM_CAP: Final = 1000
@@ -197,16 +213,29 @@ UPSTREAM_SECONDS: Final = Spec(
     CALL,
     exemplar=True,
 )
+UPSTREAM_UP: Final = Spec(
+    "wardgate_upstream_up",
+    "gauge",
+    "1 when the last exchange with the upstream, or the first contact, brought an answer and its lists are "
+    "current, else 0.",
+    {"upstream": "configured upstreams that calls are sent to"},
+)
+IN_DOUBT: Final = Spec(
+    "wardgate_calls_in_doubt",
+    "gauge",
+    "Calls nobody knows the outcome of, of tools that are not idempotent; identical ones are refused until a "
+    "person says what happened.",
+)
 CREDENTIALS: Final = Spec(
     "wardgate_upstream_credentials",
     "gauge",
     "Secrets for upstreams, by how they do: kept is the last good one of a source that fails.",
     {"upstream": "configured upstreams", "state": "ok, kept, unavailable"},
 )
-CREDENTIAL_AGE: Final = Spec(
-    "wardgate_upstream_credential_age_seconds",
+CREDENTIAL_SEEN: Final = Spec(
+    "wardgate_upstream_credential_verified_timestamp_seconds",
     "gauge",
-    "Time since the source of the stalest secret in use was last seen good; variables do not count.",
+    "When the source of the stalest secret in use was last seen good; variables do not count.",
     {"upstream": "configured upstreams"},
 )
 CREDENTIAL_READS: Final = Spec(
@@ -346,6 +375,17 @@ SHADOW: Final = Spec(
     "Calls decided by a candidate policy too, by how they would have fared; dropped ones were not decided.",
     {"result": ", ".join(SHADOW_RESULTS)},
 )
+CANDIDATE: Final = Spec(
+    "wardgate_policy_candidate_ratio",
+    "gauge",
+    "Share of calls that a candidate policy is tried on beside the one in force; 0 when there is none.",
+)
+MODULES: Final = Spec(
+    "wardgate_policy_modules",
+    "gauge",
+    "Modules of the policy in force, by mode: what is only observed or warned about is visible here.",
+    {"mode": "observe, warn, enforce"},
+)
 AUTH_FAILURES: Final = Spec(
     "wardgate_auth_failures_total",
     "counter",
@@ -428,6 +468,18 @@ AUTONOMY: Final = Spec(
     "gauge",
     "Of calls of the last day that may change something, the part that went on without a person or a grant.",
 )
+APPROVALS_PENDING: Final = Spec(
+    "wardgate_approvals_pending",
+    "gauge",
+    "Approvals that wait for people, by chain; one that needs two chains counts in both.",
+    {"chain": "configured chains, or _other for one that is no longer configured"},
+)
+APPROVALS_OLDEST: Final = Spec(
+    "wardgate_approvals_oldest_pending_timestamp_seconds",
+    "gauge",
+    "When the oldest approval that waits for people was opened; absent while none waits.",
+    {"chain": "configured chains, or _other for one that is no longer configured"},
+)
 NOTIFICATIONS: Final = Spec(
     "wardgate_notifications_total",
     "counter",
@@ -468,11 +520,48 @@ TRIPS: Final = Spec(
         "enforced": "yes, no",
     },
 )
+BREAKERS: Final = Spec(
+    "wardgate_breakers",
+    "gauge",
+    "Circuit breakers that are not closed, by what they are about and how they stand.",
+    {"scope": ", ".join(BREAKER_SCOPES), "state": ", ".join(BREAKER_STAGES)},
+)
+KILLS: Final = Spec(
+    "wardgate_kills",
+    "gauge",
+    "What people have stopped with the kill switch and not let go again.",
+    {"scope": ", ".join(KILL_SCOPES)},
+)
+TRUST_EVIDENCE: Final = Spec(
+    "wardgate_trust_evidence_total",
+    "counter",
+    "Outcomes taken into account for trust, and good ones that did not count: told before, the same call "
+    "again that day, more than a day counts.",
+    {"outcome": ", ".join((*TRUST_OUTCOMES, *TRUST_LEFT))},
+)
+TRUST_MOVES: Final = Spec(
+    "wardgate_trust_moves_total",
+    "counter",
+    "Tiers that changed, by what made them.",
+    {"cause": ", ".join(TRUST_CAUSES)},
+)
+TRUST_TIERS: Final = Spec(
+    "wardgate_trust_tiers",
+    "gauge",
+    "Agents by the tier they hold, each counted once in every domain where anything is known of it.",
+    {"tier": "0 to 4"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
     "How often a label value was shown as _other.",
     {"label": "labels of the metrics above"},
+)
+TRACES: Final = Spec(
+    "wardgate_traces_total",
+    "counter",
+    "Calls whose spans were made, by why; limited ones should have been, and were too many in that second.",
+    {"because": ", ".join((*TRACED_BECAUSE, NOT_TRACED))},
 )
 SPANS: Final = Spec(
     "wardgate_spans_total",
@@ -497,8 +586,10 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    UPSTREAM_UP,
+    IN_DOUBT,
     CREDENTIALS,
-    CREDENTIAL_AGE,
+    CREDENTIAL_SEEN,
     CREDENTIAL_READS,
     UNAUTHORIZED,
     SETTLED,
@@ -522,6 +613,8 @@ SPECS: Final = (
     BUNDLE_CHECKS,
     BUNDLE_VERIFIED,
     SHADOW,
+    CANDIDATE,
+    MODULES,
     QUARANTINED,
     PIN_EVENTS,
     APPROVAL_EVENT,
@@ -535,13 +628,21 @@ SPECS: Final = (
     RULE_REVIEW_MEDIAN,
     RULE_REVIEW_ALARM,
     AUTONOMY,
+    APPROVALS_PENDING,
+    APPROVALS_OLDEST,
     NOTIFICATIONS,
     NOTIFICATION_QUEUE,
     NOTIFIED,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,
+    BREAKERS,
+    KILLS,
+    TRUST_EVIDENCE,
+    TRUST_MOVES,
+    TRUST_TIERS,
     COLLAPSED,
+    TRACES,
     SPANS,
     BUILD,
 )
