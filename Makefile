@@ -18,7 +18,7 @@ endif
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals docs lock lock-clients wheel clean
+.PHONY: help demo test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals observability dashboards picture docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -67,6 +67,15 @@ model-check: $(VENV)/.dev ## Explore the states of an approval completely; print
 
 crash-approvals: $(VENV)/.dev ## Kill workers between the statements of claim, send and settle; writes build/approvals.json
 	$(PY) -m tests.approvals.crash $(ARGS)
+
+observability: $(VENV)/.dev ## Prove boards, alerts and traces with a real Prometheus and real collectors
+	$(PY) -m pytest -m "slow or not slow" tests/observability $(ARGS)
+
+dashboards: $(VENV)/.dev ## Write the dashboards of observability/grafana
+	$(PY) -m observability.boards
+
+picture: $(VENV)/.dev ## Draw docs/images/overview.svg from a run of the scenario
+	PICTURE=$(CURDIR)/docs/images/overview.svg $(PY) -m pytest -q -m slow tests/observability/test_proof.py
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
 	@for script in docs/generate/*.py; do PYTHONPATH=. $(PY) $$script; done

@@ -61,7 +61,9 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_for_which_instances(bo
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         assert panel["datasource"]["uid"] == "$datasource"
         for target in panel["targets"]:
-            for selector in re.findall(r"(?<![:\w])(?:wardgate|process)_\w+(?!:)\b(\{[^}]*\})?", target["expr"]):
+            for selector in re.findall(
+                r"(?<![:\w])(?:wardgate|process)_\w+(?!:)\b(\{[^}]*\})?", target["expr"]
+            ):
                 assert 'job=~"$job",instance=~"$instance"' in selector, target["expr"]
 
 
