@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from starlette.types import ASGIApp
 
-from gateway import __version__, gauges, overview, watch
+from gateway import __version__, builtin, builtin_held, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.channels import Channels
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
@@ -31,19 +33,24 @@ from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.guard import Guard
+from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import OWN, Kind, Revisions, Verified
+from gateway.looking import Looking
+from gateway.model import OWN, Kind, Revisions, Tool, Verified
 from gateway.outside import Outside
+from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
@@ -54,18 +61,21 @@ from gateway.rollout import Found, Rollout
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
-from gateway.storage.crypto import load_key
+from gateway.storage.crypto import StorageKey, load_key
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.console import create_console
 from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
+from gateway.trusted import Trusted
 from gateway.verification import Verifications
 
 logger = logging.getLogger("wardgate.app")
@@ -170,11 +180,21 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.channels = Channels(address)
+        stack.callback(self.channels.close)
+        await asyncio.to_thread(self.channels.check, config.approvals.told())
         self.approvals = self._open_approvals(config)
-        self.reviews = Reviews(
-            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
+        self.oversight = Oversight(
+            self.approvals.store,
+            self.telemetry.metrics,
+            lambda: {each.tenant for each in self.config.agents.values()},
         )
+        self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_deliveries(
+            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
+        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
@@ -183,26 +203,33 @@ class Gateway:
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        self.desk = Desk(self.remembered, lambda: self.config)
         kill_epochs = self._kill_epochs()
         self.guard = Guard(
             BreakerStore(self.database),
             config.breakers.settings(),
             self.remembered.state.now_ns,
             self.telemetry.metrics,
+            lambda since_ns: delegated_since(self.database, since_ns),
         )
         self.guard.heard.append(self._tripped)
+        self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
-        self.desk = Desk(self.remembered, lambda: self.config)
+        self.trusted = await Trusted.open(
+            self.database, self.guard, self.remembered.state, self.telemetry.metrics, now=lambda: self,
+            took_back=self._took_back,
+        )  # fmt: skip
+        self.trust = self.trusted.keeper
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
+        stack.push_async_callback(self.trust.book.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
-        self.verifications = Verifications(
-            lambda: self.parts, approvals=NoApprovals(), told=(self.journal.verified, self._verified)
-        )
+        told = (self.journal.verified, self._verified, self.trust.intake.verified)
+        self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -218,12 +245,14 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
+            Held(self.approvals),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))
         stack.callback(self.http.close)
         self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
-        self.admin_app = create_admin(overview.admin_deps(self))
+        admin = overview.admin_deps(self)
+        self.admin_app = create_admin(admin, self._open_console(admin, key, stack))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
         self._spawn(
@@ -240,10 +269,12 @@ class Gateway:
         self._spawn(self.remembered.keeper.run())
         self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
         self._spawn(self.guard.run())
+        self._spawn(self.trust.book.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
         self._spawn(self.notifier.run())
+        self._spawn(self.oversight.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -254,7 +285,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time, self.telemetry.metrics.notice)
+        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -265,18 +296,40 @@ class Gateway:
             noticed=self._noticed,
         )
 
+    def _open_console(self, admin: AdminDeps, key: StorageKey, stack: AsyncExitStack) -> ASGIApp | None:
+        if not self.config.console.enabled:
+            return None
+        look = Looking(
+            self.approvals, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
+            config=lambda: self.config,
+        )  # fmt: skip
+        stack.callback(look.close)
+        return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
     def _noticed(self, notice: Notice) -> None:
-        self.telemetry.metrics.approval_event(notice.event)
-        overview.trace_approval(self.telemetry, notice)
+        if notice.approval.canary is None:  # which is no approval of anything
+            self.telemetry.metrics.approval_event(notice.event)
+            overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
+        self.channels.tell(notice)
+        if notice.event == "rejected":
+            each = notice.approval
+            self.trust.intake.rejected(
+                each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
+            )
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        sweeper = Sweeper(
+            self.approvals.store,
+            self.clock.monotonic,
+            lambda: self.approvals.working,
+            lambda: self.policy.revision,
+        )
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
@@ -291,6 +344,10 @@ class Gateway:
                 self._noticed(notice)
             if notices:
                 self.approvals.changed()
+
+    def _took_back(self, tenant: str, agent: str) -> None:
+        """A tier fell: what reviewers granted for a while ends with it."""
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, tenant, agent))
 
     # ----------------------------------------------------------------------------------- in force
 
@@ -307,17 +364,20 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
         self.notifier.configure(config.approvals.hooks())
+        self.channels.configure(config.approvals.told())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
-        own = offers_tool(config)
+        self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
+        self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
+        own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=WithOwn(outside.catalog) if own else outside.catalog,
+            catalog=WithOwn(outside.catalog, own) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=self.approvals,
@@ -326,6 +386,7 @@ class Gateway:
             telemetry=self.telemetry,
             limits=self.limits,
             breakers=self.guard,
+            trust=self.trust,
             controls=_controls(config),
             verifications=self.verifications,
         )
@@ -337,7 +398,10 @@ class Gateway:
 
     def _own_before(self, upstreams: Upstreams) -> Upstreams:
         titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
-        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+        return OwnUpstream(
+            upstreams, self.desk, Query(self.database), self.clock, lambda: titles,
+            look=self.reviews.agent_looks, reply=self.reviews.agent_answers,
+        )  # fmt: skip
 
     def _info(self, upstream: str) -> ServerInfo | None:
         if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
@@ -376,6 +440,8 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                if config.approvals.told() != self.config.approvals.told():
+                    await asyncio.to_thread(self.channels.check, config.approvals.told())
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -484,6 +550,7 @@ class Gateway:
             stored = await asyncio.to_thread(self._stored)
             self.authenticator.load(stored, self.config)
         await self.remembered.caught_up()
+        await self.trust.intake.reconciled()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
     def _kill_epochs(self) -> Mapping[str, int]:
@@ -496,11 +563,23 @@ class Gateway:
             return control.epochs(connection).get(control.SESSIONS, 0)
 
     def _tripped(self, trip: Trip) -> None:
-        """A breaker moved; an agent whose breaker opened loses what reviewers granted it for a while."""
+        """A breaker moved: people hear of it, and a stopped agent loses what they gave it for a while."""
         if trip.calls:
             self.telemetry.tripped(trip.calls[-1], trip.detector)
-        if trip.after in ("open", "forced_open") and trip.agent:
-            self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        self.notifier.tell_trip(trip, self._owner_of(trip.key.tenant, trip.agent))
+        if trip.after not in ("open", "forced_open") or not trip.agent or trip.key.scope == "upstream":
+            return
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        if trip.session:
+            self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
+
+    def _trip_cleared(self, trip: str, by: str) -> None:
+        self._spawn(self._clear(trip, by))
+
+    async def _clear(self, trip: str, by: str) -> None:
+        found = await asyncio.to_thread(self.guard.store.trip, trip)
+        if found is not None and found.trip.session:
+            await self.desk.cleared(found.trip.session, trip, by)
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:
@@ -524,6 +603,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
+        self.reviews.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()
@@ -556,10 +636,19 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _own_tools(config: Config) -> tuple[Tool, ...]:
+    """The gateway's own tools, each where there is something to say with it."""
+    session = (builtin.TOOL,) if offers_tool(config) else ()
+    return (*session, builtin_held.TOOL) if config.approvals.chains else session
+
+
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    there = (queue if each == "approvals:absent" else each for each in CONTROLS)
+    built = {"approvals:absent": queue}
+    if config.trust.enabled:
+        built["trust:absent"] = "trust:database"
+    there = (built.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

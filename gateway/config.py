@@ -17,11 +17,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.config_approvals import ApprovalsConfig
+from gateway.config_approvals import ApprovalsConfig, address, secured
 from gateway.config_breakers import BreakersConfig
+from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
+from gateway.config_trust import BuildConfig, TrustConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.model import OWN
@@ -113,6 +115,9 @@ class AgentConfig(AgentSessions):
     labels: tuple[str, ...] = Field((), description="Words for policy.")
     environment: str = Field("default", description="Where it works, for policy: such as test or production.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
+    build: BuildConfig | None = Field(
+        None, description="Which model, prompt and tools it is; an agent without it never goes beyond T2."
+    )
 
 
 class TelemetryConfig(Section):
@@ -149,12 +154,14 @@ class Config(Section):
     telemetry: TelemetryConfig = TelemetryConfig()
     assertion: AssertionConfig = AssertionConfig()
     breakers: BreakersConfig = BreakersConfig()
+    trust: TrustConfig = TrustConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
     identity: IdentityConfig = IdentityConfig()
     sessions: SessionsConfig = SessionsConfig()
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
     approvals: ApprovalsConfig = ApprovalsConfig()
+    console: ConsoleConfig = ConsoleConfig()
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:
@@ -227,9 +234,12 @@ def load(path: Path) -> Config:
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
+        secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
         where = f"{path}: approvals.webhooks.{name}.secret"
         if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
+    for channel in config.approvals.told().values():
+        address(channel)
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:
@@ -284,6 +294,11 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             for key in ("jwks_file", "ca_file"):
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
+    approvals = raw.get("approvals")
+    channels = approvals.get("channels") if isinstance(approvals, dict) else None
+    for channel in channels.values() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict) and isinstance(channel.get("file"), str):
+            channel["file"] = str(base / channel["file"])
     return raw
 
 

@@ -21,6 +21,8 @@ OWN: Final = "wardgate"
 """The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
 
 OWN_TOOL: Final = "session"
+HELD_TOOL: Final = "approval"
+"""By which an agent follows its own held calls, and answers who asks about them."""
 
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
@@ -72,6 +74,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     )
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
+    build: str = ""  # hash of which model, prompt and tools it is; "" when nobody says
+    attested: Literal["", "config", "credential", "conflict"] = ""  # who says so
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +195,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     http_traceparent: str = ""
     call_id: str = ""  # chosen beforehand where a request must be found again after a crash
+    waits: bool = True  # a moment for people; not where its client is told at once how to follow a held call
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +309,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     retry_after_ms: int | None = None
     approval: str | None = None  # id of a pending approval
+    asks: bool = False  # its reviewer waits for an answer of the agent
     findings: tuple[Finding, ...] = ()
 
 
@@ -376,6 +382,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""  # for operators; without values
     read: str = ""  # call id of the last read; "" when there was none
     reads: int = 0  # that were made
+    made: Call | None = None  # the call itself
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

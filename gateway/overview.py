@@ -35,6 +35,7 @@ from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
 from gateway.state.memory import MemoryState
+from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -51,10 +52,12 @@ from gateway.surfaces.admin.deps import (
     ShadowState,
     UpstreamState,
 )
+from gateway.surfaces.console.deps import ConsoleDeps, Look, Terms
 from gateway.surfaces.http import HttpDeps
 from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.trusted import Trusted
 from gateway.upstreams.secrets.credentials import CredentialState
 
 
@@ -67,6 +70,7 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    trusted: Trusted
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -110,10 +114,29 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
         approvals=gateway.reviews,
+    )
+
+
+def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> ConsoleDeps:
+    """Everything the console calls beside the admin API."""
+
+    def terms() -> Terms:
+        said = gateway.config.console
+        return Terms(url=said.url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
+
+    return ConsoleDeps(
+        admin=admin,
+        key=key,
+        now_ns=gateway.directory.now_ns,
+        terms=terms,
+        holder=gateway.directory.holder,
+        sign_ins=EndedSignIns(gateway.database),
+        look=look,
     )
 
 

@@ -31,6 +31,7 @@ from gateway.model import (
     Call,
     Decision,
     Facts,
+    Json,
     Mode,
     Outcome,
     Refusal,
@@ -63,6 +64,11 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
     def approval(self) -> str:
         """Id of the approval or grant that let it through; "" when it needed none."""
         return str(self.permit.fact["id"]) if self.permit is not None else ""
+
+    @property
+    def agreed(self) -> Mapping[str, Json]:
+        """What people agreed to about it, as policy sees it; empty when it needed nobody."""
+        return self.permit.fact if self.permit is not None else {}
 
 
 async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
@@ -221,9 +227,10 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         # Without facts a limit could be passed unseen, so no facts means no call.
         return await _block(parts, call, Facts(), said(parts.policy.revision, fault.code), fault.code)
 
-    stand = parts.breakers.ask(call, facts)
-    if stand.facts:
-        facts = msgspec.structs.replace(facts, slow={**facts.slow, "breaker": stand.facts})
+    stand, rank = parts.breakers.ask(call, facts), parts.trust.ask(call, facts)
+    if stand.facts or rank.facts:
+        known = {name: each for name, each in (("breaker", stand.facts), ("trust", rank.facts)) if each}
+        facts = msgspec.structs.replace(facts, slow={**facts.slow, **known})
     if stand.refusal is not None:
         # An agent whose calls went wrong does not go on, and what a person stopped is stopped in every mode.
         if stand.killed or call.mode == "enforce":
@@ -245,17 +252,24 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         if enforced:
             return await _block(parts, call, facts, decision, facts.refusal.code, facts.refusal)
         parts.telemetry.unenforced("session", call.mode)
+    if rank.refusal is not None:
+        # An agent that may only look changes nothing, and one that has to earn more spends no more.
+        if enforced:
+            return await _block(parts, call, facts, decision, rank.refusal.code, rank.refusal)
+        parts.telemetry.unenforced("trust", call.mode)
     # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
     # in observe mode too, because it protects the user from the gateway's own retries. A deny comes first:
     # who may not do it does not learn whether it was done.
     if facts.effect != "free":
         code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         return await _block(parts, call, facts, decision, code)
-    if stand.guarded is not None and decision.verdict != "deny":
-        # A breaker is wary of this agent: its writes need a person, whatever policy thinks of them.
-        decision = msgspec.structs.replace(
-            decision, verdict="escalate", findings=asked_by(stand.guarded, decision)
-        )
+    for guarded in (stand.guarded, rank.guarded):
+        if guarded is not None and decision.verdict != "deny":
+            # A breaker is wary of this agent, or it has not earned to do this alone: a person looks, whatever
+            # policy thinks of it.
+            decision = msgspec.structs.replace(
+                decision, verdict="escalate", findings=asked_by(guarded, decision)
+            )
     permit: Permit | None = None
     if decision.verdict == "escalate" and enforced:
         # A person decides; until then the call is not made.
@@ -279,6 +293,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         # Recovery finds no intent, so nothing is lost with its mark.
         await parts.state.settle(call, "block", None)
         parts.breakers.ended(call, facts, "block", fault.code, None)
+        parts.trust.ended(call, "block", fault.code, None, {})
         return answer_of(call, "block", decision, refusal_of(fault.code, decision))
     except ApprovalError as lost:
         # Somebody else was quicker, or what was agreed to does not hold any more: there is no intent.
@@ -313,7 +328,9 @@ async def _decided_again(
 
 def _may_wait(ask: Ask, answer: Answer) -> bool:
     """Whether people are asked, and may answer this attempt; one that chose the call's id must come back."""
-    return answer.refusal is not None and answer.refusal.approval is not None and not ask.call_id
+    return (
+        answer.refusal is not None and answer.refusal.approval is not None and ask.waits and not ask.call_id
+    )
 
 
 async def _decided_meanwhile(parts: Parts, answer: Answer) -> bool:
@@ -356,6 +373,7 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
             told = dialogue is not None and dialogue.told
             settled = await parts.state.settle(call, action, unknown, Shown(seen=told))
             parts.breakers.ended(call, cleared.facts, action, unknown.code, unknown)
+            parts.trust.ended(call, action, unknown.code, unknown, cleared.agreed)
             await parts.journal.settle(call, decision, action, unknown, None, settled, permit=cleared.permit)
             raise
         told = dialogue is not None and dialogue.told
@@ -406,6 +424,7 @@ async def _finish(
     settled = await parts.state.settle(call, action, outcome, seen)
     cost = settled.mark.charged.get("cost_micro_usd", 0) if settled.mark is not None else 0
     parts.breakers.ended(call, facts, action, outcome.code, outcome, cost)
+    parts.trust.ended(call, action, outcome.code, outcome, cleared.agreed)
     try:
         await parts.journal.settle(call, decision, action, outcome, inspected, settled, permit=cleared.permit)
     except JournalError:
@@ -539,7 +558,10 @@ async def _block(
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or refusal_of(code, decision)
-    parts.breakers.ended(call, facts, action, code, None)
+    # A call that waits for a person, or that nobody can be asked about, says nothing of its agent.
+    told = refusal.code if decision.verdict == "escalate" else code
+    parts.breakers.ended(call, facts, action, told, None)
+    parts.trust.ended(call, action, code, None, {})
     try:
         settled = await parts.state.settle(call, action, None)
         await parts.journal.intent(call, facts, decision, action, code, settled)

@@ -186,7 +186,7 @@ class Verifications:
             return _Said(_unknown(call, f"{tool.target} is not a read that can be made here"), final=True)
         read = Verified(
             call_id=call.id, principal=call.principal, tool=call.tool, session=call.session, result="unknown",
-            read=new_id(), reads=attempt,
+            read=new_id(), reads=attempt, made=call,
         )  # fmt: skip
         ask = Ask(
             principal=call.principal,
@@ -232,4 +232,5 @@ def _unknown(call: Call, detail: str, last: Verified | None = None) -> Verified:
         detail=detail,
         read=last.read if last is not None else "",
         reads=last.reads if last is not None else 0,
+        made=call,
     )

@@ -26,14 +26,19 @@ from gateway.approvals.claim import Claim
 from gateway.approvals.grants import Grant
 from gateway.approvals.store import Store
 from gateway.approvals.values import Approval, Blocked, Notice, Opening, Requirement, Settings, Ticket
-from gateway.model import Call, Decision, Facts, Json, Outcome, Principal, Refusal
+from gateway.model import Call, Decision, Facts, Finding, Json, Outcome, Principal, Refusal
 from gateway.ports import Clock, Permit
 from gateway.reasons import REASONS, sentence
+from gateway.sessions.budgets import MAX_AMOUNT
+from gateway.sessions.charges import Unreadable, charges_of
 from gateway.storage import control
 
 RETRY_MS: Final = 5_000
 POLL_S: Final = 0.25
 _SELF_REVIEWABLE: Final = ("read", "reversible")
+
+
+_findings: Final = msgspec.json.Decoder(tuple[Finding, ...])
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
     traceparent: str = ""  # of the held call, so that its trace and that of what came of it find each other
+    provenance: Mapping[str, Json] = {}  # of the arguments, for people
 
 
 class Queue:
@@ -171,7 +177,16 @@ class Queue:
             if not permit.covers(decision):
                 return self._renew(permit, call, facts, decision)
             return permit
-        if found.state == "executing":
+        return self._said(found, decision)
+
+    def said_of(self, found: Approval) -> Refusal:
+        """What the same call is answered, as far as it is known without deciding it again."""
+        findings = _findings.decode(found.reasons_json)
+        decision = Decision(verdict="escalate", findings=findings)
+        return self._pending(found, decision) if found.state == "pending" else self._said(found, decision)
+
+    def _said(self, found: Approval, decision: Decision) -> Refusal:
+        if found.state in ("approved", "recovering", "executing"):
             return _refusal("approval_under_way", decision, retry_after_ms=RETRY_MS)
         if found.state == "in_doubt":
             return _refusal("in_doubt", decision)
@@ -181,6 +196,8 @@ class Queue:
             return _refusal("approval_rejected", decision, detail=f"{why}{said}".strip())
         if found.state == "executed":
             return _refusal("approval_done", decision, detail=f"It was call {found.attempt_call}.")
+        if found.state == "failed":
+            return _refusal("approval_failed", decision, detail=f"It was call {found.attempt_call}.")
         return _refusal("approval_expired" if found.state == "expired" else "approval_cancelled", decision)
 
     def _open(
@@ -242,6 +259,7 @@ class Queue:
                 Snapshot(
                     principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
                     traceparent=call.traceparent,
+                    provenance=facts.provenance,
                 )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),
@@ -294,6 +312,7 @@ class Queue:
             retryable=True,
             retry_after_ms=RETRY_MS,
             approval=found.id,
+            asks=found.question is not None and found.answer is None,
             findings=decision.findings,
         )
 
@@ -395,7 +414,9 @@ class GrantPermit:
         return set(self._queue.requirements(decision)) <= set(self.grant.requirements)
 
     def bind(self, call: Call, decision: Decision, decided_at: float) -> None:
-        self._cost = call.tool.manifest.cost_micro_usd
+        charged = charges_of(call.tool.manifest, call.args, call.args_json)
+        # A price that cannot be read fits no budget.
+        self._cost = MAX_AMOUNT if isinstance(charged, Unreadable) else charged.get("cost_micro_usd", 0)
         self._call_id = call.id
 
     def begin(self, connection: Connection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -47,6 +48,31 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     live: int = 0
     opened: Mapping[str, int] = {}  # by whom
     exceeded: Mapping[tuple[str, str], int] = {}  # by scope and metric
+
+
+class Delivered(Protocol):
+    """How one webhook or channel does."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def last_s(self) -> float: ...
+
+
+class RuleReviews(msgspec.Struct, frozen=True, kw_only=True):
+    """How people decide what one rule asks them."""
+
+    rule: str
+    ratio: float | None  # approved of decided
+    median_s: float | None  # of approvals
+    alarm: bool
 
 
 class Metrics(Collector):
@@ -110,10 +136,24 @@ class Metrics(Collector):
         self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
         self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
         self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
+        self._reviews = Counters(
+            specs.REVIEWS,
+            ((said, kind) for said in specs.REVIEW_DECISIONS for kind in specs.REVIEW_KINDS),
+        )
+        self._review_seconds = Histograms(specs.REVIEW_SECONDS, [(said,) for said in specs.REVIEW_DECISIONS])
+        self._incidents = Counters(specs.REVIEW_INCIDENTS, [()])
+        self._reviewers = Gauges(specs.REVIEWERS, ((state,) for state in specs.REVIEWER_STATES))
+        self._rule_ratio = Gauges(specs.RULE_APPROVAL_RATIO)
+        self._rule_median = Gauges(specs.RULE_REVIEW_MEDIAN)
+        self._rule_alarm = Gauges(specs.RULE_REVIEW_ALARM)
+        self._autonomy = Gauges(specs.AUTONOMY)
         self.chain: Guard[str] = Guard(specs.CHAIN_CAP, OTHER, collapsed[("chain",)])
         self._pending = Gauges(specs.APPROVALS_PENDING)
         self._oldest = Gauges(specs.APPROVALS_OLDEST)
-        self.notices = Counters(specs.NOTICES, ((result,) for result in specs.NOTICES_AS))
+        self._notifications = Counters(specs.NOTIFICATIONS)
+        self._notification_queue = Gauges(specs.NOTIFICATION_QUEUE)
+        self._notified = Gauges(specs.NOTIFIED)
+        self._deliveries: Callable[[], Iterable[Delivered]] = tuple
         self.trips = Counters(
             specs.TRIPS,
             (
@@ -135,6 +175,12 @@ class Metrics(Collector):
         self.traces = Counters(
             specs.TRACES, ((because,) for because in (*specs.TRACED_BECAUSE, specs.NOT_TRACED))
         )
+        self._trust_evidence = Counters(
+            specs.TRUST_EVIDENCE, ((each,) for each in (*specs.TRUST_OUTCOMES, *specs.TRUST_LEFT))
+        )
+        self._trust_moves = Counters(specs.TRUST_MOVES, ((cause,) for cause in specs.TRUST_CAUSES))
+        self._trust_tiers = Gauges(specs.TRUST_TIERS)
+        self._trust: Callable[[], Mapping[int, int]] = dict
         self._issuer_keys = Gauges(specs.ISSUER_KEYS)
         self._issuer_fetched = Gauges(specs.ISSUER_FETCHED)
         build = Gauges(specs.BUILD)
@@ -192,14 +238,27 @@ class Metrics(Collector):
             self._approval_events,
             self._approvals,
             self._approval_seconds,
+            self._reviews,
+            self._review_seconds,
+            self._incidents,
+            self._reviewers,
+            self._rule_ratio,
+            self._rule_median,
+            self._rule_alarm,
+            self._autonomy,
             self._pending,
             self._oldest,
-            self.notices,
+            self._notifications,
+            self._notification_queue,
+            self._notified,
             self._issuer_keys,
             self._issuer_fetched,
             self.trips,
             self.breakers,
             self.kills,
+            self._trust_evidence,
+            self._trust_moves,
+            self._trust_tiers,
             collapsed,
             self.traces,
             self.spans,
@@ -221,6 +280,7 @@ class Metrics(Collector):
             self._queue[(sink,)] = stats.queue_length
             self._last_write[(sink,)] = stats.last_write_s
         self._collect_credentials()
+        self._collect_deliveries()
         sessions = self._sessions()
         self._sessions_live[()] = sessions.live
         for by, number in sessions.opened.items():
@@ -228,6 +288,8 @@ class Metrics(Collector):
         for where, number in sessions.exceeded.items():
             if where in self._budget_refusals:  # the labels stay those that were declared
                 self._budget_refusals[where].value = number
+        for tier, agents in self._trust().items():
+            self._trust_tiers[(str(tier),)] = agents
         tried, verified_s = self._rollout()
         for result, calls in tried.items():
             self._shadow[(result,)].value = calls
@@ -272,6 +334,16 @@ class Metrics(Collector):
             counters.drop(set(counters) - set(values))
             for key, value in values.items():
                 counters[key].value = value
+
+    def _collect_deliveries(self) -> None:
+        """What a reload took away is not shown any more; what it changed begins again."""
+        for family in (self._notifications, self._notification_queue, self._notified):
+            family.clear()
+        for found in self._deliveries():
+            for result in specs.DELIVERY_RESULTS:
+                self._notifications[(found.name, result)].value += found.results.get(result, 0)
+            self._notification_queue[(found.name,)] += found.waiting
+            self._notified[(found.name,)] = max(self._notified[(found.name,)], found.last_s)
 
     # -- what may be named --------------------------------------------------------------------------------
 
@@ -344,6 +416,10 @@ class Metrics(Collector):
         """Ask ``stats`` at each scrape, so that counting records costs a call nothing."""
         self._sources[sink] = stats
 
+    def watch_deliveries(self, source: Callable[[], Iterable[Delivered]]) -> None:
+        """Ask ``source`` at each scrape how the webhooks and channels do."""
+        self._deliveries = source
+
     def watch_credentials(self, source: Callable[[], Iterable[CredentialStats]]) -> None:
         """Ask ``source`` at each scrape how the secrets for upstreams do."""
         self._credential_source = source
@@ -385,18 +461,55 @@ class Metrics(Collector):
         self._pending.replace(waiting)
         self._oldest.replace(oldest)
 
-    def notice(self, result: str) -> None:
-        """A notice about an approval was delivered to a webhook, or was not."""
-        self.notices[(result,)].value += 1
-
     def watch(self, gauges: Gauges, source: Callable[[], Mapping[Key, float]]) -> None:
         """Ask ``source`` at each scrape for every series of one gauge. It runs in a thread of its own."""
         self._watched.append((gauges, source))
+
+    def reviewed(self, decision: str, kind: str, seconds: float) -> None:
+        """A person voted; ``seconds`` is the most they can have spent on it."""
+        if (decision, kind) in self._reviews:
+            self._reviews[(decision, kind)].value += 1
+            if kind != "canary":
+                self._review_seconds[(decision,)].observe(seconds)
+
+    def incident(self) -> None:
+        """An approved call was reported to be wrong."""
+        self._incidents[()].value += 1
+
+    def reviewing(
+        self, people: Mapping[str, int], rules: Iterable[RuleReviews], autonomy: float | None
+    ) -> None:
+        """How people review at the moment, of all tenants; names of people are not for metrics."""
+        for state in specs.REVIEWER_STATES:
+            self._reviewers[(state,)] = people.get(state, 0)
+        for family in (self._rule_ratio, self._rule_median, self._rule_alarm, self._autonomy):
+            family.clear()
+        for each in rules:
+            key = (self.rule[each.rule],)
+            self._rule_alarm[key] = max(self._rule_alarm.get(key, 0), float(each.alarm))
+            if each.ratio is not None:
+                self._rule_ratio[key] = max(self._rule_ratio.get(key, 0), each.ratio)
+            if each.median_s is not None:
+                self._rule_median[key] = min(self._rule_median.get(key, each.median_s), each.median_s)
+        if autonomy is not None:
+            self._autonomy[()] = autonomy
 
     def tripped(self, detector: str, after: str, observed: bool) -> None:
         """A breaker moved, or would have."""
         known = detector if detector in specs.BREAKER_DETECTORS else OTHER
         self.trips[(known, after, "no" if observed else "yes")].value += 1
+
+    def trust_evidence(self, outcome: str, number: int) -> None:
+        """Outcomes were taken into account, or left out for a reason."""
+        self._trust_evidence[(outcome,)].value += number
+
+    def trust_moved(self, cause: str) -> None:
+        """A tier changed."""
+        self._trust_moves[(cause,)].value += 1
+
+    def watch_trust(self, holding: Callable[[], Mapping[int, int]]) -> None:
+        """Ask ``holding`` at each scrape how many hold which tier."""
+        self._trust = holding
 
     def watch_issuers(self, stats: Callable[[], Iterable[tuple[str, int, float]]]) -> None:
         """Ask ``stats`` at each scrape: name, usable keys and time of the last good fetch of each issuer."""

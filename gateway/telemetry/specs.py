@@ -26,7 +26,7 @@ ENGINES: Final = ("embedded", "opa")
 BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_open")
 BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
 KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
-STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker")
+STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
 NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
 AUTH_REASONS: Final = (
     "no_credential",
@@ -109,9 +109,13 @@ APPROVAL_EVENTS: Final = (
     "asked",
     "answered",
     "granted",
+    "incident",
     "refused",
 )
-NOTICES_AS: Final = ("delivered", "refused", "failed", "dropped")
+DELIVERY_RESULTS: Final = ("delivered", "failed", "retried", "dropped")
+REVIEW_DECISIONS: Final = ("approve", "reject")
+REVIEW_KINDS: Final = ("normal", "earning", "canary")
+REVIEWER_STATES: Final = ("active", "alarm", "capped")
 APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
@@ -119,6 +123,15 @@ BREAKER_DETECTORS: Final = (
 )  # fmt: skip
 TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
 NOT_TRACED: Final = "limited"
+TRUST_OUTCOMES: Final = (
+    "verified", "reconciled", "approved", "refuted", "edited", "rejected", "denied", "compensated", "tripped",
+    "incident",
+)  # fmt: skip
+TRUST_LEFT: Final = ("known", "repeated", "enough")
+TRUST_CAUSES: Final = (
+    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
+    "policy",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
@@ -410,6 +423,51 @@ APPROVAL_SECONDS: Final = Spec(
     {"decision": "approved, rejected"},
     (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0),
 )
+REVIEWS: Final = Spec(
+    "wardgate_reviews_total",
+    "counter",
+    "Votes, by kind: earning is of agents that earn trust; who approves a canary did not look.",
+    {"decision": ", ".join(REVIEW_DECISIONS), "kind": ", ".join(REVIEW_KINDS)},
+)
+REVIEW_SECONDS: Final = Spec(
+    "wardgate_review_seconds",
+    "histogram",
+    "The most time a reviewer can have spent on a vote, canaries left out.",
+    {"decision": ", ".join(REVIEW_DECISIONS)},
+    (1.0, 3.0, 4.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
+)
+REVIEW_INCIDENTS: Final = Spec(
+    "wardgate_review_incidents_total", "counter", "Approved calls that were reported to be wrong afterwards."
+)
+REVIEWERS: Final = Spec(
+    "wardgate_reviewers",
+    "gauge",
+    "People who reviewed within the window that is measured, and how many of them there is an alarm for.",
+    {"state": ", ".join(REVIEWER_STATES)},
+)
+RULE_APPROVAL_RATIO: Final = Spec(
+    "wardgate_rule_approval_ratio",
+    "gauge",
+    "Of decisions a rule asked people for, the part that was approved; the highest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_MEDIAN: Final = Spec(
+    "wardgate_rule_review_median_seconds",
+    "gauge",
+    "Median time of the approvals a rule asked people for; the shortest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_ALARM: Final = Spec(
+    "wardgate_rule_review_alarm",
+    "gauge",
+    "1 for a rule whose approvals look like nobody looks: review the rule.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+AUTONOMY: Final = Spec(
+    "wardgate_autonomy_ratio",
+    "gauge",
+    "Of calls of the last day that may change something, the part that went on without a person or a grant.",
+)
 APPROVALS_PENDING: Final = Spec(
     "wardgate_approvals_pending",
     "gauge",
@@ -422,11 +480,23 @@ APPROVALS_OLDEST: Final = Spec(
     "When the oldest approval that waits for people was opened; absent while none waits.",
     {"chain": "configured chains, or _other for one that is no longer configured"},
 )
-NOTICES: Final = Spec(
-    "wardgate_approval_notices_total",
+NOTIFICATIONS: Final = Spec(
+    "wardgate_notifications_total",
     "counter",
-    "Notices about approvals, once for each webhook; dropped ones never reached the queue of deliveries.",
-    {"result": ", ".join(NOTICES_AS)},
+    "Messages about approvals to webhooks and channels; retried ones were tried once more.",
+    {"channel": "configured webhooks and channels", "result": ", ".join(DELIVERY_RESULTS)},
+)
+NOTIFICATION_QUEUE: Final = Spec(
+    "wardgate_notification_queue_length",
+    "gauge",
+    "Messages that wait for a webhook or channel.",
+    {"channel": "configured webhooks and channels"},
+)
+NOTIFIED: Final = Spec(
+    "wardgate_notification_last_success_timestamp_seconds",
+    "gauge",
+    "When a webhook or channel last took a message; 0 for never.",
+    {"channel": "configured webhooks and channels"},
 )
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
@@ -461,6 +531,25 @@ KILLS: Final = Spec(
     "gauge",
     "What people have stopped with the kill switch and not let go again.",
     {"scope": ", ".join(KILL_SCOPES)},
+)
+TRUST_EVIDENCE: Final = Spec(
+    "wardgate_trust_evidence_total",
+    "counter",
+    "Outcomes taken into account for trust, and good ones that did not count: told before, the same call "
+    "again that day, more than a day counts.",
+    {"outcome": ", ".join((*TRUST_OUTCOMES, *TRUST_LEFT))},
+)
+TRUST_MOVES: Final = Spec(
+    "wardgate_trust_moves_total",
+    "counter",
+    "Tiers that changed, by what made them.",
+    {"cause": ", ".join(TRUST_CAUSES)},
+)
+TRUST_TIERS: Final = Spec(
+    "wardgate_trust_tiers",
+    "gauge",
+    "Agents by the tier they hold, each counted once in every domain where anything is known of it.",
+    {"tier": "0 to 4"},
 )
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
@@ -531,14 +620,27 @@ SPECS: Final = (
     APPROVAL_EVENT,
     APPROVALS,
     APPROVAL_SECONDS,
+    REVIEWS,
+    REVIEW_SECONDS,
+    REVIEW_INCIDENTS,
+    REVIEWERS,
+    RULE_APPROVAL_RATIO,
+    RULE_REVIEW_MEDIAN,
+    RULE_REVIEW_ALARM,
+    AUTONOMY,
     APPROVALS_PENDING,
     APPROVALS_OLDEST,
-    NOTICES,
+    NOTIFICATIONS,
+    NOTIFICATION_QUEUE,
+    NOTIFIED,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,
     BREAKERS,
     KILLS,
+    TRUST_EVIDENCE,
+    TRUST_MOVES,
+    TRUST_TIERS,
     COLLAPSED,
     TRACES,
     SPANS,
