@@ -52,6 +52,7 @@ from gateway.ports import Parts, TripListener, Upstreams
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
+from gateway.scores import Scores
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
@@ -196,6 +197,7 @@ class Gateway:
         self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
+        self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -312,6 +314,7 @@ class Gateway:
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
+        self.scores.configure(config.breakers.parties())
         own = offers_tool(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits

@@ -216,9 +216,11 @@ def load(path: Path) -> Config:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
-    for name, hook in config.approvals.webhooks.items():
-        where = f"{path}: approvals.webhooks.{name}.secret"
-        if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
+    signed = {f"approvals.webhooks.{name}": hook.secret for name, hook in config.approvals.webhooks.items()}
+    signed |= {f"breakers.scores.{name}": each.secret for name, each in config.breakers.scores.items()}
+    for name, text in signed.items():
+        where = f"{path}: {name}.secret"
+        if len(expand(text, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():

@@ -31,6 +31,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
+from gateway.scores import Scores
 from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
@@ -63,6 +64,7 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    scores: Scores
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -106,6 +108,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        scores=gateway.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

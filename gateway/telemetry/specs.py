@@ -111,6 +111,7 @@ APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "i
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+    "score",
 )  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 

@@ -145,6 +145,7 @@ PROMISES: Final = (
     "It spoke the protocol revision of the table.",
     "It posted each call once, also those that were refused, and no call got an HTTP error.",
     "The tool server carried out what was allowed, once, and nothing else; the journal has each decision.",
+    "No circuit breaker moved, with default thresholds, and none that only records would have.",
 )
 """What ``judge`` looks at, for the documentation."""
 
@@ -158,6 +159,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     wire: bytes  # all the gateway sent it
     effects: list[dict[str, Any]]  # of its calls, in the server's own account
     decided: list[tuple[str, str, str]]  # target, verdict, reason code of its calls, from the journal
+    trips: list[str]  # detectors that moved a breaker, or would have
 
 
 def judge(client: Client, seen: Seen) -> dict[str, str | None]:
@@ -177,6 +179,7 @@ def judge(client: Client, seen: Seen) -> dict[str, str | None]:
     wrong["era"] = None if eras == [client.era] else f"spoke {eras}"
     wrong["calls"] = _unquiet(client, [status for _, status in seen.calls])
     wrong["effects"] = _effects(client, seen)
+    wrong["breakers"] = f"moved by {seen.trips}" if seen.trips else None
     wrong["version"] = None if seen.report["version"] == client.version else f"ran {seen.report['version']}"
     return wrong
 

@@ -42,6 +42,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(approvals.routes)
     app.include_router(approvals.callbacks)
     app.include_router(breakers.routes)
+    app.include_router(breakers.scores)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:
