@@ -58,6 +58,7 @@ from gateway.ports import Parts, Upstreams
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
+from gateway.scores import Scores
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
@@ -221,6 +222,7 @@ class Gateway:
             took_back=self._took_back,
         )  # fmt: skip
         self.trust = self.trusted.keeper
+        self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -372,6 +374,7 @@ class Gateway:
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
         self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
+        self.scores.configure(config.breakers.parties())
         own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits

@@ -235,8 +235,11 @@ def load(path: Path) -> Config:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
         secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
-        where = f"{path}: approvals.webhooks.{name}.secret"
-        if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
+    signed = {f"approvals.webhooks.{name}": hook.secret for name, hook in config.approvals.webhooks.items()}
+    signed |= {f"breakers.scores.{name}": each.secret for name, each in config.breakers.scores.items()}
+    for name, text in signed.items():
+        where = f"{path}: {name}.secret"
+        if len(expand(text, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     for channel in config.approvals.told().values():
         address(channel)

@@ -34,6 +34,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
+from gateway.scores import Scores
 from gateway.state.memory import MemoryState
 from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
@@ -71,6 +72,7 @@ class Running(Protocol):
     desk: Desk
     breaker_desk: BreakerDesk
     trusted: Trusted
+    scores: Scores
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -115,6 +117,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
+        scores=gateway.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

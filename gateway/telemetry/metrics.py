@@ -496,7 +496,8 @@ class Metrics(Collector):
 
     def tripped(self, detector: str, after: str, observed: bool) -> None:
         """A breaker moved, or would have."""
-        known = detector if detector in specs.BREAKER_DETECTORS else OTHER
+        kind = detector.partition(":")[0]  # "score:<who posted it>"
+        known = kind if kind in specs.BREAKER_DETECTORS else OTHER
         self.trips[(known, after, "no" if observed else "yes")].value += 1
 
     def trust_evidence(self, outcome: str, number: int) -> None:

@@ -120,6 +120,7 @@ APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "i
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+    "score",
 )  # fmt: skip
 TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
 NOT_TRACED: Final = "limited"
