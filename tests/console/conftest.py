@@ -172,7 +172,8 @@ class Browser:
         return await self.http.get(f"/console{path}", headers=headers)
 
     async def post(self, path: str, data=None, **headers: str) -> httpx.Response:
-        sent = {"sec-fetch-site": "same-origin", "origin": self.base, **headers}
+        kind = "application/x-www-form-urlencoded"  # with an empty form too
+        sent = {"sec-fetch-site": "same-origin", "origin": self.base, "content-type": kind, **headers}
         sent = {name: value for name, value in sent.items() if value}
         return await self.http.post(f"/console{path}", data=data or {}, headers=sent)
 

@@ -55,6 +55,7 @@ async def view(asked: Asked) -> Data:
         "tool": around["tool"],
         "explanation": around["explanation"],
         "provenance": around["provenance"],
+        "no_grant": around["no_grant"],
         "similar": [plain(held.Approval.model_validate(each)) for each in around["similar"]],
         "tally": around["tally"],
         "last_similar": around["last"],
