@@ -94,6 +94,7 @@ class House:
         self.database = database
         self.now_ns = time.time_ns
         self.terms = Terms()
+        self.people = None
         self.refused: list[tuple[str, str]] = []
         self.breakers = Breakers()
         self.minted = {}
@@ -140,7 +141,8 @@ class House:
         )  # fmt: skip
         self.console = ConsoleDeps(
             admin=admin, key=bytes(range(32)), now_ns=lambda: self.now_ns(), terms=lambda: self.terms,
-            holder=self.directory.holder, sign_ins=EndedSignIns(database), look=self.look,
+            holder=holder_of(self.directory), sign_ins=EndedSignIns(database), look=self.look,
+            people=lambda: self.people,
         )  # fmt: skip
         self.app = create_admin(admin, create_console(self.console))
         self._opened = 0
@@ -157,6 +159,15 @@ class House:
         key = self.minted[name].credential
         self.credentials[key.id] = msgspec.structs.replace(key, revoked_ns=1)
         self.directory.load(self.credentials.values(), {}, "enforce")
+
+
+def holder_of(directory):
+    def holder(found):
+        if found.person:
+            return directory.person(found.tenant, found.person, found.credential)
+        return directory.holder(found.credential)
+
+    return holder
 
 
 class Browser:
@@ -218,5 +229,6 @@ def clean(request):
     yield
     house.now_ns = time.time_ns
     house.terms = Terms()
+    house.people = None
     house.credentials = {each.credential.id: each.credential for each in house.minted.values()}
     house.directory.load(house.credentials.values(), {}, "enforce")
