@@ -41,6 +41,7 @@ from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.identity.people import PeopleSignIn
 from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -125,6 +126,7 @@ class Gateway:
         self.directory = Directory(self.clock.now_ns)
         self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
+        self._people: PeopleSignIn | None = None
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -306,7 +308,22 @@ class Gateway:
             config=lambda: self.config,
         )  # fmt: skip
         stack.callback(look.close)
+        stack.push_async_callback(self._close_people)
         return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
+    def people(self) -> PeopleSignIn | None:
+        """The identity provider of the console as it is configured now."""
+        wanted = self.config.console.oidc
+        if self._people is not None and self._people.config != wanted:
+            self._spawn(self._people.close())
+            self._people = None
+        if self._people is None and wanted is not None:
+            self._people = PeopleSignIn(wanted, self.directory.now_ns)
+        return self._people
+
+    async def _close_people(self) -> None:
+        if self._people is not None:
+            await self._people.close()
 
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)

@@ -231,6 +231,9 @@ def load(path: Path) -> Config:
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    oidc = config.console.oidc
+    if oidc is not None and oidc.client_secret is not None:
+        expand(oidc.client_secret, f"{path}: console.oidc.client_secret")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
@@ -290,6 +293,10 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
                     upstream[key] = str(base / upstream[key])
             if isinstance(upstream.get("credentials"), dict):
                 _absolute_secrets(upstream["credentials"], base)
+    console = raw.get("console")
+    oidc = console.get("oidc") if isinstance(console, dict) else None
+    if isinstance(oidc, dict) and isinstance(oidc.get("ca_file"), str):
+        oidc["ca_file"] = str(base / oidc["ca_file"])
     identity = raw.get("identity")
     issuers = identity.get("issuers") if isinstance(identity, dict) else None
     if isinstance(issuers, dict):

@@ -25,7 +25,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
-from gateway.model import Revisions, Tool
+from gateway.model import Operator, Revisions, Tool
 from gateway.outside import Outside
 from gateway.pins import waiting
 from gateway.policy import schema
@@ -53,7 +53,8 @@ from gateway.surfaces.admin.deps import (
     ShadowState,
     UpstreamState,
 )
-from gateway.surfaces.console.deps import ConsoleDeps, Look, Terms
+from gateway.surfaces.console.deps import ConsoleDeps, Look, People, Terms
+from gateway.surfaces.console.signin import SignIn
 from gateway.surfaces.http import HttpDeps
 from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
@@ -88,6 +89,8 @@ class Running(Protocol):
     telemetry: Telemetry
 
     def revisions(self) -> Revisions: ...
+
+    def people(self) -> People | None: ...
 
     async def reload(self) -> Mapping[str, str]: ...
 
@@ -137,10 +140,17 @@ def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> 
         key=key,
         now_ns=gateway.directory.now_ns,
         terms=terms,
-        holder=gateway.directory.holder,
+        holder=lambda found: _holder(gateway.directory, found),
+        people=lambda: gateway.people(),
         sign_ins=EndedSignIns(gateway.database),
         look=look,
     )
+
+
+def _holder(directory: Directory, found: SignIn) -> Operator:
+    if found.person:
+        return directory.person(found.tenant, found.person, found.credential)
+    return directory.holder(found.credential)
 
 
 def http_deps(gateway: Running) -> HttpDeps:
