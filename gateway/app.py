@@ -64,9 +64,9 @@ from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import StorageKey, load_key
-from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
+from gateway.storage.place import place
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
@@ -144,7 +144,7 @@ class Gateway:
     async def _open(self, stack: AsyncExitStack) -> None:
         config = self.config
         key = load_key(config.storage.key_file)
-        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.database = stack.enter_context(place(config.storage).open(gateway=True))
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
@@ -199,7 +199,7 @@ class Gateway:
             lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
         )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
-        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
@@ -665,10 +665,12 @@ def _own_tools(config: Config) -> tuple[Tool, ...]:
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    built = {"approvals:absent": queue}
+    chosen = {"approvals:absent": queue}
+    if config.storage.url is not None:
+        chosen["journal:sqlite"] = "journal:postgresql"
     if config.trust.enabled:
-        built["trust:absent"] = "trust:database"
-    there = (built.get(each, each) for each in CONTROLS)
+        chosen["trust:absent"] = "trust:database"
+    there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

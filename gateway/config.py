@@ -87,6 +87,11 @@ class LimitsConfig(Section):
 
 class StorageConfig(Section):
     path: Path = Field(Path("wardgate.db"), description="SQLite file of journal, keys and payloads.")
+    url: str | None = Field(
+        None,
+        description="PostgreSQL instead of it: postgresql://user:${NAME}@host/name?sslmode=verify-full. "
+        "${NAME} expands. Other hosts than this one must name sslmode.",
+    )
     key_file: Path | None = Field(
         None,
         description="File with the 32-byte storage key (base64), mode 0600. Or set WARDGATE_STORAGE_KEY. "
@@ -234,6 +239,8 @@ def load(path: Path) -> Config:
     oidc = config.console.oidc
     if oidc is not None and oidc.client_secret is not None:
         expand(oidc.client_secret, f"{path}: console.oidc.client_secret")
+    if config.storage.url is not None:
+        expand(config.storage.url, f"{path}: storage.url")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():

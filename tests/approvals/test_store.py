@@ -8,7 +8,7 @@ import threading
 import msgspec
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
 from gateway.approvals import grants
@@ -29,6 +29,7 @@ from tests.approvals.support import (
     seen,
     store_at,
 )
+from tests.storage.at import ON_POSTGRESQL, sqlite_only
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_a_call_waits_once_however_often_it_is_made(store):
     assert first.approval.call_id == second.approval.call_id == "c1"
 
 
+@sqlite_only
 def test_its_arguments_are_sealed_and_shown_to_reviewers_only_through_the_key(store):
     made = store.open(opening(args_json=b'{"iban":"DE89370400440532013000"}')).approval
     assert b"DE8937" in store.show(made.id, "default").args_json
@@ -260,12 +262,19 @@ def test_the_vote_of_a_revoked_operator_does_not_carry_a_claim(store):
         take(store, made)
 
 
+DROP = (
+    "DROP TRIGGER approval_votes_append_only ON approval_votes"
+    if ON_POSTGRESQL
+    else "DROP TRIGGER approval_votes_no_update"
+)
+
+
 def test_votes_cannot_be_changed_and_a_forged_one_is_noticed(store):
     made = approve(store, store.open(opening()).approval, "ann")
-    with pytest.raises(IntegrityError), store.database.writing() as connection:
+    with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
         connection.execute(text("UPDATE approval_votes SET principal = 'bob'"))
     with store.database.writing() as connection:
-        connection.execute(text("DROP TRIGGER approval_votes_no_update"))
+        connection.execute(text(DROP))
         connection.execute(text("UPDATE approval_votes SET reason = 'other words'"))
     with pytest.raises(Blocked) as blocked:
         take(store, made)
