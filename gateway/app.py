@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import Notice
+from gateway.approvals.values import SYSTEM, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -42,6 +42,7 @@ from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.identity.people import PeopleSignIn
+from gateway.journal.doubts import Doubts
 from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -56,6 +57,7 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts, Upstreams
+from gateway.reconciling import Doubt, Reconciler
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
@@ -234,6 +236,7 @@ class Gateway:
 
         told = (self.journal.verified, self._verified, self.trust.intake.verified)
         self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
+        self.reconciler = self._open_reconciler()
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -277,6 +280,7 @@ class Gateway:
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
+        self._spawn(self.reconciler.run())
         self._spawn(self.notifier.run())
         self._spawn(self.oversight.run())
         watched = config.policy.watched
@@ -324,6 +328,21 @@ class Gateway:
     async def _close_people(self) -> None:
         if self._people is not None:
             await self._people.close()
+
+    def _open_reconciler(self) -> Reconciler:
+        journal = Doubts(self.database, self._key, SYSTEM)
+
+        def doubts(targets: Sequence[str]) -> Sequence[Doubt]:
+            return [
+                Doubt(call_id=call_id, target=target, since_ns=since_ns)
+                for target in targets
+                for call_id, since_ns in journal.of(target)
+            ]
+
+        return Reconciler(
+            lambda: self.parts, approvals=NoApprovals(), doubts=doubts, recall=journal.recall,
+            say=journal.say, told=self.telemetry.metrics.reconciled,
+        )  # fmt: skip
 
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)

@@ -110,6 +110,7 @@ class Metrics(Collector):
         )
         self._sessions: Callable[[], SessionStats] = SessionStats
         self.verifications = Counters(specs.VERIFICATIONS, ((result,) for result in specs.VERIFIED_AS))
+        self.reconciliations = Counters(specs.RECONCILIATIONS, ((each,) for each in specs.RECONCILED_AS))
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -216,6 +217,7 @@ class Metrics(Collector):
             self._sessions_opened,
             self._budget_refusals,
             self.verifications,
+            self.reconciliations,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -391,6 +393,10 @@ class Metrics(Collector):
     def verified(self, result: str) -> None:
         """A verification is over."""
         self.verifications[(result,)].value += 1
+
+    def reconciled(self, result: str) -> None:
+        """Reads have said, or could not say, what became of a call in doubt."""
+        self.reconciliations[(result,)].value += 1
 
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
