@@ -8,7 +8,7 @@ import threading
 import msgspec
 import pytest
 from sqlalchemy import insert, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
 from gateway.approvals import grants
