@@ -7,7 +7,7 @@ import threading
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
@@ -16,9 +16,12 @@ from gateway.approvals.chain import Escalation, Threshold, Who
 from gateway.approvals.claim import Claim
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected
+from gateway.journal.doubts import Doubts
 from gateway.model import Facts, Manifest, Tool
 from gateway.storage import control
+from gateway.storage.tables import records
 from tests.approvals.support import (
+    KEY,
     Now,
     approve,
     events,
@@ -345,6 +348,36 @@ def test_a_person_says_what_became_of_it(store, executed, then):
         ).state
         == then
     )
+
+
+def doubted(store, call_id):
+    """The journal has a call in doubt."""
+    with store.database.writing() as connection:
+        connection.execute(
+            insert(records).values(call_id=call_id, phase="in_doubt", tenant="default", at_ns=1)
+        )
+
+
+@pytest.mark.parametrize(("executed", "then"), [(True, "executed"), (False, "failed")])
+def test_a_doubt_that_a_read_ended_in_the_journal_ends_here_too(store, executed, then):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, executed, "find says so")
+    assert [notice.event for notice in Sweeper(store, lambda: 0.0).sweep()] == [then]
+    found = store.show(doubt.id, "default").approval
+    assert (found.state, found.closed_by) == (then, "wardgate")
+    assert not Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, not executed, "again")
+
+
+def test_the_late_answer_of_the_attempt_comes_before_what_a_read_says(store):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert settle(store, wanted, "executed").state == "executed"
+    Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, False, "find says so")
+    assert Sweeper(store, lambda: 0.0).sweep() == []
+    assert state(store, doubt) == "executed"
 
 
 def test_what_was_claimed_is_never_cancelled_rejected_or_expired(store, now):

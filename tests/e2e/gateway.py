@@ -168,7 +168,7 @@ class Wardgate:
                 stdout=out, stderr=err, env=self._environment(), cwd=ROOT,
             )  # fmt: skip
 
-    def start(self, timeout_s: float = 30) -> Wardgate:
+    def start(self, timeout_s: float = 120) -> Wardgate:
         self.spawn()
         deadline = time.monotonic() + timeout_s
         while not (said := self._stdout.read_bytes()).endswith(b"\n"):
