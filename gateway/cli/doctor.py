@@ -39,6 +39,7 @@ def doctor(
         checks_identity,
         checks_local,
         checks_parts,
+        checks_trust,
         envfile,
     )
     from gateway.cli.findings import ok, problem
@@ -68,6 +69,7 @@ def doctor(
             lambda: checks_approvals.approvals(loaded),
             lambda: checks_approvals.channels(loaded),
             lambda: checks_parts.upstreams(loaded),
+            lambda: checks_trust.trust(loaded),
         )
         for check in checks:
             found.extend(check())
