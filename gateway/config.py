@@ -17,12 +17,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.config_approvals import ApprovalsConfig
+from gateway.config_approvals import ApprovalsConfig, address, secured
 from gateway.config_breakers import BreakersConfig
 from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
+from gateway.config_trust import BuildConfig, TrustConfig
 from gateway.config_upstream import ModeName, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.model import OWN
@@ -86,6 +87,11 @@ class LimitsConfig(Section):
 
 class StorageConfig(Section):
     path: Path = Field(Path("wardgate.db"), description="SQLite file of journal, keys and payloads.")
+    url: str | None = Field(
+        None,
+        description="PostgreSQL instead of it: postgresql://user:${NAME}@host/name?sslmode=verify-full. "
+        "${NAME} expands. Other hosts than this one must name sslmode.",
+    )
     key_file: Path | None = Field(
         None,
         description="File with the 32-byte storage key (base64), mode 0600. Or set WARDGATE_STORAGE_KEY. "
@@ -114,10 +120,23 @@ class AgentConfig(AgentSessions):
     labels: tuple[str, ...] = Field((), description="Words for policy.")
     environment: str = Field("default", description="Where it works, for policy: such as test or production.")
     mode: ModeName = Field("enforce", description="The gateway's own mode for this agent.")
+    build: BuildConfig | None = Field(
+        None, description="Which model, prompt and tools it is; an agent without it never goes beyond T2."
+    )
 
 
 class TelemetryConfig(Section):
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP traces endpoint; none exports nothing.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go: the whole URL of an OTLP collector; none exports nothing.",
+    )
+    otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
+        "http/protobuf", description="How they go there; grpc needs the extra wardgate[otlp-grpc]."
+    )
+    trace_content: bool = Field(
+        False,
+        description="Show arguments and results of tools in spans, without what is called sensitive.",
+    )
     sample: float = Field(
         0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
     )
@@ -140,6 +159,7 @@ class Config(Section):
     telemetry: TelemetryConfig = TelemetryConfig()
     assertion: AssertionConfig = AssertionConfig()
     breakers: BreakersConfig = BreakersConfig()
+    trust: TrustConfig = TrustConfig()
     upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
     agents: dict[Name, AgentConfig] = Field(default_factory=dict)
     identity: IdentityConfig = IdentityConfig()
@@ -200,11 +220,14 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping")
+    document = yaml.compose(text, Loader=yaml.SafeLoader)
     try:
         config = Config.model_validate(_absolute(raw, path.resolve().parent))
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}" for e in error.errors()
+            f"  {path.name}:{_line(document, e)}: "
+            f"{'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}"
+            for e in error.errors()
         ]
         raise ConfigError(f"{path}:\n" + "\n".join(lines)) from error
     if config.policy.opa.token_env is not None:
@@ -219,12 +242,20 @@ def load(path: Path) -> Config:
     oidc = config.console.oidc
     if oidc is not None and oidc.client_secret is not None:
         expand(oidc.client_secret, f"{path}: console.oidc.client_secret")
+    if config.storage.url is not None:
+        expand(config.storage.url, f"{path}: storage.url")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
-        where = f"{path}: approvals.webhooks.{name}.secret"
-        if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
+        secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
+    signed = {f"approvals.webhooks.{name}": hook.secret for name, hook in config.approvals.webhooks.items()}
+    signed |= {f"breakers.scores.{name}": each.secret for name, each in config.breakers.scores.items()}
+    for name, text in signed.items():
+        where = f"{path}: {name}.secret"
+        if len(expand(text, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
+    for channel in config.approvals.told().values():
+        address(channel)
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:
@@ -233,6 +264,24 @@ def load(path: Path) -> Config:
             if len(expand(value, where).encode()) < LEAST_SECRET:
                 raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     return config
+
+
+def _line(document: Any, error: Any) -> int:
+    """Where in the file an error is: the line of the last part of its place that is written there."""
+    # What is wrong between several parts says in its message which one it means.
+    said = error["msg"].removeprefix("Value error, ").partition(": ")[0]
+    node, line = document, 1
+    for part in (*error["loc"], *(said.split(".") if said.isprintable() and " " not in said else ())):
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def expand(value: str, where: str) -> str:
@@ -283,6 +332,11 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             for key in ("jwks_file", "ca_file"):
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
+    approvals = raw.get("approvals")
+    channels = approvals.get("channels") if isinstance(approvals, dict) else None
+    for channel in channels.values() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict) and isinstance(channel.get("file"), str):
+            channel["file"] = str(base / channel["file"])
     return raw
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -10,6 +11,8 @@ import msgspec
 from msgspec import structs
 
 from gateway import __version__
+from gateway.approvals.queue import held_traceparent
+from gateway.approvals.values import SYSTEM, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.catalog.names import shown
 from gateway.config import Config
@@ -31,6 +34,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
+from gateway.scores import Scores
 from gateway.state.memory import MemoryState
 from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
@@ -52,8 +56,10 @@ from gateway.surfaces.admin.deps import (
 from gateway.surfaces.console.deps import ConsoleDeps, Look, People, Terms
 from gateway.surfaces.console.signin import SignIn
 from gateway.surfaces.http import HttpDeps
+from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.trusted import Trusted
 from gateway.upstreams.secrets.credentials import CredentialState
 
 
@@ -66,6 +72,8 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    trusted: Trusted
+    scores: Scores
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -111,6 +119,8 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
+        scores=gateway.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
@@ -164,6 +174,25 @@ def http_deps(gateway: Running) -> HttpDeps:
 def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
     found = config.upstreams.get(upstream)
     return found.routes if found is not None and found.routes else None
+
+
+_OVER: Final = ("approved", "rejected", "expired", "cancelled", "superseded")
+
+
+def trace_approval(telemetry: Telemetry, notice: Notice) -> None:
+    """Tell traces that people or time decided an approval; an opaque word says which."""
+    approval = notice.approval
+    if notice.event not in _OVER:
+        return
+    by = approval.closed_by
+    said = {
+        semconv.APPROVAL_RESOLUTION: notice.event,
+        semconv.APPROVAL_CHAINS: ",".join(sorted({each.chain for each in approval.requirements})),
+        semconv.UPSTREAM: approval.target.partition("/")[0],
+        # Whose name it was is for the record, which says it; a trace is read by more people.
+        semconv.APPROVAL_ACTOR: "gateway" if by == SYSTEM or notice.event == "expired" else "person",
+    }
+    telemetry.approval_over(approval.id, approval.opened_ns, said, held_traceparent(approval))
 
 
 def _opened(gateway: Running, count: int) -> None:
@@ -330,7 +359,7 @@ def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
         CredentialStats(
             upstream=found.upstream,
             states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
-            age_s=found.age_s,
+            verified_s=time.time() - found.age_s if found.age_s else 0.0,
             results=found.results,
             refused=found.refused - found.sent_again,
             sent_again=found.sent_again,
