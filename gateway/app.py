@@ -25,7 +25,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import SYSTEM, Notice
+from gateway.approvals.values import SYSTEM, EnvelopeNotice, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -34,6 +34,7 @@ from gateway.config import Config, load
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
+from gateway.glass import BreakGlass
 from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
@@ -176,6 +177,7 @@ class Gateway:
         self.reviews = Reviews(
             self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
         )
+        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
@@ -288,7 +290,7 @@ class Gateway:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
         self.telemetry.metrics.approval_event(notice.event)
         self.notifier.tell(notice)
 
@@ -300,10 +302,12 @@ class Gateway:
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
+                open_now = await asyncio.to_thread(self.glass.count_open)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
             self.telemetry.metrics.approvals_waiting(waiting)
+            self.telemetry.metrics.envelopes_open(open_now)
             for notice in notices:
                 self._noticed(notice)
             if notices:

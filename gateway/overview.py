@@ -16,6 +16,7 @@ from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
+from gateway.glass import BreakGlass
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -63,6 +64,7 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    glass: BreakGlass
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -106,6 +108,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        envelopes=gateway.glass,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

@@ -229,6 +229,8 @@ _ALL: Final = (
            "See the detail; edit again, or reject the call.", Party.OPERATOR),
     Reason("grant_refused", "No grant for this", "There can be no such grant.",
            "See the detail; approve the call once instead.", Party.OPERATOR),
+    Reason("envelope_refused", "Envelope not opened", "This envelope cannot be opened, or closed, like this.",
+           "See the detail; envelopes are declared under 'approvals.envelopes'.", Party.OPERATOR),
     Reason("not_similar", "Calls too different, or too risky, for one decision",
            "These calls cannot be decided in one step.",
            "Decide each of them, or name up to 20 low-risk calls of one tool.", Party.OPERATOR),

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import orjson
 
-from gateway.approvals.values import Notice
+from gateway.approvals.values import EnvelopeNotice, Notice
 
 logger = logging.getLogger("wardgate.approvals")
 
@@ -56,8 +56,10 @@ def verified(hook: Hook, key_id: str, at: str, signature: str, body: bytes, now_
     return hmac.compare_digest(sign(hook.secret, int(at), body, IN).encode(), signature.encode())
 
 
-def payload(notice: Notice) -> bytes:
+def payload(notice: Notice | EnvelopeNotice) -> bytes:
     """What is told: never arguments, which may be nobody's business outside."""
+    if isinstance(notice, EnvelopeNotice):
+        return orjson.dumps({"event": notice.event, "envelope": notice.said})
     approval = notice.approval
     said: dict[str, Any] = {
         "event": notice.event,
@@ -68,6 +70,8 @@ def payload(notice: Notice) -> bytes:
             "state": approval.state,
             "tenant": approval.tenant,
             "agent": approval.agent,
+            "owner": approval.owner,
+            "envelope": approval.envelope,
             "target": approval.target,
             "risk": approval.risk,
             "codes": sorted({each.code for each in approval.requirements}),
@@ -88,7 +92,7 @@ class Notifier:
     def __init__(self, now_s: Any) -> None:
         self._now_s = now_s
         self._hooks: dict[str, Hook] = {}
-        self._waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[Notice | EnvelopeNotice] = asyncio.Queue(MAX_WAITING)
 
     def configure(self, hooks: Mapping[str, Hook]) -> None:
         self._hooks = dict(hooks)
@@ -96,7 +100,7 @@ class Notifier:
     def hook(self, name: str) -> Hook | None:
         return self._hooks.get(name)
 
-    def tell(self, notice: Notice) -> None:
+    def tell(self, notice: Notice | EnvelopeNotice) -> None:
         """On the event loop's thread; never blocks."""
         if not self._hooks:
             return
@@ -111,7 +115,8 @@ class Notifier:
             while True:
                 notice = await self._waiting.get()
                 body = payload(notice)
-                hooks = [hook for hook in self._hooks.values() if hook.tenant == notice.approval.tenant]
+                told = notice if isinstance(notice, EnvelopeNotice) else notice.approval
+                hooks = [hook for hook in self._hooks.values() if hook.tenant == told.tenant]
                 await asyncio.gather(*(self._deliver(http, hook, body) for hook in hooks))
 
     async def _deliver(self, http: httpx.AsyncClient, hook: Hook, body: bytes) -> None:

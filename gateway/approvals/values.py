@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gateway.approvals.chain import Absence, Chain, Rules
+from gateway.approvals.envelope import Envelope
 from gateway.approvals.machine import Machine, State
 from gateway.errors import ApprovalError
 
@@ -43,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_per_agent: int = 100
     console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
+    envelopes: Mapping[str, Envelope] = {}
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +120,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: str | None
     answer: str | None
     kept: bool  # whether its arguments are
+    envelope: str | None = None  # the opening that let it through instead of votes
 
     @property
     def state(self) -> State:
@@ -166,12 +169,15 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     approvers: tuple[str, ...]
     args_json: bytes | None = None  # what to send instead of what was asked, after an edit
     self_reviewed: bool = False
+    envelope: str = ""  # name of the envelope that let it through; "" where people voted
 
     def fact(self) -> dict[str, Any]:
         """``input.approval`` of the second decision."""
+        through = {"envelope": self.envelope} if self.envelope else {}
         return {
             "id": self.approval.id,
-            "kind": "approval",
+            "kind": "envelope" if self.envelope else "approval",
+            **through,
             "codes": sorted({each.code for each in self.approval.requirements}),
             "chains": sorted({each.chain for each in self.approval.requirements}),
             "by": list(self.approvers),
@@ -185,6 +191,14 @@ class Blocked(ApprovalError):
     def __init__(self, code: str, approval: Approval | None = None, detail: str = "") -> None:
         super().__init__(code, detail)
         self.approval = approval
+
+
+class EnvelopeNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something people should hear of an envelope; ``said`` is plain data."""
+
+    event: str  # envelope_asked, envelope_opened, envelope_closed
+    tenant: str
+    said: Mapping[str, Any]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

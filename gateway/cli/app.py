@@ -11,6 +11,7 @@ from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.envelopes import app as envelopes_app
 from gateway.cli.hook import hook
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
@@ -53,6 +54,7 @@ app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
+app.add_typer(envelopes_app, name="envelopes")
 app.add_typer(records_app, name="records")
 app.add_typer(tools_app, name="tools")
 app.add_typer(breaker_app, name="breaker")

@@ -56,7 +56,7 @@ def list_approvals(
     as_json: AsJson = False,
 ) -> None:
     """List held calls, newest first."""
-    found = _Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
+    found = Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -66,7 +66,7 @@ def list_approvals(
 @app.command()
 def show(approval: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show one held call: what would be sent, why a person is asked, and who has said what."""
-    found = _Office(url).get(f"/v1/approvals/{approval}")
+    found = Office(url).get(f"/v1/approvals/{approval}")
     if as_json:
         print_json(found)
     else:
@@ -110,7 +110,7 @@ def edit(
     """Put other arguments in place of the agent's. Somebody else must approve them too."""
     import orjson
 
-    before = _Office(url).get(f"/v1/approvals/{approval}")
+    before = Office(url).get(f"/v1/approvals/{approval}")
     if file is not None:
         text = file.read_text()
     else:
@@ -188,7 +188,7 @@ def grant(
 @app.command()
 def grants(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List standing permissions, newest first."""
-    found = _Office(url).get("/v1/grants")
+    found = Office(url).get("/v1/grants")
     if as_json:
         print_json(found)
         return
@@ -214,7 +214,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a standing permission at once."""
-    found = _Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
+    found = Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
     if as_json:
         print_json(found)
     else:
@@ -224,7 +224,7 @@ def revoke(
 @app.command()
 def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Follow held calls: one line for each that comes or changes, until interrupted."""
-    office = _Office(url)
+    office = Office(url)
     known: dict[str, int] = {}
     while True:
         for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
@@ -241,7 +241,7 @@ def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 # ------------------------------------------------------------------------------------------------ in common
 
 
-class _Office:
+class Office:
     """The admin port, with the reviewer's key."""
 
     def __init__(self, url: str) -> None:
@@ -299,7 +299,7 @@ def _write(
 ) -> None:  # fmt: skip
     if yes and pinned and len(digest) < LEAST_DIGEST:
         fail("--yes needs --digest: what nobody has looked at, nobody decides.")
-    office = _Office(url)
+    office = Office(url)
     found = office.get(f"/v1/approvals/{approval}")
     if digest and not (len(digest) >= LEAST_DIGEST and found["digest"].startswith(digest)):
         fail(

@@ -24,7 +24,7 @@ ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
 BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
 STAGES: Final = ("list", "policy", "approval", "result", "breaker")
-NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review", "envelope")
 AUTH_REASONS: Final = (
     "no_credential",
     "bad_credential",
@@ -103,6 +103,10 @@ APPROVAL_EVENTS: Final = (
     "failed",
     "reminded",
     "escalated",
+    "discharged",
+    "envelope_asked",
+    "envelope_opened",
+    "envelope_closed",
     "asked",
     "answered",
     "granted",
@@ -378,6 +382,11 @@ APPROVALS: Final = Spec(
     "Approvals that are not over, by state; in_doubt ones wait for a person to say what happened.",
     {"state": ", ".join(APPROVALS_WAITING)},
 )
+ENVELOPES: Final = Spec(
+    "wardgate_approval_envelopes_open",
+    "gauge",
+    "Break-glass envelopes that are open at this moment; each call they let through counts as unenforced.",
+)
 APPROVAL_SECONDS: Final = Spec(
     "wardgate_approval_decision_seconds",
     "histogram",
@@ -466,6 +475,7 @@ SPECS: Final = (
     PIN_EVENTS,
     APPROVAL_EVENT,
     APPROVALS,
+    ENVELOPES,
     APPROVAL_SECONDS,
     ISSUER_KEYS,
     ISSUER_FETCHED,

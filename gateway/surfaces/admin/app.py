@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import approvals, breakers, health, page, sessions, v1
+from gateway.surfaces.admin import approvals, breakers, envelopes, health, page, sessions, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -41,6 +41,7 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(sessions.routes)
     app.include_router(approvals.routes)
     app.include_router(approvals.callbacks)
+    app.include_router(envelopes.routes)
     app.include_router(breakers.routes)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
