@@ -27,7 +27,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import SYSTEM, Approval, Notice
+from gateway.approvals.values import SYSTEM, Approval, EnvelopeNotice, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -37,6 +37,7 @@ from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError, WardgateError
+from gateway.glass import BreakGlass
 from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
@@ -197,6 +198,7 @@ class Gateway:
             lambda: {each.tenant for each in self.config.agents.values()},
         )
         self.reviews.reviewed = self.oversight.soon
+        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_deliveries(
             lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
@@ -350,7 +352,12 @@ class Gateway:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
+        if isinstance(notice, EnvelopeNotice):
+            self.telemetry.metrics.approval_event(notice.event)
+            self.notifier.tell_envelope(notice)
+            self.channels.tell_envelope(notice)
+            return
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
             overview.trace_approval(self.telemetry, notice)
@@ -387,10 +394,12 @@ class Gateway:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
                 pending = await asyncio.to_thread(self.approvals.store.pending)
+                open_now = await asyncio.to_thread(self.glass.count_open)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
             self.telemetry.metrics.approvals_waiting(waiting, pending)
+            self.telemetry.metrics.envelopes_open(open_now)
             for notice in notices:
                 self._noticed(notice)
             if notices:

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import attention, canaries, chain, grants, machine, rows
+from gateway.approvals import attention, canaries, chain, grants, machine, openings, rows
 from gateway.approvals.attention import Attention
 from gateway.approvals.chain import Circle, Standing
 from gateway.approvals.fatigue import Review
@@ -90,6 +90,49 @@ class Store(Overseen):
             since = self.now(connection) - int(self.settings.sticky_s * _SECOND)
             return rows.newest_closed(connection, tenant, asked_digest, since)
 
+    def discharge(self, wanted: Opening) -> Approval | None:
+        """Approve a held call under an open envelope that it is inside of; ``None`` where there is none.
+
+        It becomes an approval like any other, without votes and with a mark. What a reviewer has edited, or
+        decided, stays with the reviewers.
+        """
+        with self.database.reading() as connection:
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            now = self.now(connection)
+            if openings.covering(connection, now, self.settings, wanted, everyone) is None:
+                return None
+        with self.database.writing() as connection:
+            now = self.now(connection)
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            opening = openings.covering(connection, now, self.settings, wanted, everyone)
+            found = rows.live(connection, wanted.tenant, wanted.asked_digest)
+            if opening is None or (found is not None and found.state != "pending"):
+                return None
+            if found is None:
+                found = self._insert(connection, wanted, now)
+            elif found.digest != wanted.digest or found.editors:
+                return None
+            openings.use(connection, opening)
+            by = f"{opening.asked_by} and {opening.seconded_by}"
+            rows.note(
+                connection, found.id, now, "discharged", SYSTEM,
+                f"envelope {opening.name} ({opening.id}), opened by {by}: {opening.reason}",
+            )  # fmt: skip
+            return rows.save(
+                connection, found, machine.approve(found.machine), envelope=opening.id,
+                execute_by_ns=now + found.execute_s * _SECOND, next_notice_ns=None,
+            )  # fmt: skip
+
+    def envelope_of(self, approval: Approval) -> str | None:
+        """The name of the envelope that lets an approval through at this moment."""
+        if approval.envelope is None:
+            return None
+        with self.database.reading() as connection:
+            found = openings.holds(
+                connection, self.now(connection), self.settings, approval.envelope, approval.tenant
+            )
+        return found.name if found is not None else None
+
     def counts(self) -> dict[str, int]:
         """How many approvals are in each state that is not over."""
         query = select(approvals.c.state, func.count()).group_by(approvals.c.state)
@@ -151,6 +194,9 @@ class Store(Overseen):
                 return None
             epoch = control.authority(connection)
             standing = self._standing(connection, found)
+            named = ""
+            if found.envelope is not None:
+                named = openings.load(connection, found.envelope, found.tenant).name
             args = self._arguments(connection, found) if found.editors else None
         own = chain.names_of(found.owner, found.subject)
         return Ticket(
@@ -159,6 +205,7 @@ class Store(Overseen):
             attempt=found.machine.attempt + 1,
             approvers=standing.approvers,
             args_json=args,
+            envelope=named,
             self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
         )
 
@@ -453,6 +500,15 @@ class Store(Overseen):
         return place
 
     def _standing(self, connection: Connection, found: Approval) -> Standing:
+        if found.envelope is not None:
+            # In place of the votes: closed, run out, or opened by somebody who has lost their key, it counts
+            # no more than a vote taken back.
+            opening = openings.holds(
+                connection, self.now(connection), self.settings, found.envelope, found.tenant
+            )
+            if opening is None:
+                return Standing(verdict="pending", missing="its envelope is not open any more")
+            return Standing(verdict="approved", approvers=(opening.asked_by, opening.seconded_by or ""))
         everyone = rows.circle(connection, found.tenant, self.settings)
         return chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
 
