@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from starlette.types import ASGIApp
 
-from gateway import __version__, overview, watch
+from gateway import __version__, builtin, builtin_held, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.channels import Channels
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
@@ -31,19 +33,24 @@ from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
 from gateway.errors import ConfigError
 from gateway.guard import Guard
+from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import OWN, Kind, Revisions, Verified
+from gateway.looking import Looking
+from gateway.model import OWN, Kind, Revisions, Tool, Verified
 from gateway.outside import Outside
+from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
@@ -54,14 +61,16 @@ from gateway.rollout import Found, Rollout
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
-from gateway.storage.crypto import load_key
+from gateway.storage.crypto import StorageKey, load_key
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.console import create_console
 from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
@@ -171,26 +180,40 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.channels = Channels(address)
+        stack.callback(self.channels.close)
+        await asyncio.to_thread(self.channels.check, config.approvals.told())
         self.approvals = self._open_approvals(config)
-        self.reviews = Reviews(
-            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
+        self.oversight = Oversight(
+            self.approvals.store,
+            self.telemetry.metrics,
+            lambda: {each.tenant for each in self.config.agents.values()},
         )
+        self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_deliveries(
+            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
+        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
+        gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
+        self.desk = Desk(self.remembered, lambda: self.config)
         kill_epochs = self._kill_epochs()
         self.guard = Guard(
             BreakerStore(self.database),
             config.breakers.settings(),
             self.remembered.state.now_ns,
             self.telemetry.metrics,
+            lambda since_ns: delegated_since(self.database, since_ns),
         )
         self.guard.heard.append(self._tripped)
+        self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
         self.trusted = await Trusted.open(
@@ -198,7 +221,6 @@ class Gateway:
             took_back=self._took_back,
         )  # fmt: skip
         self.trust = self.trusted.keeper
-        self.desk = Desk(self.remembered, lambda: self.config)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -223,12 +245,14 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
+            Held(self.approvals),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))
         stack.callback(self.http.close)
         self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
-        self.admin_app = create_admin(overview.admin_deps(self))
+        admin = overview.admin_deps(self)
+        self.admin_app = create_admin(admin, self._open_console(admin, key, stack))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
         self._spawn(
@@ -250,6 +274,7 @@ class Gateway:
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
         self._spawn(self.notifier.run())
+        self._spawn(self.oversight.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -260,7 +285,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time)
+        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -271,13 +296,26 @@ class Gateway:
             noticed=self._noticed,
         )
 
+    def _open_console(self, admin: AdminDeps, key: StorageKey, stack: AsyncExitStack) -> ASGIApp | None:
+        if not self.config.console.enabled:
+            return None
+        look = Looking(
+            self.approvals, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
+            config=lambda: self.config,
+        )  # fmt: skip
+        stack.callback(look.close)
+        return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
     def _noticed(self, notice: Notice) -> None:
-        self.telemetry.metrics.approval_event(notice.event)
+        if notice.approval.canary is None:  # which is no approval of anything
+            self.telemetry.metrics.approval_event(notice.event)
+            overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
+        self.channels.tell(notice)
         if notice.event == "rejected":
             each = notice.approval
             self.trust.intake.rejected(
@@ -286,16 +324,22 @@ class Gateway:
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        sweeper = Sweeper(
+            self.approvals.store,
+            self.clock.monotonic,
+            lambda: self.approvals.working,
+            lambda: self.policy.revision,
+        )
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
+                pending = await asyncio.to_thread(self.approvals.store.pending)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
-            self.telemetry.metrics.approvals_waiting(waiting)
+            self.telemetry.metrics.approvals_waiting(waiting, pending)
             for notice in notices:
                 self._noticed(notice)
             if notices:
@@ -320,6 +364,7 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
         self.notifier.configure(config.approvals.hooks())
+        self.channels.configure(config.approvals.told())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
@@ -327,12 +372,12 @@ class Gateway:
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
         self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
-        own = offers_tool(config)
+        own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=WithOwn(outside.catalog) if own else outside.catalog,
+            catalog=WithOwn(outside.catalog, own) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=self.approvals,
@@ -353,7 +398,10 @@ class Gateway:
 
     def _own_before(self, upstreams: Upstreams) -> Upstreams:
         titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
-        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+        return OwnUpstream(
+            upstreams, self.desk, Query(self.database), self.clock, lambda: titles,
+            look=self.reviews.agent_looks, reply=self.reviews.agent_answers,
+        )  # fmt: skip
 
     def _info(self, upstream: str) -> ServerInfo | None:
         if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
@@ -362,6 +410,7 @@ class Gateway:
 
     def _name_metrics(self) -> None:
         bundle = self.policy.bundle
+        self.telemetry.metrics.declare_chains(self.config.approvals.chains)
         own = (OWN,) if isinstance(self.parts.catalog, WithOwn) else ()
         self.telemetry.declare(
             upstreams=(*self.outside.catalog.upstreams, *own),
@@ -391,6 +440,8 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                if config.approvals.told() != self.config.approvals.told():
+                    await asyncio.to_thread(self.channels.check, config.approvals.told())
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -512,9 +563,23 @@ class Gateway:
             return control.epochs(connection).get(control.SESSIONS, 0)
 
     def _tripped(self, trip: Trip) -> None:
-        """An agent's breaker opened: it loses what reviewers granted it for a while."""
-        if trip.after in ("open", "forced_open") and trip.agent:
-            self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        """A breaker moved: people hear of it, and a stopped agent loses what they gave it for a while."""
+        if trip.calls:
+            self.telemetry.tripped(trip.calls[-1], trip.detector)
+        self.notifier.tell_trip(trip, self._owner_of(trip.key.tenant, trip.agent))
+        if trip.after not in ("open", "forced_open") or not trip.agent or trip.key.scope == "upstream":
+            return
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
+        if trip.session:
+            self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
+
+    def _trip_cleared(self, trip: str, by: str) -> None:
+        self._spawn(self._clear(trip, by))
+
+    async def _clear(self, trip: str, by: str) -> None:
+        found = await asyncio.to_thread(self.guard.store.trip, trip)
+        if found is not None and found.trip.session:
+            await self.desk.cleared(found.trip.session, trip, by)
 
     def _pin_epoch(self) -> int:
         with self.database.reading() as connection:
@@ -538,6 +603,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
+        self.reviews.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()
@@ -568,6 +634,12 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _own_tools(config: Config) -> tuple[Tool, ...]:
+    """The gateway's own tools, each where there is something to say with it."""
+    session = (builtin.TOOL,) if offers_tool(config) else ()
+    return (*session, builtin_held.TOOL) if config.approvals.chains else session
 
 
 def _controls(config: Config) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gateway.config_approvals import ApprovalsConfig
+from gateway.config_approvals import ApprovalsConfig, address, secured
 from gateway.config_breakers import BreakersConfig
+from gateway.config_console import ConsoleConfig
 from gateway.config_identity import LEAST_SECRET, IdentityConfig, secure_url
 from gateway.config_policy import PolicyConfig
 from gateway.config_sessions import AgentSessions, SessionsConfig, TenantConfig
@@ -120,7 +121,17 @@ class AgentConfig(AgentSessions):
 
 
 class TelemetryConfig(Section):
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP traces endpoint; none exports nothing.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go: the whole URL of an OTLP collector; none exports nothing.",
+    )
+    otlp_protocol: Literal["http/protobuf", "grpc"] = Field(
+        "http/protobuf", description="How they go there; grpc needs the extra wardgate[otlp-grpc]."
+    )
+    trace_content: bool = Field(
+        False,
+        description="Show arguments and results of tools in spans, without what is called sensitive.",
+    )
     sample: float = Field(
         0.01, ge=0, le=1, description="Share of calls traced when the caller did not decide."
     )
@@ -150,6 +161,7 @@ class Config(Section):
     sessions: SessionsConfig = SessionsConfig()
     tenants: dict[Name, TenantConfig] = Field(default_factory=dict, description="Budgets of whole tenants.")
     approvals: ApprovalsConfig = ApprovalsConfig()
+    console: ConsoleConfig = ConsoleConfig()
 
     @model_validator(mode="after")
     def _known_agents(self) -> Config:
@@ -222,9 +234,12 @@ def load(path: Path) -> Config:
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
+        secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
         where = f"{path}: approvals.webhooks.{name}.secret"
         if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
+    for channel in config.approvals.told().values():
+        address(channel)
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():
         if value is not None:
@@ -279,6 +294,11 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             for key in ("jwks_file", "ca_file"):
                 if isinstance(issuer, dict) and isinstance(issuer.get(key), str):
                     issuer[key] = str(base / issuer[key])
+    approvals = raw.get("approvals")
+    channels = approvals.get("channels") if isinstance(approvals, dict) else None
+    for channel in channels.values() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict) and isinstance(channel.get("file"), str):
+            channel["file"] = str(base / channel["file"])
     return raw
 
 

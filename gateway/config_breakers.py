@@ -65,9 +65,21 @@ class BreakersConfig(Section):
         (), description="Tools (upstream/name, * for any run of characters) no honest call goes to."
     )
     repeat: int = Field(5, ge=3, description="The same call with the same result in a row that opens.")
-    no_progress: int = Field(6, ge=3, description="Different calls with the same answer in a row that open.")
-    denied_in_row: int = Field(3, ge=2, description="Refusals in a row after which writes need a person.")
-    denied_total: int = Field(20, ge=3, description="Refusals in a session that open.")
+    no_progress: int = Field(
+        6, ge=3, description="Different calls with the same long answer in a row that open."
+    )
+    no_progress_short: int = Field(
+        20, ge=5,
+        description="Different calls with the same short answer (up to 512 bytes) in a row that are slowed "
+        "down. A tool that answered otherwise after a long row in the end is given four times that row.",
+    )  # fmt: skip
+    denied_in_row: int = Field(
+        5, ge=2, description="Refusals in a row after which writes need a person; twice as many open."
+    )
+    denied_total: int = Field(
+        20, ge=3,
+        description="Refusals in a session that open; ten calls that go through make up for one of them.",
+    )  # fmt: skip
     wait_s: int = Field(60, ge=1, le=3600, description="First wait of an open breaker; doubles each time.")
     throttle_gap_ms: int = Field(1000, ge=1, le=60_000, description="Between calls of an agent slowed down.")
     slow_s: float = Field(60.0, gt=0, description="A call that takes longer counts as slow for its upstream.")
@@ -75,7 +87,7 @@ class BreakersConfig(Section):
     def settings(self) -> Settings:
         tails = dict(TAILS)
         for name, each in self.tails.items():
-            tails[name] = Tail(each.rate, each.scale)
+            tails[name] = Tail(each.rate, each.scale, min(TAILS[name].least, each.scale))
         return Settings(
             tails=tails,
             # What compares is sure of itself; what estimates first shows what it would have done here.
@@ -89,6 +101,7 @@ class BreakersConfig(Section):
             canaries=self.canaries,
             repeat=self.repeat,
             no_progress=self.no_progress,
+            no_progress_short=self.no_progress_short,
             denied_guard=self.denied_in_row,
             denied_open=2 * self.denied_in_row,
             denied_total=self.denied_total,

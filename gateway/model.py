@@ -21,6 +21,8 @@ OWN: Final = "wardgate"
 """The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
 
 OWN_TOOL: Final = "session"
+HELD_TOOL: Final = "approval"
+"""By which an agent follows its own held calls, and answers who asks about them."""
 
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
@@ -193,6 +195,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     http_traceparent: str = ""
     call_id: str = ""  # chosen beforehand where a request must be found again after a crash
+    waits: bool = True  # a moment for people; not where its client is told at once how to follow a held call
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,6 +309,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     retry_after_ms: int | None = None
     approval: str | None = None  # id of a pending approval
+    asks: bool = False  # its reviewer waits for an answer of the agent
     findings: tuple[Finding, ...] = ()
 
 

@@ -97,10 +97,14 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
             cleared = await _cleared(parts, made)
-            if isinstance(cleared, Answer) and await _decided_meanwhile(parts, ask, cleared):
-                # As if the agent had called again: another call, with facts of now.
-                made = _again(parts, made)
-                cleared = await _cleared(parts, made)
+            if isinstance(cleared, Answer) and _may_wait(ask, cleared):
+                parts.telemetry.waits(token)  # the time of people is not the gateway's
+                if await _decided_meanwhile(parts, cleared):
+                    # As if the agent had called again: another call, with facts of now.
+                    again = _again(parts, made)
+                    token = parts.telemetry.goes_on(token, made, cleared, again)
+                    made = msgspec.structs.replace(again, traceparent=parts.telemetry.traceparent(token))
+                    cleared = await _cleared(parts, made)
             answer = cleared if isinstance(cleared, Answer) else await _carry_out(parts, ask, cleared, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
@@ -280,7 +284,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     elif decision.verdict == "escalate":
         parts.telemetry.unenforced("approval", call.mode)
     action: Action = "modify" if call.modified_from else "allow"
-    parts.telemetry.decided(call, decision, action)
+    parts.telemetry.decided(call, decision, action, permit)
 
     # What is not on record does not happen: for a call that may write, this returns when it is on disk.
     try:
@@ -322,11 +326,17 @@ async def _decided_again(
     return call, facts, decision
 
 
-async def _decided_meanwhile(parts: Parts, ask: Ask, answer: Answer) -> bool:
-    """Whether people decided while the agent waited a moment; one that chose the call's id must come back."""
+def _may_wait(ask: Ask, answer: Answer) -> bool:
+    """Whether people are asked, and may answer this attempt; one that chose the call's id must come back."""
+    return (
+        answer.refusal is not None and answer.refusal.approval is not None and ask.waits and not ask.call_id
+    )
+
+
+async def _decided_meanwhile(parts: Parts, answer: Answer) -> bool:
+    """Whether people decided while the agent waited a moment."""
     refusal = answer.refusal
-    if refusal is None or refusal.approval is None or ask.call_id:
-        return False
+    assert refusal is not None and refusal.approval is not None
     return await parts.approvals.wait(refusal.approval)
 
 
@@ -548,7 +558,9 @@ async def _block(
     action: Action = "hold" if refusal is not None and refusal.approval else "block"
     parts.telemetry.decided(call, decision, action)
     refusal = refusal or refusal_of(code, decision)
-    parts.breakers.ended(call, facts, action, code, None)
+    # A call that waits for a person, or that nobody can be asked about, says nothing of its agent.
+    told = refusal.code if decision.verdict == "escalate" else code
+    parts.breakers.ended(call, facts, action, told, None)
     parts.trust.ended(call, action, code, None, {})
     try:
         settled = await parts.state.settle(call, action, None)

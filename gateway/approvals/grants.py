@@ -144,6 +144,8 @@ def make(
     why = forbidden(of.risk, tool.manifest.effects, confidentiality(tool, facts))
     if why:
         raise Blocked("grant_refused", of, why)
+    if of.canary is not None:
+        raise Blocked("grant_refused", of, "it was a canary")
     if of.editors:
         raise Blocked("grant_refused", of, "what a reviewer has edited is decided each time")
     if (
@@ -237,14 +239,23 @@ def tripped(connection: Connection, now: int, tenant: str, agent: str) -> int:
     return ended.rowcount
 
 
+def lost(connection: Connection, now: int, policy_revision: str) -> bool:
+    """Whether there are grants whose policy or control epoch is gone."""
+    query = select(table.c.id).where(*_lost(connection, now, policy_revision)).limit(1)
+    return connection.execute(query).scalar() is not None
+
+
 def over(connection: Connection, now: int, policy_revision: str) -> None:
     """Mark grants whose policy or control epoch is gone; they could not be used any more anyway."""
+    wanted = _lost(connection, now, policy_revision)
+    ended = connection.execute(update(table).where(*wanted).values(revoked_ns=now, revoked_by="wardgate"))
+    if ended.rowcount:
+        control.bump(connection, control.APPROVALS)
+
+
+def _lost(connection: Connection, now: int, policy_revision: str) -> tuple[Any, ...]:
     gone = (table.c.policy_revision != policy_revision) | (table.c.epoch != control.authority(connection))
-    connection.execute(
-        update(table)
-        .where(table.c.revoked_ns.is_(None), table.c.expires_ns > now, gone)
-        .values(revoked_ns=now, revoked_by="wardgate")
-    )
+    return table.c.revoked_ns.is_(None), table.c.expires_ns > now, gone
 
 
 def _row(grant: Grant) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.approvals import fatigue
 from gateway.approvals.chain import Absence, Chain, Rules
 from gateway.approvals.machine import Machine, State
 from gateway.errors import ApprovalError
@@ -41,7 +42,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 30.0
     max_pending: int = 10_000
     max_pending_per_agent: int = 100
+    console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
+    fatigue: fatigue.Settings = fatigue.Settings()
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +120,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: str | None
     answer: str | None
     kept: bool  # whether its arguments are
+    canary: str | None = None  # JSON of who made it and why it must be rejected; never carried out
 
     @property
     def state(self) -> State:

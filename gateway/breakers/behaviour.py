@@ -60,6 +60,7 @@ class Behaviour(msgspec.Struct, array_like=True):
     calls: int = 0
     alarms: dict[str, int] = msgspec.field(default_factory=dict)  # detector → call number of its last alarm
     seen_ns: int = 0
+    patience: dict[int, int] = msgspec.field(default_factory=dict)  # by tool, of ``Loops``
 
     @classmethod
     def new(cls, settings: Settings) -> Behaviour:

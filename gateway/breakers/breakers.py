@@ -30,7 +30,7 @@ logger = logging.getLogger("wardgate.breakers")
 
 _OF_AGENTS: Final = ("agent", "session", "thread")
 _THREADS: Final = 3
-_SLOWED: Final = frozenset({"rate", "repeat"})
+_SLOWED: Final = frozenset({"rate", "repeat", "no_progress"})
 """First responses of these only slow down; those of the others ask a person about writes."""
 
 
@@ -87,6 +87,7 @@ class Saved(msgspec.Struct, array_like=True):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Saved).decode
+_totals: Final = msgspec.msgpack.Decoder(Totals).decode
 
 
 class Breakers:
@@ -99,6 +100,7 @@ class Breakers:
         self.behaviours: OrderedDict[tuple[str, str, str], Behaviour] = OrderedDict()
         self._owners: OrderedDict[tuple[str, str], Owner] = OrderedDict()
         self._trees: OrderedDict[tuple[str, str], Totals] = OrderedDict()
+        self.grown: set[tuple[str, str]] = set()  # trees with a cap that changed since they were saved
         self._resources: OrderedDict[tuple[str, int], Returns] = OrderedDict()
         self._health: dict[tuple[str, str], Health] = {}
         self._agents: dict[str, set[str]] = {}  # by tenant: who has been seen
@@ -168,16 +170,14 @@ class Breakers:
             or _moved(self.machines.get(session))
             or _moved(self.machines.get(looping))
         )
-        round_ = loops.observe(event, settings)
+        round_ = loops.observe(event, settings, behaviour.patience)
         exact = conduct.observe(event, settings)
         if event.resource:
             exact += self._resource(tenant, event.resource).observe(event, settings)
         estimated = behaviour.observe(event, settings, learn)
         tree: Alarm | None = None
         if event.tree:
-            totals = self._tree(tenant, event.tree)
-            totals.add(event)
-            tree = totals.passed(settings.tree_caps, event.at_ns, "delegation")
+            tree = self._grow(event)
         if self.detectors:
             estimated = [*estimated, *self._plugged(event)]
         if not (round_ or exact or estimated or tree):
@@ -237,7 +237,8 @@ class Breakers:
         machine.force(at_ns, reason)
         return Trip(
             id=machine.trip, at_ns=at_ns, key=key, agent=key.name if key.scope in _OF_AGENTS else "",
-            session=key.part if key.scope == "session" else "", detector="person", statistic=0.0,
+            session=key.part if key.scope == "session" else "",
+            domain=key.part if key.scope == "agent" else "", detector="person", statistic=0.0,
             threshold=0.0,
             before=before, after="forced_open", sentence=reason, since_ns=at_ns, person=True, by=by,
         )  # fmt: skip
@@ -275,6 +276,20 @@ class Breakers:
         for domain, behaviour in known.behaviours:
             self.behaviours[tenant, agent, domain] = behaviour
         self._agents.setdefault(tenant, set()).add(agent)
+
+    def tree(self, tenant: str, tree: str) -> bytes:
+        """The sums of one delegation, as MessagePack."""
+        return msgspec.msgpack.encode(self._trees.get((tenant, tree), Totals()))
+
+    def put_tree(self, tenant: str, tree: str, totals: bytes) -> None:
+        """Know a delegation's sums again; raises ``msgspec.DecodeError``."""
+        self._trees[tenant, tree] = _totals(totals)
+
+    def recount(self, event: Event) -> None:
+        """Add one call to the sums of its delegation that was made after they were last saved."""
+        if event.tree:
+            self._tree(event.tenant, event.tree).add(event)
+            self.grown.add((event.tenant, event.tree))
 
     def put(self, machines: Iterable[tuple[Key, Machine]]) -> None:
         """Machines as another process, or an earlier life, left them."""
@@ -325,7 +340,8 @@ class Breakers:
         return [
             Trip(
                 id=trip_id, at_ns=at_ns, key=key, agent=event.agent, session=event.session,
-                detector=alarm.detector, statistic=alarm.statistic, threshold=alarm.threshold, before=before,
+                domain=event.domain, detector=alarm.detector, statistic=alarm.statistic,
+                threshold=alarm.threshold, before=before,
                 after=to, sentence=alarm.sentence, calls=calls, since_ns=alarm.since_ns, until_ns=until_ns,
                 person=alarm.person, observed=observed, spared=spared,
             )
@@ -432,6 +448,15 @@ class Breakers:
             setattr(floor.totals, name, max(getattr(floor.totals, name), getattr(gone.totals, name)))
         if owner.floor is not None or gone.total or self.settings.session_caps != NO_CAPS:
             owner.floor, owner.floor_ns = floor, at_ns
+
+    def _grow(self, event: Event) -> Alarm | None:
+        caps = self.settings.tree_caps
+        totals = self._tree(event.tenant, event.tree)
+        totals.add(event)
+        if caps == NO_CAPS:
+            return None
+        self.grown.add((event.tenant, event.tree))
+        return totals.passed(caps, event.at_ns, "delegation")
 
     def _tree(self, tenant: str, tree: str) -> Totals:
         found: Totals = _kept(self._trees, (tenant, tree), Totals, self.settings.max_resources)

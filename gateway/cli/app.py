@@ -12,6 +12,7 @@ from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.hook import hook
+from gateway.cli.incident import app as incident_app
 from gateway.cli.init import init
 from gateway.cli.keys import app as keys_app
 from gateway.cli.kill import kill
@@ -59,6 +60,7 @@ app.add_typer(tools_app, name="tools")
 app.add_typer(breaker_app, name="breaker")
 app.add_typer(trust_app, name="trust")
 app.command()(kill)
+app.add_typer(incident_app, name="incident")
 app.add_typer(policy_app, name="policy")
 app.add_typer(assertion_app, name="assertion")
 app.add_typer(config_app, name="config")

@@ -74,14 +74,26 @@ class Directory:
         # A key of the other kind is as good as none: an operator key must not run tools.
         if entry.kind != kind or presented.kind != kind:
             raise Unauthenticated("bad_credential", f"key {presented.key_id} is no {kind} key")
+        return self._in_force(presented.key_id, entry)
+
+    def holder(self, key_id: str) -> Operator:
+        """The operator who has shown this key before, as long as it holds; for the console's sign-ins."""
+        entry = self._entries.get(key_id)
+        if entry is None or entry.kind != "operator":
+            raise Unauthenticated("bad_credential")
+        who = self._in_force(key_id, entry)
+        assert isinstance(who, Operator)
+        return who
+
+    def _in_force(self, key_id: str, entry: _Entry) -> Principal | Operator:
         now_ns = self.now_ns()
         # A rotated key is revoked at a moment to come, so that its holder can change over.
         if entry.revoked_ns is not None and now_ns >= entry.revoked_ns:
-            raise Unauthenticated("revoked_credential", presented.key_id)
+            raise Unauthenticated("revoked_credential", key_id)
         if entry.expires_ns is not None and now_ns >= entry.expires_ns:
-            raise Unauthenticated("expired_credential", presented.key_id)
+            raise Unauthenticated("expired_credential", key_id)
         if entry.who is None:
-            raise Unauthenticated("bad_credential", f"key {presented.key_id}: its agent is not configured")
+            raise Unauthenticated("bad_credential", f"key {key_id}: its agent is not configured")
         return entry.who
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0012"
+SCHEMA: Final = "0013"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -338,6 +338,16 @@ breaker_states = Table(
     Column("at_ns", BigInteger, nullable=False),
 )
 
+breaker_trees = Table(
+    "breaker_trees",
+    metadata,
+    # Sums of delegations that have caps; saved now and then.
+    Column("tenant", Text, primary_key=True),
+    Column("tree", Text, primary_key=True),
+    Column("totals", LargeBinary, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+)
+
 trust_accounts = Table(
     "trust_accounts",
     metadata,
@@ -500,6 +510,7 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
+    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
 _LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
@@ -514,6 +525,7 @@ Index(
 Index("approvals_digest", approvals.c.tenant, approvals.c.asked_digest)
 Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
+Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
 Index(
     "approvals_kept",
@@ -562,6 +574,44 @@ approval_events = Table(
 )
 
 Index("approval_events_approval", approval_events.c.approval_id)
+Index("approval_events_kind", approval_events.c.event, approval_events.c.at_ns)
+
+approval_reviews = Table(
+    "approval_reviews",
+    metadata,
+    # What is measured of each vote, written with it; see gateway/approvals/fatigue.py.
+    Column("approval_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the vote
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("decision", Text, nullable=False),  # approve | reject
+    Column("took_ms", BigInteger, nullable=False),  # at most so long the person can have looked at it
+    Column("kind", Text, nullable=False),  # normal | earning | canary
+    Column("rules", Text, nullable=False),  # JSON: the rules that asked for a person
+)
+
+Index(
+    "approval_reviews_person",
+    approval_reviews.c.tenant,
+    approval_reviews.c.principal,
+    approval_reviews.c.at_ns,
+)
+Index("approval_reviews_at", approval_reviews.c.tenant, approval_reviews.c.at_ns)
+
+approval_incidents = Table(
+    "approval_incidents",
+    metadata,
+    # Approved calls that turned out to be wrong, as somebody reports.
+    Column("seq", _Sequence, primary_key=True),
+    Column("approval_id", Text, ForeignKey("approvals.id"), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+Index("approval_incidents_of", approval_incidents.c.tenant, approval_incidents.c.approval_id)
 
 approval_grants = Table(
     "approval_grants",
@@ -590,3 +640,11 @@ approval_grants = Table(
 )
 
 Index("approval_grants_agent", approval_grants.c.tenant, approval_grants.c.agent, approval_grants.c.target)
+
+console_ended = Table(
+    "console_ended",
+    metadata,
+    # Sign-ins of the console that were ended before their time; a row is of no use after ``until_ns``.
+    Column("id", Text, primary_key=True),
+    Column("until_ns", BigInteger, nullable=False),
+)

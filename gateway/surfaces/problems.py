@@ -76,6 +76,8 @@ STATUS: Final[Mapping[str, int]] = {
     "edit_refused": 422,
     "grant_refused": 409,
     "not_similar": 422,
+    "review_cap": 429,
+    "callback_replayed": 409,
     "promotion_refused": 409,
     "demotion_refused": 409,
     "overloaded": 503,

@@ -461,3 +461,41 @@ def test_an_agent_whose_breaker_opened_keeps_no_grant_and_another_does(store, no
     with store.database.reading() as connection:
         found = {each.id: each.revoked_by for each in grants.listed(connection, approval.tenant)}
     assert found == {ids["bot"]: "breaker", ids["other"]: None}
+
+
+def test_after_an_outage_a_reminder_does_not_swallow_the_escalation_behind_it(store, now):
+    chain = one_stage(
+        Threshold(who=Who(names=("ann",))),
+        reminders_s=(60,),
+        escalations=(Escalation(after_s=120, to=Who(names=("bob",))),),
+    )
+    store.settings = msgspec.structs.replace(store.settings, chains={"default": chain})
+    made = store.open(opening(chain)).approval
+    now.pass_s(200)
+    sweeper = Sweeper(store, lambda: 0.0)
+    assert [each.event for each in sweeper.sweep()] == ["escalated"]
+    assert [each.event for each in sweeper.sweep()] == []
+    assert "escalated" in events(store, made)
+
+
+def test_a_grant_is_shown_to_be_over_as_soon_as_its_policy_is_another(store):
+    approval = store.open(opening()).approval
+    tool = Tool(
+        kind="tool", upstream="bank", name="pay", target=approval.target,
+        schema_hash=approval.schema_hash, manifest=Manifest(risk="reversible"),
+    )  # fmt: skip
+    low = msgspec.structs.replace(approval, risk="reversible")
+    with store.database.writing() as connection:
+        grants.make(
+            connection, store.now(connection), low, reviewer("ann"),
+            grants.Wanted(fields=(), minutes=5, uses=3), {"a": 1}, tool, Facts(), "r1",
+        )  # fmt: skip
+
+    def ended():
+        with store.database.reading() as connection:
+            return [each.revoked_by for each in grants.listed(connection, "default")]
+
+    Sweeper(store, lambda: 0.0, policy_revision=lambda: "r1").sweep()
+    assert ended() == [None]
+    Sweeper(store, lambda: 0.0, policy_revision=lambda: "r2").sweep()
+    assert ended() == ["wardgate"]

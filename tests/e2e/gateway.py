@@ -91,8 +91,6 @@ class Wardgate:
             "policy": {"path": "policies"},
             "upstreams": {name: {"tools": TOOLS, **section} for name, section in upstreams.items()},
             "agents": {"alice": {"owner": "team-a"}, "bob": {"owner": "team-b"}},
-            # Most tests ask the same again and again until something changes, which is what a loop is.
-            "breakers": {"enabled": False},
         }
         for name, section in sections.items():
             self.config[name] = (
@@ -350,6 +348,7 @@ class Agent:
         self._number = 0
         self.key = key
         self.upstream = upstream
+        self.capabilities: dict[str, Json] = {}
 
     async def call(self, tool: str, *, upstream: str | None = None, **arguments: Json) -> Said:
         return await self.ask(
@@ -368,7 +367,7 @@ class Agent:
         self._number += 1
         meta = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
-            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientCapabilities": self.capabilities,
         }
         message = {
             "jsonrpc": "2.0", "id": self._number, "method": method, "params": {**params, "_meta": meta},
