@@ -18,10 +18,12 @@ from gateway.surfaces.console.views import (
     sessions,
     status,
     tools,
+    trust,
 )
 
 _ALL: Final = (
-    queue, approval, grants, decisions, sessions, agents, breakers, kill, tools, policies, status, help_page,
+    queue, approval, grants, decisions, sessions, agents, breakers, trust, kill, tools, policies, status,
+    help_page,
 )  # fmt: skip
 
 PAGES: Final[tuple[Page, ...]] = tuple(page for each in _ALL for page in each.PAGES)
