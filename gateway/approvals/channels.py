@@ -103,11 +103,11 @@ def service(channel: Channel, address: str) -> Any:
 def title_and_body(notice: Notice | EnvelopeNotice, link: str) -> tuple[str, str]:
     """What a person reads, as plain text."""
     if isinstance(notice, EnvelopeNotice):
-        said = notice.said
-        owners = ", ".join(said.get("owners", ()))
+        said, what = notice.said, notice.event.removeprefix("envelope_")
+        owners = ", ".join(said.get("owners", ())) or "nobody"
         return (
-            f"Break-glass: {said['name']} was {notice.event.removeprefix('envelope_').replace('asked', 'asked for')}",
-            f"{said.get('title', '')}\nfor {', '.join(said.get('agents', ()))}, owned by {owners or 'nobody'}",
+            f"Break-glass: {said['name']} was {'asked for' if what == 'asked' else what}",
+            f"{said.get('title', '')}\nfor {', '.join(said.get('agents', ()))}, owned by {owners}",
         )
     said = fields(notice)
     until = datetime.fromtimestamp(notice.approval.decide_by_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")

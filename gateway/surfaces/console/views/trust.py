@@ -1,7 +1,16 @@
+<<<<<<< HEAD
 """Trust: what agents have earned, what is still missing, and signing or taking it back."""
 
 from __future__ import annotations
 
+=======
+"""Trust: where agents stand in each domain and why, with the bound over time, and what people sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log10
+>>>>>>> wip-trust
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -11,6 +20,7 @@ from gateway.surfaces.console.guards import Form
 from gateway.surfaces.console.pages import Act, Asked, Data, Nav, Page, notice, plain
 
 DONE: Final = {
+<<<<<<< HEAD
     "promote": "Your signature counts",
     "vouch": "Vouched for",
     "demote": "Taken back, at once",
@@ -18,10 +28,20 @@ DONE: Final = {
 TIERS: Final = (
     "observe", "propose", "reversible writes", "supervised irreversible", "bounded autonomy",
 )  # fmt: skip
+=======
+    "signed": "Signed",
+    "promoted": "Signed, and in force",
+    "demoted": "Taken back, and in force",
+}
+WIDTH: Final = 600
+HEIGHT: Final = 120
+NINES: Final = 3.0  # the top of the chart is a bound of .999
+>>>>>>> wip-trust
 
 
 async def listed(asked: Asked) -> Data:
     if asked.admin.trust() is None:
+<<<<<<< HEAD
         return {"items": [], "kept": False, "tiers": list(TIERS)}
     found = plain(await api.trust(asked.operator, asked.admin))
     return {**found, "kept": True, "tiers": list(TIERS)}
@@ -33,11 +53,28 @@ async def one(asked: Asked) -> Data:
     return {
         "trust": plain(await api.show(asked.operator, asked.admin, agent, domain)),
         "tiers": list(TIERS),
+=======
+        return {"kept": False, "items": []}
+    return {"kept": True, **plain(await api.trust(asked.operator, asked.admin))}
+
+
+async def one(asked: Asked) -> Data:
+    agent, domain, done = asked.at("agent"), asked.at("domain"), asked.query("done")
+    found = plain(await api.show(asked.operator, asked.admin, agent, domain))
+    past: Data = {"events": [], "curve": []}
+    if found["events"] or any(found["evidence"].values()):
+        past = plain(await api.history(asked.operator, asked.admin, agent, domain))
+    return {
+        "trust": found,
+        "events": past["events"][::-1],
+        "chart": chart(past["curve"], past["events"]),
+>>>>>>> wip-trust
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
     }
 
 
 async def promote(asked: Asked, form: Form) -> Response:
+<<<<<<< HEAD
     said = api.Sign.model_validate({"tier": form.get("tier") or None, "renew": "renew" in form,
                                     "reason": form.get("reason")})  # fmt: skip
     await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
@@ -68,10 +105,52 @@ def _said(form: Form, *names: str) -> dict[str, Any]:
 
 def _back(asked: Asked, done: str) -> Response:
     return asked.go(f"/trust/{asked.at('agent')}/{asked.at('domain')}", done=done)
+=======
+    agent, domain = asked.at("agent"), asked.at("domain")
+    wanted = api.Sign.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
+    said = await api.promote(asked.operator, asked.admin, agent, domain, wanted)
+    return asked.go(f"/trust/{agent}/{domain}", done="signed" if said.missing else "promoted")
+
+
+async def demote(asked: Asked, form: Form) -> Response:
+    agent, domain = asked.at("agent"), asked.at("domain")
+    wanted = api.Demote.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
+    await api.demote(asked.operator, asked.admin, agent, domain, wanted)
+    return asked.go(f"/trust/{agent}/{domain}", done="demoted")
+
+
+def chart(curve: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Data | None:
+    """Coordinates of the bound over time, on a scale of nines: .9, .99 and .999 are as far apart."""
+    if len(curve) < 2:
+        return None
+    first, last = curve[0]["at_ns"], curve[-1]["at_ns"]
+
+    def across(at_ns: int) -> float:
+        share = float(at_ns - first) / float(last - first)
+        return round(WIDTH * min(1.0, max(0.0, share)), 1)
+
+    return {
+        "line": " ".join(f"{across(each['at_ns'])},{_up(each['bound'])}" for each in curve),
+        "marks": [
+            {"x": across(each["at_ns"]), "kind": each["kind"], "tier": each["after"]}
+            for each in events
+            if each["kind"] != "signed"
+        ],
+        "grid": [{"y": _up(bound), "bound": f"{bound:g}"[1:]} for bound in (0.9, 0.98, 0.99, 0.995)],
+        "first_ns": first,
+        "last_ns": last,
+    }
+
+
+def _up(bound: float) -> float:
+    nines = -log10(max(1e-9, 1.0 - bound))
+    return round(HEIGHT * (1.0 - min(1.0, nines / NINES)), 1)
+>>>>>>> wip-trust
 
 
 TRUST: Final = Page(
     path="/trust", view=listed, template="trust.html", title="Trust",
+<<<<<<< HEAD
     nav=Nav(title="Trust", icon="scale", group="Watch", order=4),
 )  # fmt: skip
 ONE: Final = Page(
@@ -83,4 +162,13 @@ ACTS: Final = (
     Act(path="/trust/{agent}/{domain}/vouch", run=vouch, back=ONE),
     Act(path="/trust/{agent}/{domain}/demote", run=demote, back=ONE),
     Act(path="/trust/report", run=report, back=TRUST),
+=======
+    nav=Nav(title="Trust", icon="scale", group="Watch", order=5),
+)  # fmt: skip
+ONE: Final = Page(path="/trust/{agent}/{domain}", view=one, template="trust_one.html", title="Trust")
+PAGES: Final = (TRUST, ONE)
+ACTS: Final = (
+    Act(path="/trust/{agent}/{domain}/promote", run=promote, back=ONE),
+    Act(path="/trust/{agent}/{domain}/demote", run=demote, back=ONE),
+>>>>>>> wip-trust
 )
