@@ -1,16 +1,9 @@
-<<<<<<< HEAD
-"""Trust: what agents have earned, what is still missing, and signing or taking it back."""
-
-from __future__ import annotations
-
-=======
 """Trust: where agents stand in each domain and why, with the bound over time, and what people sign."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import log10
->>>>>>> wip-trust
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -20,42 +13,24 @@ from gateway.surfaces.console.guards import Form
 from gateway.surfaces.console.pages import Act, Asked, Data, Nav, Page, notice, plain
 
 DONE: Final = {
-<<<<<<< HEAD
-    "promote": "Your signature counts",
-    "vouch": "Vouched for",
-    "demote": "Taken back, at once",
+    "signed": "Signed; it takes one more",
+    "promoted": "Signed, and in force",
+    "vouched": "Vouched for",
+    "demoted": "Taken back, at once",
 }
 TIERS: Final = (
     "observe", "propose", "reversible writes", "supervised irreversible", "bounded autonomy",
 )  # fmt: skip
-=======
-    "signed": "Signed",
-    "promoted": "Signed, and in force",
-    "demoted": "Taken back, and in force",
-}
 WIDTH: Final = 600
 HEIGHT: Final = 120
 NINES: Final = 3.0  # the top of the chart is a bound of .999
->>>>>>> wip-trust
 
 
 async def listed(asked: Asked) -> Data:
     if asked.admin.trust() is None:
-<<<<<<< HEAD
         return {"items": [], "kept": False, "tiers": list(TIERS)}
     found = plain(await api.trust(asked.operator, asked.admin))
     return {**found, "kept": True, "tiers": list(TIERS)}
-
-
-async def one(asked: Asked) -> Data:
-    agent, domain = asked.at("agent"), asked.at("domain")
-    done = asked.query("done")
-    return {
-        "trust": plain(await api.show(asked.operator, asked.admin, agent, domain)),
-        "tiers": list(TIERS),
-=======
-        return {"kept": False, "items": []}
-    return {"kept": True, **plain(await api.trust(asked.operator, asked.admin))}
 
 
 async def one(asked: Asked) -> Data:
@@ -66,31 +41,30 @@ async def one(asked: Asked) -> Data:
         past = plain(await api.history(asked.operator, asked.admin, agent, domain))
     return {
         "trust": found,
+        "tiers": list(TIERS),
         "events": past["events"][::-1],
         "chart": chart(past["curve"], past["events"]),
->>>>>>> wip-trust
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
     }
 
 
 async def promote(asked: Asked, form: Form) -> Response:
-<<<<<<< HEAD
     said = api.Sign.model_validate({"tier": form.get("tier") or None, "renew": "renew" in form,
                                     "reason": form.get("reason")})  # fmt: skip
-    await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "promote")
+    found = await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
+    return _back(asked, "signed" if found.missing else "promoted")
 
 
 async def vouch(asked: Asked, form: Form) -> Response:
     said = api.Vouch.model_validate(_said(form, "tier", "days", "reason"))
     await api.vouch(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "vouch")
+    return _back(asked, "vouched")
 
 
 async def demote(asked: Asked, form: Form) -> Response:
     said = api.Demote.model_validate(_said(form, "tier", "reason"))
     await api.demote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "demote")
+    return _back(asked, "demoted")
 
 
 async def report(asked: Asked, form: Form) -> Response:
@@ -105,18 +79,6 @@ def _said(form: Form, *names: str) -> dict[str, Any]:
 
 def _back(asked: Asked, done: str) -> Response:
     return asked.go(f"/trust/{asked.at('agent')}/{asked.at('domain')}", done=done)
-=======
-    agent, domain = asked.at("agent"), asked.at("domain")
-    wanted = api.Sign.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
-    said = await api.promote(asked.operator, asked.admin, agent, domain, wanted)
-    return asked.go(f"/trust/{agent}/{domain}", done="signed" if said.missing else "promoted")
-
-
-async def demote(asked: Asked, form: Form) -> Response:
-    agent, domain = asked.at("agent"), asked.at("domain")
-    wanted = api.Demote.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
-    await api.demote(asked.operator, asked.admin, agent, domain, wanted)
-    return asked.go(f"/trust/{agent}/{domain}", done="demoted")
 
 
 def chart(curve: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Data | None:
@@ -145,12 +107,10 @@ def chart(curve: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]
 def _up(bound: float) -> float:
     nines = -log10(max(1e-9, 1.0 - bound))
     return round(HEIGHT * (1.0 - min(1.0, nines / NINES)), 1)
->>>>>>> wip-trust
 
 
 TRUST: Final = Page(
     path="/trust", view=listed, template="trust.html", title="Trust",
-<<<<<<< HEAD
     nav=Nav(title="Trust", icon="scale", group="Watch", order=4),
 )  # fmt: skip
 ONE: Final = Page(
@@ -162,13 +122,4 @@ ACTS: Final = (
     Act(path="/trust/{agent}/{domain}/vouch", run=vouch, back=ONE),
     Act(path="/trust/{agent}/{domain}/demote", run=demote, back=ONE),
     Act(path="/trust/report", run=report, back=TRUST),
-=======
-    nav=Nav(title="Trust", icon="scale", group="Watch", order=5),
-)  # fmt: skip
-ONE: Final = Page(path="/trust/{agent}/{domain}", view=one, template="trust_one.html", title="Trust")
-PAGES: Final = (TRUST, ONE)
-ACTS: Final = (
-    Act(path="/trust/{agent}/{domain}/promote", run=promote, back=ONE),
-    Act(path="/trust/{agent}/{domain}/demote", run=demote, back=ONE),
->>>>>>> wip-trust
 )
