@@ -7,6 +7,7 @@ is done is an act on record before it is in force.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal
@@ -24,11 +25,12 @@ from gateway.state.whose import belongs
 from gateway.storage.sessions import Act
 
 Seen = dict[str, Any]
-ActName = Literal["close", "checkpoint", "declassify"]
+ActName = Literal["close", "checkpoint", "declassify", "suspect", "clear"]
 
 ANYTHING: Final = Ceiling(broad=True)
 """What an operator may give who says that it is meant to be broad."""
 
+BREAKER: Final = "breaker"
 OPERATOR: Final = "operator "
 """Before the name of a person in ``opened_by`` and ``by``: names of agents have no spaces."""
 
@@ -178,6 +180,33 @@ class Desk:
         found = await self._of_tenant(tenant, session)
         detail = {"labels": list(labels)} if act == "declassify" else {}
         return await self._act(found, act, OPERATOR + operator, note, detail)
+
+    async def has(self, tenant: str, agent: str, session: str) -> bool:
+        """Whether there is such an agent of a tenant and, when one is named, such a session of it."""
+        if not self.knows(tenant, agent):
+            return False
+        if not session:
+            return True
+        found = await self._sessions.find(session)
+        return found is not None and (found.whose.tenant, found.whose.agent) == (tenant, agent)
+
+    # -- breakers ----------------------------------------------------------------------------------------
+
+    async def suspected(self, session: str, trip: str, since_ns: int, why: str) -> None:
+        """What a stopped session did since then is suspect, until a reviewer calls the trip a false one."""
+        found = await self._sessions.find(session)
+        if found is None:
+            return
+        found.suspected(trip, since_ns)  # at once: its next call may come before the act is on disk
+        with contextlib.suppress(Refused):  # it has ended, and nothing of it goes on
+            await self._act(found, "suspect", BREAKER, why, {"trip": trip, "since_ns": since_ns})
+
+    async def cleared(self, session: str, trip: str, by: str) -> None:
+        """A reviewer said that a trip was a false one."""
+        found = await self._sessions.find(session)
+        if found is not None and trip in found.suspects:
+            with contextlib.suppress(Refused):
+                await self._act(found, "clear", OPERATOR + by, "the trip was a false one", {"trip": trip})
 
     async def _bounded(self, mandate: Mapping[str, Any] | None, parent: str) -> None:
         """Raise when nobody says what a session is for: it would have no bounds at all."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,10 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.breakers import plugin
 from gateway.breakers.breakers import Asking, Breakers
-from gateway.breakers.event import Event, What, print_of
+from gateway.breakers.event import Alarm, Event, What, print_of
 from gateway.breakers.kill import Kill, Kills
 from gateway.breakers.machine import Machine
-from gateway.breakers.settings import Settings
+from gateway.breakers.settings import NO_CAPS, Settings
 from gateway.breakers.trip import Key, Trip, Verdict
 from gateway.errors import JournalError
 from gateway.model import Action, Call, Facts, Finding, Outcome, Refusal
@@ -39,7 +39,8 @@ _ANSWERS: Final = ("ok", "withheld", "unobserved")
 _ERRORS: Final = ("tool_error", "rpc_error")
 _NO_EVENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "killed", "duplicate_effect", "in_doubt", "approval_needed",
-     "breaker_guarded", "cancelled", "input_refused", "client_declined", "result_withheld",
+     "breaker_guarded", "trust_needs_person", "trust_horizon", "cancelled", "input_refused",
+     "client_declined", "result_withheld",
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
 )  # fmt: skip
@@ -61,16 +62,24 @@ class Guard:
     """Implements ``ports.Breakers``. All methods but ``open`` run on the event loop's thread."""
 
     def __init__(
-        self, store: BreakerStore, settings: Settings, now_ns: Callable[[], int], counts: Counts | None = None
+        self,
+        store: BreakerStore,
+        settings: Settings,
+        now_ns: Callable[[], int],
+        counts: Counts | None = None,
+        recorded: Callable[[int | None], Iterable[Event]] = lambda since_ns: (),
     ) -> None:
-        """``now_ns`` is the steady time."""
+        """``now_ns`` is the steady time; ``recorded`` gives the delegated calls recorded since a moment."""
         self.store = store
         self.breakers = Breakers(settings, plugin.installed())
         self.enabled = True
         self.kills = Kills()
         self.heard: list[Callable[[Trip], None]] = []
         """Told of every trip that is enforced: to revoke grants, to take back trust, to tell the owner."""
+        self.cleared: list[Callable[[str, str], None]] = []
+        """Told of every trip a reviewer called false, and by whom."""
         self._now_ns = now_ns
+        self._recorded = recorded
         self._counts = counts
         self._under_way: dict[str, tuple[Asking, Callable[[], None] | None]] = {}
         self._trips: list[Trip] = []
@@ -86,6 +95,7 @@ class Guard:
         )
         self.kills = Kills(kills)
         self.breakers.put(machines)
+        await asyncio.to_thread(self._open_trees)
         for tenant, agent, state in states:
             try:
                 self.breakers.decode(tenant, agent, state)
@@ -94,6 +104,19 @@ class Guard:
                 # usual for this agent is learned again.
                 logger.warning("what detectors knew of an agent is forgotten", extra={"agent": agent})
         await self.carry_out()
+
+    def _open_trees(self) -> None:
+        """A crash forgets the last seconds of sums, the journal does not: what it has since is counted again.
+
+        A call that ended in the moment of saving may count twice: a cap errs towards being reached.
+        """
+        known = self.store.trees(self.breakers.settings.max_resources)
+        for tenant, tree, totals, _ in known:
+            self.breakers.put_tree(tenant, tree, totals)
+        if self.breakers.settings.tree_caps != NO_CAPS:
+            since = max((at for *_, at in known), default=None)
+            for event in self._recorded(since):
+                self.breakers.recount(event)
 
     def configured(self, settings: Settings, *, enabled: bool) -> None:
         """Take new settings; what is stopped stays stopped, and thresholds follow within 64 calls."""
@@ -112,7 +135,10 @@ class Guard:
         if trips:
             self._tripped(trips)
         if self.breakers.machines:
-            self._moved.update(key for key in asking.keys if key in self.breakers.machines)
+            moved = [key for key in asking.keys if key in self.breakers.machines]
+            self._moved.update(moved)
+            if any(self.breakers.machines[key].stage == "half_open" for key in moved):
+                self._wake.set()  # on disk at once: after a crash nobody may be tried again beside the first
         if verdict.go:
             self._under_way[call.id] = (asking, None)
         if verdict.stage == "closed":
@@ -155,7 +181,7 @@ class Guard:
             return
         asking = known[0] if known is not None else self._asking(call)
         now = self._now_ns()
-        what = _what(action, code, outcome)
+        what = what_of(action, code, outcome)
         trips: list[Trip] = []
         if outcome is not None and (health := _health(outcome)) is not None:
             trips += self.breakers.health(
@@ -169,6 +195,23 @@ class Guard:
             self._moved.update(asking.keys)
         if trips:
             self._tripped(trips)
+
+    def scored(
+        self, name: str, *, tenant: str, agent: str, domain: str, session: str, stops: bool, score: float,
+        threshold: float, sentence: str, by: str, post: str,
+    ) -> list[str]:  # fmt: skip
+        """A score that a detector elsewhere posted is high; the ids of the trips it made."""
+        if not self.enabled:
+            return []
+        now = self._now_ns()
+        alarm = Alarm(
+            detector=f"score:{name}", level=2 if stops else 1, statistic=score, threshold=threshold,
+            since_ns=now, sentence=f"{sentence or 'a high score'}; {score:.3g} ≥ {threshold:.3g}, by {by}",
+            exact=False,
+        )  # fmt: skip
+        trips = self.breakers.scored(tenant, agent, domain, session, alarm, now, by, post)
+        self._tripped(trips)
+        return [trip.id for trip in trips]
 
     # -- people ----------------------------------------------------------------------------------
 
@@ -197,8 +240,12 @@ class Guard:
             return self.breakers.force(act.key, act.reason, act.by, self._now_ns())
         if act.act == "reset":
             self.breakers.reset(act.key, self._now_ns())
-        elif act.act == "label" and act.reason == "false":
-            self.breakers.reset(act.key, self._now_ns(), false_alarm=True)
+        elif act.act == "label":
+            label, _, trip = act.reason.partition(" ")
+            if label == "false":
+                self.breakers.reset(act.key, self._now_ns(), false_alarm=True)
+                for listener in self.cleared:
+                    listener(trip, act.by)
         logger.info("breaker %s", act.act, extra={"key": str(act.key), "by": act.by, "reason": act.reason})
         return None
 
@@ -221,18 +268,21 @@ class Guard:
             trips, self._trips = self._trips, []
             moved, self._moved = self._moved, set()
             agents, self._agents = (self._agents, set()) if full else (set(), self._agents)
-            if not (trips or moved or agents or done):
+            grown, self.breakers.grown = self.breakers.grown, set()
+            if not (trips or moved or agents or done or grown):
                 return
+            trees = [(tenant, tree, self.breakers.tree(tenant, tree)) for tenant, tree in sorted(grown)]
             machines = [(key, _written(self.breakers.machines.get(key))) for key in sorted(moved)]
             states = [
                 (tenant, agent, self.breakers.encode(tenant, agent)) for tenant, agent in sorted(agents)
             ]
             try:
-                await asyncio.to_thread(self.store.save, machines, trips, states, done or [])
+                await asyncio.to_thread(self.store.save, machines, trips, states, done or [], trees)
             except BaseException:
                 self._trips = trips + self._trips
                 self._moved |= moved
                 self._agents |= agents
+                self.breakers.grown |= grown
                 raise
 
     async def close(self) -> None:
@@ -300,7 +350,7 @@ def _refusal(verdict: Verdict) -> Refusal:
     )
 
 
-def _what(action: Action, code: str, outcome: Outcome | None) -> What | None:
+def what_of(action: Action, code: str, outcome: Outcome | None) -> What | None:
     """What a call says of its agent; ``None`` when it says nothing."""
     if outcome is not None:
         if outcome.status in _ANSWERS:
@@ -353,13 +403,13 @@ def _event(
         polling=manifest.polling,
         bytes_out=len(args_json) if leaves and what != "denied" else 0,
         cost=cost,
-        places=_places(args_json),
+        places=places_of(args_json),
         resource=print_of(call.effect_key.encode()) if manifest.effect_key is not None else 0,
         tainted=session.get("integrity") == "untrusted",
     )
 
 
-def _places(args_json: bytes) -> tuple[int, ...]:
+def places_of(args_json: bytes) -> tuple[int, ...]:
     """Prints of the hosts and mail addresses in arguments, of long ones in their first 16 KB."""
     text = args_json[:_LOOKED_AT]
     found: list[bytes] = []

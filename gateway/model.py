@@ -74,6 +74,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     )
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
+    build: str = ""  # hash of which model, prompt and tools it is; "" when nobody says
+    attested: Literal["", "config", "credential", "conflict"] = ""  # who says so
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -393,6 +395,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""  # for operators; without values
     read: str = ""  # call id of the last read; "" when there was none
     reads: int = 0  # that were made
+    made: Call | None = None  # the call itself
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,6 +140,10 @@ class Permit(Protocol):
         """What to send instead of what was asked, after a reviewer's edit."""
 
     @property
+    def traceparent(self) -> str:
+        """Of the call that was held for it; "" where there is none, as behind a grant."""
+
+    @property
     def taken(self) -> bool:
         """Whether ``begin`` has claimed it."""
 
@@ -348,6 +352,41 @@ class Unbroken:
         return None
 
 
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent may do with one call, as far as it is trusted."""
+
+    refusal: Refusal | None = None
+    guarded: Finding | None = None  # it may go when a person agrees
+    facts: Mapping[str, Json] = {}  # ``input.trust``; empty where no trust is kept
+
+
+class Trust(Protocol):
+    """What agents have earned by verified outcomes, and how far that goes."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        """How far an agent may go with a call. One that is asked about is owed an ``ended``."""
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        """What became of it; ``approval`` is the fact of what people agreed to, or empty. Never raises."""
+
+
+class Unranked:
+    """No trust is kept: everything passes. Records say so."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        return _UNRANKED
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        return None
+
+
+_UNRANKED: Final = Rank()
+
+
 class Upstreams(Protocol):
     """Where calls go out."""
 
@@ -375,7 +414,15 @@ class Telemetry(Protocol):
     def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
         """``answer`` is ``None`` when the process stopped before there was one."""
 
-    def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
+    def waits(self, token: object) -> None:
+        """The call is held, and from here on its caller waits for people."""
+
+    def goes_on(self, token: object, call: Call, held: Answer, again: Call) -> object:
+        """People decided: ``again`` is carried on with instead of ``call``. Returns its token."""
+
+    def decided(
+        self, call: Call, decision: Decision, action: Action, permit: Permit | None = None
+    ) -> None: ...
 
     def inspected(self, call: Call, decision: Decision) -> None:
         """What the ``result`` entry point said of the call's result."""
@@ -417,5 +464,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     limits: Limits
     breakers: Breakers = Unbroken()
+    trust: Trust = Unranked()
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
     verifications: Verifications | None = None

@@ -180,7 +180,7 @@ class Verifications:
         parts = self._parts()
         read = Verified(
             call_id=call.id, principal=call.principal, tool=call.tool, session=call.session, result="unknown",
-            read=new_id(), reads=attempt,
+            read=new_id(), reads=attempt, made=call,
         )  # fmt: skip
         own = msgspec.structs.replace(
             parts, limits=self._limits, approvals=self._approvals, verifications=None
@@ -244,4 +244,5 @@ def _unknown(call: Call, detail: str, last: Verified | None = None) -> Verified:
         detail=detail,
         read=last.read if last is not None else "",
         reads=last.reads if last is not None else 0,
+        made=call,
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.breakers.settings import SECOND, Settings
+from gateway.breakers.event import Event
+from gateway.breakers.settings import SECOND, Caps, Settings
 from gateway.breakers.trip import Key
 from gateway.guard import Guard
 from gateway.model import Call, Facts, Outcome
@@ -29,15 +30,15 @@ def store(tmp_path: Path) -> Iterator[BreakerStore]:
 
 
 class World:
-    def __init__(self, store: BreakerStore, **settings) -> None:
+    def __init__(self, store: BreakerStore, recorded=lambda since_ns: (), **settings) -> None:
         self.now = 1_800_000_000 * SECOND
-        self.guard = Guard(store, Settings(**settings), lambda: self.now)
+        self.guard = Guard(store, Settings(**settings), lambda: self.now, recorded=recorded)
         self.number = 0
 
-    def call(self, what=LOOK, args_json: bytes = b"{}") -> Call:
+    def call(self, what=LOOK, args_json: bytes = b"{}", principal=AGENT) -> Call:
         self.number += 1
         return Call(
-            id=f"c{self.number}", principal=AGENT, tool=what, args={}, args_json=args_json, digest="d",
+            id=f"c{self.number}", principal=principal, tool=what, args={}, args_json=args_json, digest="d",
             session="s", thread="", surface="test", effect_key=f"c{self.number}", received_ns=self.now,
         )  # fmt: skip
 
@@ -125,6 +126,72 @@ def test_what_is_stopped_and_what_was_counted_outlive_the_process(store):
         assert again.goes() == "breaker_open"
         trips = store.trips()
         assert [told.trip.detector for told in trips][-1] == "repeat"
+
+    asyncio.run(life())
+
+
+CHILD = msgspec.structs.replace(AGENT, chain=("boss", "bot"))
+
+
+def test_what_a_delegation_used_of_its_caps_outlives_a_crash(store):
+    """What was saved is known again, and what came after is counted again from the journal."""
+    settings = {"tree_caps": Caps(calls=10)}
+
+    def delegated(world: World, times: int) -> list[str]:
+        return [world.goes(principal=CHILD, args_json=b"%d" % world.number) for _ in range(times)]
+
+    async def life() -> None:
+        world = World(store, **settings)
+        await world.guard.open()
+        delegated(world, 6)
+        await world.guard.save(full=True)
+        # Three more, of which nothing is saved; then the process is gone.
+        asked = []
+
+        def recorded(since_ns):
+            asked.append(since_ns)
+            return [
+                Event(call_id=f"r{n}", at_ns=world.now, tenant="t", agent="bot", session="s", tool="up/act",
+                      what="ok", tree="boss", depth=2)
+                for n in range(3)
+            ]  # fmt: skip
+
+        again = World(store, recorded, **settings)
+        again.now, again.number = world.now, 100
+        await again.guard.open()
+        assert asked[0] is not None
+        assert delegated(again, 2) == ["", ""]
+        assert delegated(again, 1) == ["breaker_open"]
+        await again.guard.save()
+        assert [told.trip.detector for told in store.trips()] == ["cap"]
+
+    asyncio.run(life())
+
+
+def test_nobody_is_tried_again_beside_those_a_crashed_gateway_tried(store):
+    """One set of probes: it is on disk as soon as it is given, and a second gateway has no other."""
+
+    async def life() -> None:
+        world = World(store)
+        for _ in range(5):
+            world.goes()
+        await world.guard.save()
+        world.now += 80 * SECOND
+        saving = asyncio.create_task(world.guard.run())
+        await asyncio.sleep(0)
+        tried = [world.call(args_json=b"%d" % n) for n in range(3)]
+        assert all(world.guard.ask(call, Facts()).refusal is None for call in tried)
+        async with asyncio.timeout(2):  # far sooner than it is saved now and then
+            while store.machines()[0][1].stage != "half_open":
+                await asyncio.sleep(0.01)
+        saving.cancel()
+        again = World(store)
+        again.now, again.number = world.now, 100
+        await again.guard.open()
+        assert again.goes() == "breaker_throttled"
+        # Nobody will ever say what became of the three: they have failed.
+        again.now += 301 * SECOND
+        assert again.goes() == "breaker_open"
 
     asyncio.run(life())
 

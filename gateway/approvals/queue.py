@@ -29,6 +29,8 @@ from gateway.approvals.values import Approval, Blocked, Notice, Opening, Require
 from gateway.model import Call, Decision, Facts, Finding, Json, Outcome, Principal, Refusal
 from gateway.ports import Clock, Permit
 from gateway.reasons import REASONS, sentence
+from gateway.sessions.budgets import MAX_AMOUNT
+from gateway.sessions.charges import Unreadable, charges_of
 from gateway.storage import control
 
 RETRY_MS: Final = 5_000
@@ -46,6 +48,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     slow: Mapping[str, Json] = {}
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
+    traceparent: str = ""  # of the held call, so that its trace and that of what came of it find each other
+    provenance: Mapping[str, Json] = {}  # of the arguments, for people
 
 
 class Queue:
@@ -263,7 +267,11 @@ class Queue:
             ),
             reasons_json=msgspec.json.encode(decision.findings).decode(),
             facts_json=msgspec.json.encode(
-                Snapshot(principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind)
+                Snapshot(
+                    principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
+                    traceparent=call.traceparent,
+                    provenance=facts.provenance,
+                )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),
             execute_s=min(each.execute_s for each in asked),
@@ -362,6 +370,10 @@ class ApprovalPermit:
         )
         return found
 
+    @property
+    def traceparent(self) -> str:
+        return held_traceparent(self.ticket.approval)
+
     def covers(self, decision: Decision) -> bool:
         """Whether each escalation, with its chain as it is configured now, is among those approved."""
         return set(self._queue.requirements(decision)) <= set(self.ticket.approval.requirements)
@@ -410,6 +422,7 @@ class GrantPermit:
     """Implements ``ports.Permit`` for one use of a grant."""
 
     args: Mapping[str, Json] | None = None
+    traceparent = ""
 
     def __init__(self, queue: Queue, grant: Grant, epoch: int) -> None:
         self._queue = queue
@@ -427,7 +440,9 @@ class GrantPermit:
         return set(self._queue.requirements(decision)) <= set(self.grant.requirements)
 
     def bind(self, call: Call, decision: Decision, decided_at: float) -> None:
-        self._cost = call.tool.manifest.cost_micro_usd
+        charged = charges_of(call.tool.manifest, call.args, call.args_json)
+        # A price that cannot be read fits no budget.
+        self._cost = MAX_AMOUNT if isinstance(charged, Unreadable) else charged.get("cost_micro_usd", 0)
         self._call_id = call.id
 
     def begin(self, connection: Connection) -> None:
@@ -440,6 +455,18 @@ class GrantPermit:
 
     def end(self, connection: Connection, outcome: Outcome | None) -> None:
         """A use is used whatever becomes of it."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    traceparent: str = ""
+
+
+_held = msgspec.json.Decoder(_Held)
+
+
+def held_traceparent(approval: Approval) -> str:
+    """Of the call an approval was opened for."""
+    return _held.decode(approval.facts_json).traceparent
 
 
 def _refusal(

@@ -13,8 +13,10 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import chain, grants, machine, openings, rows
+from gateway.approvals import attention, canaries, chain, fatigue, grants, machine, openings, rows
+from gateway.approvals.attention import Attention, Autonomy
 from gateway.approvals.chain import Circle, Standing
+from gateway.approvals.fatigue import Review
 from gateway.approvals.values import (
     REJECT_CODES,
     SYSTEM,
@@ -35,6 +37,8 @@ from gateway.storage.database import Database
 from gateway.storage.tables import approvals, records
 
 _SECOND: Final = 1_000_000_000
+_UNKNOWN: Final = Attention()
+_MAX_CANARIES: Final = 10
 
 Clock = Callable[[Connection], int]
 
@@ -135,9 +139,25 @@ class Store:
     def counts(self) -> dict[str, int]:
         """How many approvals are in each state that is not over."""
         query = select(approvals.c.state, func.count()).group_by(approvals.c.state)
+        query = query.where(approvals.c.canary.is_(None))  # nobody waits for what nobody asked for
         with self.database.reading() as connection:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
             return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+
+    def pending(self) -> list[tuple[str, int, float]]:
+        """Chain, how many wait in it, and when the oldest was opened in seconds since the epoch.
+
+        Rows with the same requirements are counted by the database; those with two chains count in both.
+        """
+        asked = approvals.c.requirements
+        query = select(asked, func.count(), func.min(approvals.c.opened_ns)).group_by(asked)
+        with self.database.reading() as connection:
+            found = connection.execute(query.where(approvals.c.state == "pending")).all()
+        return [
+            (chain, number, oldest / 1e9)
+            for requirements, number, oldest in found
+            for chain in {each["chain"] for each in orjson.loads(requirements)}
+        ]
 
     def tripped(self, tenant: str, agent: str) -> int:
         """An agent's breaker opened: what was granted to it for a while is not any more."""
@@ -173,7 +193,7 @@ class Store:
         """What a claim would start from; ``None`` while it cannot be claimed."""
         with self.database.reading() as connection:
             found = rows.load(connection, approval_id)
-            if found is None or found.state not in ("approved", "recovering"):
+            if found is None or found.state not in ("approved", "recovering") or found.canary is not None:
                 return None
             epoch = control.authority(connection)
             standing = self._standing(connection, found)
@@ -269,9 +289,14 @@ class Store:
 
     def vote(
         self, approval_id: str, by: Reviewer, decision: Decide, expected: Expected, *,
-        reason_code: str = "", reason: str = "",
+        reason_code: str = "", reason: str = "", seen: Attention = _UNKNOWN,
+        measured: Callable[[Review], None] = lambda _: None,
     ) -> Approval:  # fmt: skip
-        """Count one vote. The same vote again is answered as the first was; another one is a conflict."""
+        """Count one vote. The same vote again is answered as the first was; another one is a conflict.
+
+        ``measured`` is told what was measured of a vote that is new.
+        """
+        reviews: list[Review] = []
 
         def change(connection: Connection, found: Approval, now: int) -> Approval:
             before = rows.votes(connection, found.id)
@@ -289,13 +314,21 @@ class Store:
                 raise Blocked("reason_required", found)
             if decision == "reject" and reason_code not in REJECT_CODES:
                 raise Blocked("reason_required", found, f"one of {', '.join(REJECT_CODES)}")
-            rows.add_vote(
+            if decision == "approve":
+                # Nobody looks at the thirty-first of an hour as at the first.
+                attention.bounded(connection, found, by.name, everyone, self.settings.fatigue, now)
+            vote = rows.add_vote(
                 connection, found.id, before, stage=standing.stage, principal=by.name,
                 on_behalf="" if place == by.name else place, credential=by.credential, decision=decision,
                 reason_code=reason_code, reason=reason[: rows.MAX_TEXT], shown_digest=expected.digest,
                 at_ns=now,
             )  # fmt: skip
+            reviews.append(attention.measure(connection, found, vote, everyone, seen))
+            rows.note(connection, found.id, now, "voted", by.name, f"{decision}, stage {standing.stage + 1}")
             standing = chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
+            if standing.verdict == "approved" and found.canary is not None:
+                became = machine.cancel(machine.approve(found.machine))
+                return self._close(connection, found, became, now, SYSTEM, reason_code="canary")
             if standing.verdict == "approved":
                 until = now + found.execute_s * _SECOND
                 return rows.save(
@@ -313,7 +346,10 @@ class Store:
                 )  # fmt: skip
             return rows.save(connection, found, found.machine)
 
-        return self._change(approval_id, by, decision, change)
+        after = self._change(approval_id, by, decision, change)
+        for review in reviews:
+            measured(review)
+        return after
 
     def cancel(self, approval_id: str, by: Reviewer, expected: Expected, reason: str = "") -> Approval:
         """End an approval that was not carried out yet. Afterwards it can only be compensated."""
@@ -347,6 +383,9 @@ class Store:
             everyone = rows.circle(connection, found.tenant, self.settings)
             standing = chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
             self._place(found, by, standing.stage, everyone, now)
+            if found.canary is not None:  # it is not approved as it was, which is all there was to see
+                gone = machine.cancel(found.machine)
+                return self._close(connection, found, gone, now, by.name, reason_code="canary")
             gone = machine.supersede(found.machine)
             new = new_id()
             after = self._close(connection, found, gone, now, by.name, superseded_by=new)
@@ -370,6 +409,61 @@ class Store:
 
         return self._change(approval_id, by, "resolve", change)
 
+    def plant(self, source: str, by: Reviewer, args_json: bytes, note: str) -> Approval:
+        """Put a canary into the queue: a copy of an approval with arguments that must be rejected.
+
+        Raises ``Blocked``. No call can ever meet it: its digests are those of no call.
+        """
+        with self.database.writing() as connection:
+            found = rows.load(connection, source)
+            if found is None or found.tenant != by.tenant:
+                raise Blocked("not_found")
+            waiting = select(func.count()).where(
+                approvals.c.tenant == by.tenant, approvals.c.canary.is_not(None),
+                approvals.c.state == "pending",
+            )  # fmt: skip
+            if connection.execute(waiting).scalar_one() >= _MAX_CANARIES:
+                raise Blocked("approvals_full", found)
+            wanted = canaries.opening(found, by.name, args_json, self.settings)
+            if not chain.possible(
+                wanted.rules, rows.circle(connection, by.tenant, self.settings).people.values()
+            ):
+                raise Blocked("approval_impossible", found)
+            return self._insert(
+                connection, wanted, self.now(connection), canary=canaries.marked(by.name, note, source)
+            )
+
+    def incident(self, approval_id: str, by: Reviewer, digest: str, note: str) -> Approval:
+        """An approved call turned out to be wrong. It may be said more than once."""
+
+        def change(connection: Connection, found: Approval, now: int) -> Approval:
+            if found.digest != digest:
+                raise Blocked("approval_stale", found)
+            if found.state not in ("executing", "recovering", "in_doubt", "executed") or found.canary:
+                raise Blocked("approval_closed", found, "it was not carried out")
+            attention.reported(connection, found, now, by.name, note)
+            return found
+
+        return self._change(approval_id, by, "incident", change)
+
+    def measures(self, tenant: str) -> tuple[fatigue.Summary, Autonomy]:
+        """How people review, and how much goes on without them."""
+        with self.database.reading() as connection:
+            now = self.now(connection)
+            found = attention.summary(connection, tenant, self.settings.fatigue, now)
+            return found, attention.autonomy(connection, tenant, now)
+
+    def reviewed(self) -> Sequence[str]:
+        """Tenants of which anything was reviewed."""
+        with self.database.reading() as connection:
+            return attention.tenants(connection)
+
+    def last_decision(self, tenant: str, name: str) -> int:
+        """When somebody decided anything last; 0 when never."""
+        with self.database.reading() as connection:
+            everyone = rows.circle(connection, tenant, self.settings)
+            return attention.last_decision(connection, tenant, name, everyone)
+
     # ------------------------------------------------------------------------------------------- in common
 
     def _change(
@@ -391,6 +485,13 @@ class Store:
         except Blocked as blocked:
             self._refused(approval_id, by, verb, blocked)
             raise
+
+    def turned_away(self, approval_id: str, tenant: str, by: str, what: str) -> None:
+        """Note that somebody whom nobody knows, or a delivery made twice, wanted to decide."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is not None and found.tenant == tenant:
+                rows.note(connection, approval_id, self.now(connection), "refused", by, what)
 
     def _refused(self, approval_id: str, by: Reviewer, verb: str, blocked: Blocked) -> None:
         """An attempt that was refused is something to know of: it may be a race, or somebody trying."""
@@ -451,7 +552,9 @@ class Store:
 
     def _room(self, connection: Connection, wanted: Opening) -> None:
         waiting = select(func.count()).where(
-            approvals.c.tenant == wanted.tenant, approvals.c.state.in_(machine.UNCLAIMED)
+            approvals.c.tenant == wanted.tenant,
+            approvals.c.state.in_(machine.UNCLAIMED),
+            approvals.c.canary.is_(None),
         )
         # A flood of held calls must not fill the disk, nor hide the one that matters among thousands.
         everybody = connection.execute(waiting).scalar_one()
@@ -465,7 +568,7 @@ class Store:
 
     def _insert(
         self, connection: Connection, wanted: Opening, now: int, *,
-        approval_id: str | None = None, supersedes: str | None = None,
+        approval_id: str | None = None, supersedes: str | None = None, canary: str | None = None,
     ) -> Approval:  # fmt: skip
         approval_id = approval_id or new_id()
         # Kept while people decide in any case: what nobody can look at, nobody can decide about.
@@ -486,7 +589,7 @@ class Store:
             "decide_by_ns": now + int(wanted.decide_s * _SECOND), "execute_s": int(wanted.execute_s),
             "lease_s": int(wanted.lease_s), "supersedes": supersedes,
             "editors": orjson.dumps(wanted.editors).decode(),
-            "next_notice_ns": next_notice(wanted.reminders_s, rules, now, now), **sealed,
+            "next_notice_ns": next_notice(wanted.reminders_s, rules, now, now), "canary": canary, **sealed,
         }  # fmt: skip
         rows.add(connection, values, machine.Machine(idempotent=wanted.idempotent))
         rows.note(connection, approval_id, now, "opened", wanted.agent, supersedes or "")

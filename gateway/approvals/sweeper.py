@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select, update
 
-from gateway.approvals import chain, machine, rows
+from gateway.approvals import chain, grants, machine, rows
 from gateway.approvals.store import Store, next_notice
 from gateway.approvals.values import SYSTEM, Approval, Notice
 from gateway.storage.tables import approvals, records
@@ -28,7 +28,7 @@ class Sweeper:
     """One for each process. ``sweep`` blocks and is run in a thread, every second or so.
 
     ``working`` names approvals whose attempt this very process is carrying out at the moment: they are in
-    good hands however long they take.
+    good hands however long they take. ``policy_revision`` is that in force; grants made under another end.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class Sweeper:
         store: Store,
         monotonic: Callable[[], float],
         working: Callable[[], Collection[str]] = tuple,
+        policy_revision: Callable[[], str] | None = None,
     ) -> None:
+        self._policy_revision = policy_revision
         self._store = store
         self._monotonic = monotonic
         self._working = working
@@ -56,10 +58,22 @@ class Sweeper:
                     notice = self._one(connection, found, self._store.now(connection))
                     if notice is not None:
                         notices.append(notice)
+        self._end_grants(now)
         if self._monotonic() >= self._forget_at:
             self._forget_at = self._monotonic() + FORGET_S
             self._forget(now)
         return notices
+
+    def _end_grants(self, now: int) -> None:
+        """Say of grants that nobody could use any more that they are over, and since when."""
+        if self._policy_revision is None:
+            return
+        revision = self._policy_revision()
+        with self._store.database.reading() as connection:
+            left = grants.lost(connection, now, revision)
+        if left:
+            with self._store.database.writing() as connection:
+                grants.over(connection, now, revision)
 
     def _due(self, connection: Connection, now: int) -> list[str]:
         """Approvals something may have to be done about; everything else costs nothing."""
@@ -129,11 +143,14 @@ class Sweeper:
         due = connection.execute(query).scalar_one()
         if due is None or due > now:
             return None
-        escalated = any(
-            found.opened_ns + int(each.after_s * _SECOND) == due for each in found.rules.escalations
-        )
+        # All that fell due since: after an outage a reminder must not swallow the escalation behind it.
+        escalated = [
+            each
+            for each in found.rules.escalations
+            if due <= found.opened_ns + int(each.after_s * _SECOND) <= now
+        ]
         event = "escalated" if escalated else "reminded"
-        to = " or ".join(chain.described(each.to) for each in found.rules.escalations) if escalated else ""
+        to = " or ".join(chain.described(each.to) for each in escalated)
         rows.note(connection, found.id, now, event, SYSTEM, to)
         following = next_notice(self._reminders(found), found.rules, found.opened_ns, max(now, due))
         # Not a new version: a reminder must not make what a reviewer is looking at stale.

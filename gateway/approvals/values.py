@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.approvals import fatigue
 from gateway.approvals.chain import Absence, Chain, Rules
 from gateway.approvals.envelope import Envelope
 from gateway.approvals.machine import Machine, State
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
     envelopes: Mapping[str, Envelope] = {}
+    fatigue: fatigue.Settings = fatigue.Settings()
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +123,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     answer: str | None
     kept: bool  # whether its arguments are
     envelope: str | None = None  # the opening that let it through instead of votes
+    canary: str | None = None  # JSON of who made it and why it must be rejected; never carried out
 
     @property
     def state(self) -> State:
@@ -182,6 +185,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
             "chains": sorted({each.chain for each in self.approval.requirements}),
             "by": list(self.approvers),
             "edited": bool(self.approval.editors),
+            "self_reviewed": self.self_reviewed,
         }
 
 

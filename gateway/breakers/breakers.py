@@ -23,14 +23,14 @@ from gateway.breakers.loops import Loops
 from gateway.breakers.machine import RANK, Machine, Stage
 from gateway.breakers.plugin import Detector
 from gateway.breakers.returns import Returns
-from gateway.breakers.settings import DAY, NO_CAPS, Settings
+from gateway.breakers.settings import DAY, MINUTE, NO_CAPS, Settings
 from gateway.breakers.trip import PASSES, Key, Trip, Verdict
 
 logger = logging.getLogger("wardgate.breakers")
 
 _OF_AGENTS: Final = ("agent", "session", "thread")
 _THREADS: Final = 3
-_SLOWED: Final = frozenset({"rate", "repeat"})
+_SLOWED: Final = frozenset({"rate", "repeat", "no_progress"})
 """First responses of these only slow down; those of the others ask a person about writes."""
 
 
@@ -87,6 +87,7 @@ class Saved(msgspec.Struct, array_like=True):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Saved).decode
+_totals: Final = msgspec.msgpack.Decoder(Totals).decode
 
 
 class Breakers:
@@ -99,9 +100,11 @@ class Breakers:
         self.behaviours: OrderedDict[tuple[str, str, str], Behaviour] = OrderedDict()
         self._owners: OrderedDict[tuple[str, str], Owner] = OrderedDict()
         self._trees: OrderedDict[tuple[str, str], Totals] = OrderedDict()
+        self.grown: set[tuple[str, str]] = set()  # trees with a cap that changed since they were saved
         self._resources: OrderedDict[tuple[str, int], Returns] = OrderedDict()
         self._health: dict[tuple[str, str], Health] = {}
         self._agents: dict[str, set[str]] = {}  # by tenant: who has been seen
+        self._observed: OrderedDict[tuple[Key, str], int] = OrderedDict()  # scores that were only recorded
         self._trips = 0
         self.forgotten = 0  # sessions pushed out of memory
         self.broken: dict[str, str] = {}  # a user's detectors that raised, with what
@@ -168,16 +171,14 @@ class Breakers:
             or _moved(self.machines.get(session))
             or _moved(self.machines.get(looping))
         )
-        round_ = loops.observe(event, settings)
+        round_ = loops.observe(event, settings, behaviour.patience)
         exact = conduct.observe(event, settings)
         if event.resource:
             exact += self._resource(tenant, event.resource).observe(event, settings)
         estimated = behaviour.observe(event, settings, learn)
         tree: Alarm | None = None
         if event.tree:
-            totals = self._tree(tenant, event.tree)
-            totals.add(event)
-            tree = totals.passed(settings.tree_caps, event.at_ns, "delegation")
+            tree = self._grow(event)
         if self.detectors:
             estimated = [*estimated, *self._plugged(event)]
         if not (round_ or exact or estimated or tree):
@@ -226,6 +227,29 @@ class Breakers:
         )
         return self._raise(Key("upstream", tenant, upstream), alarm, event, (trip_call,))
 
+    def scored(
+        self, tenant: str, agent: str, domain: str, session: str, alarm: Alarm, at_ns: int, by: str, post: str
+    ) -> list[Trip]:
+        """A detector elsewhere has an opinion of an agent in a domain, or of one of its sessions."""
+        key = Key("session", tenant, agent, session) if session else Key("agent", tenant, agent, domain)
+        known = self.behaviours.get((tenant, agent, domain))
+        event = Event(
+            call_id=post, at_ns=at_ns, tenant=tenant, agent=agent, session=session, tool="", domain=domain,
+            what="ok",
+        )  # fmt: skip
+        calls = known.contributing(0) if known is not None else ()
+        trips = self._raise(key, alarm, event, calls)
+        # The same opinion every second, which is only recorded, must not push other trips off the record.
+        if any(trip.observed for trip in trips):
+            said = (key, alarm.detector)
+            if at_ns - self._observed.get(said, 0) < MINUTE:
+                return []
+            self._observed[said] = at_ns
+            self._observed.move_to_end(said)
+            if len(self._observed) > self.settings.max_machines:
+                self._observed.popitem(last=False)
+        return [msgspec.structs.replace(trip, by=by) for trip in trips]
+
     # -- people ----------------------------------------------------------------------------------
 
     def force(self, key: Key, reason: str, by: str, at_ns: int) -> Trip:
@@ -237,7 +261,8 @@ class Breakers:
         machine.force(at_ns, reason)
         return Trip(
             id=machine.trip, at_ns=at_ns, key=key, agent=key.name if key.scope in _OF_AGENTS else "",
-            session=key.part if key.scope == "session" else "", detector="person", statistic=0.0,
+            session=key.part if key.scope == "session" else "",
+            domain=key.part if key.scope == "agent" else "", detector="person", statistic=0.0,
             threshold=0.0,
             before=before, after="forced_open", sentence=reason, since_ns=at_ns, person=True, by=by,
         )  # fmt: skip
@@ -275,6 +300,20 @@ class Breakers:
         for domain, behaviour in known.behaviours:
             self.behaviours[tenant, agent, domain] = behaviour
         self._agents.setdefault(tenant, set()).add(agent)
+
+    def tree(self, tenant: str, tree: str) -> bytes:
+        """The sums of one delegation, as MessagePack."""
+        return msgspec.msgpack.encode(self._trees.get((tenant, tree), Totals()))
+
+    def put_tree(self, tenant: str, tree: str, totals: bytes) -> None:
+        """Know a delegation's sums again; raises ``msgspec.DecodeError``."""
+        self._trees[tenant, tree] = _totals(totals)
+
+    def recount(self, event: Event) -> None:
+        """Add one call to the sums of its delegation that was made after they were last saved."""
+        if event.tree:
+            self._tree(event.tenant, event.tree).add(event)
+            self.grown.add((event.tenant, event.tree))
 
     def put(self, machines: Iterable[tuple[Key, Machine]]) -> None:
         """Machines as another process, or an earlier life, left them."""
@@ -325,7 +364,8 @@ class Breakers:
         return [
             Trip(
                 id=trip_id, at_ns=at_ns, key=key, agent=event.agent, session=event.session,
-                detector=alarm.detector, statistic=alarm.statistic, threshold=alarm.threshold, before=before,
+                domain=event.domain, detector=alarm.detector, statistic=alarm.statistic,
+                threshold=alarm.threshold, before=before,
                 after=to, sentence=alarm.sentence, calls=calls, since_ns=alarm.since_ns, until_ns=until_ns,
                 person=alarm.person, observed=observed, spared=spared,
             )
@@ -432,6 +472,15 @@ class Breakers:
             setattr(floor.totals, name, max(getattr(floor.totals, name), getattr(gone.totals, name)))
         if owner.floor is not None or gone.total or self.settings.session_caps != NO_CAPS:
             owner.floor, owner.floor_ns = floor, at_ns
+
+    def _grow(self, event: Event) -> Alarm | None:
+        caps = self.settings.tree_caps
+        totals = self._tree(event.tenant, event.tree)
+        totals.add(event)
+        if caps == NO_CAPS:
+            return None
+        self.grown.add((event.tenant, event.tree))
+        return totals.passed(caps, event.at_ns, "delegation")
 
     def _tree(self, tenant: str, tree: str) -> Totals:
         found: Totals = _kept(self._trees, (tenant, tree), Totals, self.settings.max_resources)

@@ -46,7 +46,7 @@ class Totals(msgspec.Struct, array_like=True):
 
 class Conduct(msgspec.Struct, array_like=True):
     row: int = 0  # refusals since the last call that went through
-    total: int = 0
+    total: float = 0.0  # refusals, less a part of each call that went through
     since_ns: int = 0
     stops: int = 0  # of threads of this session, that loops have opened
     totals: Totals = msgspec.field(default_factory=Totals)
@@ -60,12 +60,14 @@ class Conduct(msgspec.Struct, array_like=True):
             self.total += 1
             if self.row == settings.denied_open:
                 found.append(self._denied(2, self.row, settings.denied_open, "in a row"))
-            elif self.total == settings.denied_total:
+            elif self.total >= settings.denied_total > self.total - 1:
                 found.append(self._denied(2, self.total, settings.denied_total, "in this session"))
             elif self.row == settings.denied_guard:
                 found.append(self._denied(1, self.row, settings.denied_guard, "in a row"))
         else:
             self.row = 0
+            if self.total:
+                self.total = max(self.total - settings.denied_forgiven, 0.0)
         self.totals.add(event)
         if settings.canaries and is_canary(event.tool, settings):
             found.append(canary(event.tool, event.at_ns))
@@ -77,12 +79,12 @@ class Conduct(msgspec.Struct, array_like=True):
 
     def clear(self) -> None:
         """After a trip the counts begin anew; caps do not."""
-        self.row = self.total = 0
+        self.row, self.total = 0, 0.0
 
-    def _denied(self, level: int, count: int, threshold: int, words: str) -> Alarm:
+    def _denied(self, level: int, count: float, threshold: float, words: str) -> Alarm:
         return Alarm(
             detector="denied", level=2 if level == 2 else 1, statistic=float(count), since_ns=self.since_ns,
-            threshold=float(threshold), sentence=f"{count} refusals {words}",
+            threshold=float(threshold), sentence=f"{count:.0f} refusals {words}",
         )  # fmt: skip
 
 

@@ -18,8 +18,7 @@ DRIFT: Final = 1.25
 PEAK: Final = 2.0
 _PRIOR_PEAKS: Final = 10
 _PRIOR_CALLS: Final = 1000
-_LEAST_SCALE: Final = 0.5
-_REMEMBERED: Final = 500
+_REMEMBERED: Final = 10_000
 
 _LEAST_DAY: Final = log(1_000)
 _MOST_DAY: Final = log(100 * 86_400)
@@ -112,7 +111,7 @@ class Cusum(msgspec.Struct, array_like=True):
         # highest of n such peaks is expected at ``scale * (ln n + 0.577)``.
         if self.peaks:
             mean = max(mean, self.squares / (2 * self.excess), (self.most - PEAK) / (log(n) + 0.577))
-        scale = min(prior.scale, max(mean * (1 + 1.96 / sqrt(n)), _LEAST_SCALE))
+        scale = min(prior.scale, max(mean * (1 + 1.96 / sqrt(n)), prior.least))
         before = prior.rate * exp(-PEAK / prior.scale)
         rate = min((_PRIOR_CALLS * before + self.peaks) / (_PRIOR_CALLS + self.calls), 1.0)
         return Tail(rate * exp(PEAK / scale), scale)

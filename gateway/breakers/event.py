@@ -72,6 +72,11 @@ def print_of(content: bytes) -> int:
     return ends << 32 | size & 0xFFFFFFFF
 
 
+def size_of(print_: int) -> int:
+    """Bytes of the content a print was made of."""
+    return print_ & 0xFFFFFFFF
+
+
 def bounded(amount: int) -> int:
     """An amount somebody else reports, without values that would break sums."""
     return min(max(amount, 0), _MOST)

@@ -7,20 +7,24 @@ from zlib import crc32
 
 import msgspec
 
-from gateway.breakers.event import Alarm, Event
+from gateway.breakers.event import Alarm, Event, size_of
 from gateway.breakers.settings import Settings
 
 _MASK: Final = (1 << 63) - 1
 _ARGS: Final = 0x9E3779B97F4A7C15  # odd numbers without a pattern, so that three prints mix into one
 _RESULT: Final = 0xC2B2AE3D27D4EB4F
+_PATIENT: Final = 10_000
+_TOOLS: Final = 16
 
 
 class Loops(msgspec.Struct, array_like=True):
     """Four small counters over the last calls of one thread of work.
 
-    An answer that moves on is progress, so what repeats is (tool, arguments, result). Two exceptions: the
-    same call in a row far too often is slowed down whatever comes back (a clock in it hides the loop),
-    and a write that answers "ok" each time is not without progress.
+    An answer that moves on is progress, so what repeats is (tool, arguments, result). Exceptions: the same
+    call in a row far too often is slowed down whatever comes back (a clock in it hides the loop); a write
+    that answers "ok" each time is not without progress; and a short answer is what many honest questions have
+    in common ("no match"), so a long row of it only slows down. How long is long for a tool is learned: where
+    another answer came in the end, it was worth while to go on asking (``patience``).
     """
 
     last: list[int] = msgspec.field(default_factory=list)  # prints of (tool, arguments, result), a ring
@@ -33,8 +37,11 @@ class Loops(msgspec.Struct, array_like=True):
     question_before: int = 0
     rounds: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0])  # for cycles of 2, 3 and 4
     since_ns: int = 0
+    tool: int = 0  # whose answers are counted
+    answers_ns: int = 0
 
-    def observe(self, event: Event, settings: Settings) -> list[Alarm]:
+    def observe(self, event: Event, settings: Settings, patience: dict[int, int]) -> list[Alarm]:
+        """``patience``: of the agent, by tool, how many short answers in a row are nothing unusual."""
         if event.polling:
             return []
         at_ns = event.at_ns
@@ -77,14 +84,19 @@ class Loops(msgspec.Struct, array_like=True):
         if event.result == 0 or (event.writes and event.what == "ok"):
             self.answers, self.answer = 0, 0
         elif answer == self.answer:
-            self.answers += question != self.question_before
-            if self.answers == settings.no_progress:
-                found.append(
-                    _alarm("no_progress", 2, self.answers, settings.no_progress, self.since_ns,
-                           f"the same answer to {self.answers} different calls of one tool in a row")
-                )  # fmt: skip
+            if question != self.question_before:
+                self.answers += 1
+                found += self._no_progress(event, settings, patience.get(name, settings.no_progress_short))
         else:
-            self.answers, self.answer = 1, answer
+            # Asking on has paid in the end: such a row is usual for this tool from now on.
+            usual = patience.get(name, settings.no_progress_short)
+            if (
+                name == self.tool
+                and 2 * self.answers >= usual
+                and (name in patience or len(patience) < _TOOLS)
+            ):
+                patience[name] = min(4 * self.answers, _PATIENT)
+            self.answers, self.answer, self.tool, self.answers_ns = 1, answer, name, at_ns
         self.question_before = question
 
         # -- cycles --------------------------------------------------------------------------
@@ -110,6 +122,19 @@ class Loops(msgspec.Struct, array_like=True):
             ring.append(mark)
         self.at += 1
         return found
+
+    def _no_progress(self, event: Event, settings: Settings, most: int) -> list[Alarm]:
+        count = self.answers
+        words = f"the same answer to {count} different calls of one tool in a row"
+        if size_of(event.result) > settings.short_bytes:
+            if count != settings.no_progress:
+                return []
+            return [_alarm("no_progress", 2, count, settings.no_progress, self.answers_ns, words)]
+        # Said again at twice, four times as many …: it may go on for ever.
+        times, rest = divmod(count, most)
+        if rest or times & (times - 1):
+            return []
+        return [_alarm("no_progress", 1, count, most, self.answers_ns, words)]
 
     def clear(self) -> None:
         self.last, self.at, self.same, self.asked, self.answers = [], 0, 0, 0, 0

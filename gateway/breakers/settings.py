@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
 DAY: Final = 86_400 * SECOND
 
 STATISTICAL: Final = ("errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places")
@@ -24,16 +25,18 @@ class Tail(msgspec.Struct, frozen=True):
 
     rate: float
     scale: float
+    least: float = 0.5  # the shortest scale that is learned for an agent
 
 
 TAILS: Final[Mapping[str, Tail]] = {
     "errors": Tail(0.010, 4.0),
     "denials": Tail(0.0025, 2.0),
     "rate": Tail(0.10, 2.8),
-    "surprise": Tail(0.010, 14.0),
+    # Habits change seldom and all at once: an agent's calm weeks say little of the day on which they do.
+    "surprise": Tail(0.010, 14.0, 5.5),
     "tools": Tail(0.005, 2.5),
-    "bytes": Tail(0.020, 1.4),
-    "cost": Tail(0.020, 1.4),
+    "bytes": Tail(0.020, 2.0),
+    "cost": Tail(0.020, 2.0),
     "places": Tail(0.005, 2.0),
 }
 """Of the most unruly of the agents ``tests/breakers`` knows; each agent's own tail is learned below these."""
@@ -60,11 +63,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     repeat_in: int = 20  # … of so many calls
     repeat_any: int = 15  # the same call in a row, whatever comes back: slowed down only
     no_progress: int = 6  # other arguments, the very same answer (zeroclaw: 5)
+    no_progress_short: int = 20  # … when it is a short one ("no match"): slowed down only
+    short_bytes: int = 512  # an answer up to this size says yes, no or nothing: many questions have it
     cycle: int = 4  # rounds of 2 to 4 calls (agent-watchdog)
     returns: int = 2  # of one resource to an earlier state, by two actors in turn
-    denied_guard: int = 3  # refusals in a row: writes need a person (Claude Code asks after 3)
-    denied_open: int = 6
-    denied_total: int = 20  # refusals of one session (Claude Code: 20)
+    denied_guard: int = 5  # refusals in a row: writes need a person
+    denied_open: int = 10
+    denied_total: float = 20.0  # refusals of one session (Claude Code: 20) …
+    denied_forgiven: float = 0.1  # … less this much for each call that goes through, for a session has no end
     session_caps: Caps = NO_CAPS
     tree_caps: Caps = NO_CAPS
     canaries: tuple[str, ...] = ()  # targets no honest call goes to

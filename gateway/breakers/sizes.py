@@ -10,14 +10,14 @@ import msgspec
 from gateway.breakers.cusum import LEARNS, Cusum, Limits
 from gateway.breakers.settings import DAY
 
-_SLACK: Final = 0.5  # standard deviations a shift may have unseen
+_SLACK: Final = 0.35  # standard deviations a shift may have unseen
 _MOST: Final = 4.0  # standard deviations one call counts for: one large file is no exfiltration
 _LEAST_SPREAD: Final = 0.25
 _DAILY: Final = 0.2231  # ln 1.25
 
 
 class Sizes(msgspec.Struct, array_like=True):
-    """``s = max(0, s + (ln(1+x) - mean of the tool) / spread - 0.5)``."""
+    """``s = max(0, s + (ln(1+x) - mean of the tool) / spread - 0.35)``."""
 
     means: list[float] = msgspec.field(default_factory=list)  # by tool
     counts: list[int] = msgspec.field(default_factory=list)

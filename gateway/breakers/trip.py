@@ -46,6 +46,7 @@ class Trip(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     agent: str  # whose event it was; "" of a person's
     session: str
+    domain: str = ""
     detector: str
     statistic: float
     threshold: float

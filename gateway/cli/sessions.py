@@ -279,6 +279,7 @@ def _tell(found: dict[str, Any]) -> None:
         ("confidentiality", found["confidentiality"]),
         ("labels", ", ".join(found["labels"])),
         ("because of", ", ".join(found["sources"])),
+        ("suspect since", found["suspect_since"] or ""),
         ("checkpoint", (found["progress"] or {}).get("why", "")),
     ]  # fmt: skip
     for name, value in about:

@@ -53,8 +53,6 @@ server: {{port: 0, admin_port: 0}}
 storage: {{path: wardgate.db, key_file: wardgate.key}}
 policy: {{pack: strict, path: policies}}
 telemetry: {{log_level: warning}}
-# Three refusals in a row would make all writes wait for a person; the story provokes more than that.
-breakers: {{denied_in_row: 18}}
 
 upstreams:
   office:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from gateway.breakers.event import Event, What
 from gateway.reasons import REASONS, Party
@@ -40,11 +40,57 @@ _SILENT: Final = frozenset(
 )  # fmt: skip
 
 
-def recorded_events(database: Database, agent: str | None = None) -> Iterator[Event]:
+_UNSAVED_NS: Final = 60 * 1_000_000_000
+
+
+def delegated_since(database: Database, since_ns: int | None) -> Iterator[Event]:
+    """Calls of delegations that ended after a moment; ``None``: in the minute before the last record."""
+    if since_ns is None:
+        with database.reading() as connection:
+            since_ns = (connection.execute(select(func.max(records.c.at_ns))).scalar() or 0) - _UNSAVED_NS
+    calls = list(_delegated(database, since_ns))
+    for start in range(0, len(calls), 500):
+        yield from _of_calls(database, calls[start : start + 500])
+
+
+def _delegated(database: Database, since_ns: int) -> dict[str, None]:
+    """Ids of the calls; from the newest record backwards, because there is no index by time."""
+    found: dict[str, None] = {}
+    before: int | None = None
+    while True:
+        query = select(records.c.seq, records.c.at_ns, records.c.call_id, records.c.chain)
+        query = query.order_by(records.c.seq.desc()).limit(_LOT)
+        with database.reading() as connection:
+            rows = connection.execute(query if before is None else query.where(records.c.seq < before)).all()
+        for row in rows:
+            if row.chain and row.at_ns >= since_ns:
+                found[row.call_id] = None
+        # What was recorded a minute earlier cannot have ended since.
+        if len(rows) < _LOT or rows[-1].at_ns < since_ns - _UNSAVED_NS:
+            return found
+        before = rows[-1].seq
+
+
+def _of_calls(database: Database, calls: Sequence[str]) -> Iterator[Event]:
+    with database.reading() as connection:
+        rows = connection.execute(
+            select(records).where(records.c.call_id.in_(calls)).order_by(records.c.seq)
+        ).all()
+    ends = {row.call_id: row for row in rows if row.phase in ("result", "in_doubt")}
+    for row in rows:
+        if row.verdict is not None and (made := _event(row, ends.get(row.call_id))) is not None:
+            yield made
+
+
+def recorded_events(
+    database: Database, agent: str | None = None, session: str | None = None
+) -> Iterator[Event]:
     """Hosts, recipients and what a result says are in payloads, so they are not among it."""
     ends: dict[str, tuple[Any, ...]] = {}
     after = 0
     wanted = [records.c.agent == agent] if agent is not None else []
+    if session is not None:
+        wanted.append(records.c.session == session)
     while True:
         query = (
             select(records)
@@ -78,7 +124,8 @@ def _event(row: Any, end: Any) -> Event | None:
         quiet = reason is not None and (
             reason.unavailable or reason.retryable or reason.party is Party.GATEWAY
         )
-        if row.action == "hold" or quiet or code in _SILENT:
+        # Whatever became of an escalation, its record has the code of the policy.
+        if row.action == "hold" or row.verdict == "escalate" or quiet or code in _SILENT:
             return None
         what = "denied"
     elif ended.status in ("ok", "withheld", "unobserved"):
@@ -88,10 +135,12 @@ def _event(row: Any, end: Any) -> Event | None:
     else:
         return None
     said = _body(ended.body).mark if end is not None else (body.end.mark if body.end else None)
+    chain: list[str] = msgspec.json.decode(row.chain) if row.chain else []
     return Event(
         call_id=row.call_id, at_ns=body.received_ns or row.at_ns, tenant=row.tenant, agent=row.agent or "",
         session=row.session or "", thread=body.thread, tool=row.target or "",
-        upstream=(row.target or "").split("/")[0], what=what, args=int((row.digest or "0")[:15], 16),
+        upstream=(row.target or "").split("/")[0], what=what,
+        tree=chain[0] if chain else "", depth=len(chain), args=int((row.digest or "0")[:15], 16),
         writes=row.risk != "read",
         irreversible=row.risk == "irreversible",
         bytes_out=body.args_size if row.risk != "read" and what != "denied" else 0,

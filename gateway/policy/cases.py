@@ -100,7 +100,7 @@ class Case(_Strict, frozen=True):
     agent: Agent = Agent()
     tool: GivenTool | str = GivenTool()
     args: dict[str, Any] = {}
-    facts: dict[str, Any] = {}  # session, budget, trust, breaker, mandate, approval
+    facts: dict[str, Any] = {}  # session, budget, trust, breaker, mandate, approval; provenance, addressed
     stale: tuple[str, ...] = ()
     time: str | int = "2026-01-01T12:00:00Z"  # ISO 8601, or nanoseconds since the epoch
     session: str = "session"
@@ -157,6 +157,13 @@ def read(root: Path, label: str) -> tuple[Placed, ...]:
     if problems:
         raise InvalidPolicy(problems)
     return tuple(found)
+
+
+def faults(text: str) -> Iterator[Problem]:
+    """What is wrong with the text of a file of tables."""
+    for item in _file(text.encode(), "cases"):
+        if isinstance(item, Problem):
+            yield item
 
 
 def _file(raw: bytes, file: str) -> Iterator[Placed | Problem]:
@@ -288,8 +295,12 @@ def call_of(case: Case) -> Call:
 
 def facts_of(case: Case) -> Facts:
     slow = {name: value for name, value in case.facts.items() if name in ("trust", "breaker", "mandate")}
-    fast = {name: value for name, value in case.facts.items() if name not in slow}
-    return Facts(slow=slow, fast=fast, stale=case.stale)
+    own = ("provenance", "addressed")  # of the arguments: ``call.provenance`` and ``call.addressed``
+    fast = {name: value for name, value in case.facts.items() if name not in slow and name not in own}
+    return Facts(
+        slow=slow, fast=fast, stale=case.stale, provenance=case.facts.get("provenance", {}),
+        addressed=case.facts.get("addressed", True),
+    )  # fmt: skip
 
 
 def outcome_of(result: Result) -> Outcome:

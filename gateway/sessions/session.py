@@ -24,6 +24,7 @@ from gateway.sessions.progress import Horizon, Progress
 from gateway.sessions.provenance import Harvest, Prints
 
 LAST: Final = 8
+SUSPECTS: Final = 8
 KNOWN_TOOLS: Final = 128
 _SLOW: Final = 8  # targets whose facts of the mandate are kept; each may take 2 KB
 
@@ -86,6 +87,7 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     known: list[str] = []
     prints: bytes = b""
     monitors: bytes = b""
+    suspects: dict[str, int] = {}
 
 
 class Session:
@@ -94,7 +96,8 @@ class Session:
     __slots__ = (
         "account", "acts", "ancestors", "calls", "denials", "dirt", "errors", "horizon", "irreversible",
         "key", "known", "labels", "last", "learned", "mandate", "monitors", "moved", "n", "prints",
-        "progress", "running", "saved_n", "slow", "status", "successor", "watched", "whose", "writes",
+        "progress", "running", "saved_n", "slow", "status", "successor", "suspects", "watched", "whose",
+        "writes",
     )  # fmt: skip
 
     def __init__(
@@ -130,6 +133,7 @@ class Session:
         self.last: deque[Step] = deque(maxlen=LAST)
         self.known: dict[str, None] = {}
         self.horizon = Horizon()
+        self.suspects: dict[str, int] = {}  # by trip of a breaker: when what was wrong began
         self.slow: dict[
             str, Mapping[str, Any]
         ] = {}  # facts that rarely change, by target, made when asked for
@@ -241,6 +245,8 @@ class Session:
             ],
             "new": {"tool": target not in self.known},
         }  # fmt: skip
+        if self.suspects:
+            found["suspect_since"] = self.suspect_ns
         if self.horizon.bounds:
             milestones = [each.name for each in mandate.milestones] if mandate is not None else ()
             found["progress"] = self.progress.facts(at_ns, self.horizon, milestones)
@@ -256,6 +262,7 @@ class Session:
             errors=self.errors, labels=self.labels, progress=self.progress, account=self.account.encode(),
             learned=self.learned, last=list(self.last), known=list(self.known),
             prints=_encode(self.prints.encode()), monitors=_encode(self.monitors.encode(self.watched)),
+            suspects=self.suspects,
         )  # fmt: skip
 
     def restored(self, saved: Saved) -> tuple[str, ...]:
@@ -274,8 +281,20 @@ class Session:
         self.known = dict.fromkeys(map(intern, saved.known))
         self.prints = Prints.decode(msgspec.msgpack.decode(saved.prints), self.key)
         self.learned = saved.learned
+        self.suspects = dict(saved.suspects)
         self.watched, dropped = self.monitors.decode(msgspec.msgpack.decode(saved.monitors))
         return dropped
+
+    @property
+    def suspect_ns(self) -> int:
+        """Since when it is suspect; 0 when it is not."""
+        return min(self.suspects.values(), default=0)
+
+    def suspected(self, trip: str, since_ns: int) -> None:
+        """A breaker stopped it, for what began then."""
+        self.suspects.setdefault(trip, since_ns)
+        if len(self.suspects) > SUSPECTS:  # what began first matters most
+            del self.suspects[max(self.suspects, key=self.suspects.__getitem__)]
 
     def soil(self) -> None:
         """It changed without a mark, so its number does not tell."""

@@ -42,6 +42,7 @@ def seen(session: Session, at_ns: int, budgets: Mapping[str, Any]) -> dict[str, 
         "confidentiality": LEVELS[labels.confidentiality] or "public",
         "labels": labels.all(),
         "sources": list(labels.sources),
+        "suspect_since": moment(session.suspect_ns) if session.suspects else None,
         "progress": session.progress.facts(at_ns, session.horizon, milestones)
         if session.horizon.bounds
         else None,

@@ -375,6 +375,10 @@ class Sessions:
             session.progress.checked(self._now_ns())
         elif act.act == "declassify":
             session.labels.lowered(tuple(act.detail.get("labels", ())))
+        elif act.act == "suspect":
+            session.suspected(str(act.detail["trip"]), int(act.detail["since_ns"]))
+        elif act.act == "clear":
+            session.suspects.pop(str(act.detail["trip"]), None)
 
     def _follow(self, session: Session, act: Act) -> None:
         """Start a rolling session anew: without labels, and with everything that was used of its budgets."""

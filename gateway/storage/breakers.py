@@ -14,14 +14,21 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import Row, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.breakers.kill import Kill
 from gateway.breakers.machine import Machine
 from gateway.breakers.trip import Key, Trip
 from gateway.storage import control
 from gateway.storage.database import Database
-from gateway.storage.tables import breaker_acts, breaker_states, breaker_trips, breakers, kills
+from gateway.storage.tables import (
+    breaker_acts,
+    breaker_states,
+    breaker_trees,
+    breaker_trips,
+    breakers,
+    kills,
+)
 
 ActName = Literal["trip", "reset", "label"]
 
@@ -32,7 +39,7 @@ class Act(NamedTuple):
     seq: int
     act: ActName
     key: Key
-    reason: str  # of a label: "true" or "false"
+    reason: str  # of a label: "true" or "false", and the trip
     by: str
     at_ns: int
 
@@ -104,8 +111,9 @@ class BreakerStore:
         trips: Sequence[Trip] = (),
         states: Iterable[tuple[str, str, bytes]] = (),
         done: Iterable[int] = (),
+        trees: Iterable[tuple[str, str, bytes]] = (),
     ) -> None:
-        """In one transaction: machines (``None``: closed), new trips, detectors' states, acts now done."""
+        """In one transaction: machines (``None``: closed), new trips, states, acts now done, sums."""
         now = time.time_ns()
         with self._database.writing() as connection:
             for key, machine in moved:
@@ -150,6 +158,14 @@ class BreakerStore:
                         set_={"state": state, "at_ns": now},
                     )
                 )
+            for tenant, tree, totals in trees:
+                row = insert(breaker_trees).values(tenant=tenant, tree=tree, totals=totals, at_ns=now)
+                connection.execute(
+                    row.on_conflict_do_update(
+                        index_elements=[breaker_trees.c.tenant, breaker_trees.c.tree],
+                        set_={"totals": totals, "at_ns": now},
+                    )
+                )
             for seq in done:
                 connection.execute(update(breaker_acts).where(breaker_acts.c.seq == seq).values(done_ns=now))
 
@@ -157,6 +173,12 @@ class BreakerStore:
         with self._database.reading() as connection:
             rows = connection.execute(select(breaker_states).order_by(breaker_states.c.at_ns))
             return [(row.tenant, row.agent, row.state) for row in rows]
+
+    def trees(self, most: int) -> list[tuple[str, str, bytes, int]]:
+        """(tenant, tree, totals, saved at) of those that were active last, oldest first."""
+        query = select(breaker_trees).order_by(breaker_trees.c.at_ns.desc()).limit(most)
+        with self._database.reading() as connection:
+            return [(row.tenant, row.tree, row.totals, row.at_ns) for row in connection.execute(query)][::-1]
 
     # -- trips and acts --------------------------------------------------------------------------
 
@@ -194,7 +216,8 @@ class BreakerStore:
             found = connection.execute(
                 insert(breaker_acts)
                 .values(
-                    act=act, scope=key.scope, tenant=key.tenant, name=key.name, part=key.part, reason=reason,
+                    act=act, scope=key.scope, tenant=key.tenant, name=key.name, part=key.part,
+                    reason=f"{reason} {trip}".rstrip(),
                     by=by, at_ns=now,
                 )
                 .returning(breaker_acts.c.seq)

@@ -147,6 +147,10 @@ class SessionView(_Shown):
     confidentiality: Literal["public", "internal", "confidential", "secret"]
     labels: list[str]
     sources: list[str] = Field(description="Tools that put labels on it.")
+    suspect_since: Moment | None = Field(
+        None,
+        description="Since when a breaker says something is wrong, until a reviewer says it was nothing.",
+    )
     progress: Progress | None = None
     last: list[Step]
 

@@ -8,7 +8,7 @@ import threading
 import msgspec
 import pytest
 from sqlalchemy import insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
 from gateway.approvals import grants
@@ -32,6 +32,7 @@ from tests.approvals.support import (
     seen,
     store_at,
 )
+from tests.storage.at import ON_POSTGRESQL, sqlite_only
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def test_a_call_waits_once_however_often_it_is_made(store):
     assert first.approval.call_id == second.approval.call_id == "c1"
 
 
+@sqlite_only
 def test_its_arguments_are_sealed_and_shown_to_reviewers_only_through_the_key(store):
     made = store.open(opening(args_json=b'{"iban":"DE89370400440532013000"}')).approval
     assert b"DE8937" in store.show(made.id, "default").args_json
@@ -263,12 +265,19 @@ def test_the_vote_of_a_revoked_operator_does_not_carry_a_claim(store):
         take(store, made)
 
 
+DROP = (
+    "DROP TRIGGER approval_votes_append_only ON approval_votes"
+    if ON_POSTGRESQL
+    else "DROP TRIGGER approval_votes_no_update"
+)
+
+
 def test_votes_cannot_be_changed_and_a_forged_one_is_noticed(store):
     made = approve(store, store.open(opening()).approval, "ann")
-    with pytest.raises(IntegrityError), store.database.writing() as connection:
+    with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
         connection.execute(text("UPDATE approval_votes SET principal = 'bob'"))
     with store.database.writing() as connection:
-        connection.execute(text("DROP TRIGGER approval_votes_no_update"))
+        connection.execute(text(DROP))
         connection.execute(text("UPDATE approval_votes SET reason = 'other words'"))
     with pytest.raises(Blocked) as blocked:
         take(store, made)
@@ -494,3 +503,41 @@ def test_an_agent_whose_breaker_opened_keeps_no_grant_and_another_does(store, no
     with store.database.reading() as connection:
         found = {each.id: each.revoked_by for each in grants.listed(connection, approval.tenant)}
     assert found == {ids["bot"]: "breaker", ids["other"]: None}
+
+
+def test_after_an_outage_a_reminder_does_not_swallow_the_escalation_behind_it(store, now):
+    chain = one_stage(
+        Threshold(who=Who(names=("ann",))),
+        reminders_s=(60,),
+        escalations=(Escalation(after_s=120, to=Who(names=("bob",))),),
+    )
+    store.settings = msgspec.structs.replace(store.settings, chains={"default": chain})
+    made = store.open(opening(chain)).approval
+    now.pass_s(200)
+    sweeper = Sweeper(store, lambda: 0.0)
+    assert [each.event for each in sweeper.sweep()] == ["escalated"]
+    assert [each.event for each in sweeper.sweep()] == []
+    assert "escalated" in events(store, made)
+
+
+def test_a_grant_is_shown_to_be_over_as_soon_as_its_policy_is_another(store):
+    approval = store.open(opening()).approval
+    tool = Tool(
+        kind="tool", upstream="bank", name="pay", target=approval.target,
+        schema_hash=approval.schema_hash, manifest=Manifest(risk="reversible"),
+    )  # fmt: skip
+    low = msgspec.structs.replace(approval, risk="reversible")
+    with store.database.writing() as connection:
+        grants.make(
+            connection, store.now(connection), low, reviewer("ann"),
+            grants.Wanted(fields=(), minutes=5, uses=3), {"a": 1}, tool, Facts(), "r1",
+        )  # fmt: skip
+
+    def ended():
+        with store.database.reading() as connection:
+            return [each.revoked_by for each in grants.listed(connection, "default")]
+
+    Sweeper(store, lambda: 0.0, policy_revision=lambda: "r1").sweep()
+    assert ended() == [None]
+    Sweeper(store, lambda: 0.0, policy_revision=lambda: "r2").sweep()
+    assert ended() == ["wardgate"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.breakers.event import print_of
 from gateway.breakers.settings import Caps
 from tests.breakers.support import Life
 
 SAME = {"args": 7, "result": 9}
+PAGE = print_of(b"please log in " * 300)  # the same for whatever is asked
+NONE = print_of(b"[]")
 
 
 def test_the_same_call_with_the_same_result_is_stopped_at_the_fifth():
@@ -40,10 +43,40 @@ def test_eight_of_twenty_the_same_are_a_loop_with_something_between():
     assert [trip.detector for trip in found] == ["repeat"]
 
 
-def test_other_questions_with_the_same_answer_are_no_progress():
+def test_other_questions_with_the_same_long_answer_are_no_progress():
     life = Life()
-    assert life.does(times=5, result=9) == []
-    assert [trip.detector for trip in life.does(result=9)] == ["no_progress"]
+    assert life.does(times=5, result=PAGE) == []
+    assert [(trip.detector, trip.after) for trip in life.does(result=PAGE)] == [("no_progress", "open")]
+
+
+def test_searches_that_find_nothing_are_nothing_unusual_and_very_many_of_them_are_slowed_down():
+    life = Life()
+    assert life.does(times=19, result=NONE) == []
+    (trip,) = life.does(result=NONE)
+    assert (trip.detector, trip.after) == ("no_progress", "throttled")
+    assert [trip for trip in life.does(times=400, result=NONE) if trip.after == "open"] == []
+
+
+def test_a_tool_that_mostly_says_no_is_asked_on_without_being_slowed_down_again():
+    """Looking up a thousand names, of which a few are listed, is honest work."""
+    life = Life()
+    found = life.does(times=30, result=NONE)
+    assert [trip.after for trip in found] == ["throttled"]
+    for _ in range(10):
+        life.does(result=PAGE)  # somebody is listed
+        life.waits(120)
+        assert life.does(times=100, result=NONE) == []
+    # What was learned of one tool says nothing of another.
+    assert life.ask().stage == "closed"
+    assert len(life.does(times=20, tool="u/other", result=NONE)) == 1
+
+
+def test_going_on_to_ask_without_another_answer_teaches_nothing():
+    life = Life()
+    for _ in range(5):
+        life.does(times=18, result=NONE)
+        life.does(tool="u/other")  # not an answer of the tool
+    assert len(life.does(times=20, result=NONE)) == 1
 
 
 def test_writes_that_all_say_ok_are_progress():
@@ -73,8 +106,22 @@ def test_of_two_agents_that_undo_each_other_one_is_stopped_and_one_alone_is_not(
         assert not [t for t in alone.does("ann", args=n % 2 + 1, **changes) if t.detector == "return"]
 
 
-def test_three_refusals_in_a_row_ask_for_a_person_and_six_stop():
+def test_who_has_put_something_back_only_once_is_not_stopped_for_what_another_did():
+    """One who undoes whatever another does cannot have the other stopped by that alone."""
     life = Life()
+    changes = {"resource": 5, "writes": True, "result": 1, "tool": "git/set"}
+    life.does("mallory", args=1, **changes)
+    life.does("ann", args=2, **changes)
+    life.does("mallory", args=1, **changes)
+    assert life.does("ann", args=2, **changes) == []
+    (trip,) = life.does("mallory", args=1, **changes)
+    assert (trip.detector, trip.agent) == ("return", "mallory")
+
+
+def test_five_refusals_in_a_row_ask_for_a_person_and_ten_stop():
+    """A model that tries what a remedy names, twice or three times, is not stopped for it."""
+    life = Life()
+    assert life.does(times=4, what="denied", result=0) == []
     found = life.does(times=6, what="denied", result=0)
     assert [(trip.detector, trip.after) for trip in found if trip.detector == "denied"] == [
         ("denied", "guarded"), ("denied", "open")
@@ -84,9 +131,19 @@ def test_three_refusals_in_a_row_ask_for_a_person_and_six_stop():
 def test_a_call_that_goes_through_ends_the_row_and_not_the_total():
     life = Life(enforce_percent={"denials": 0})
     found = []
-    for _ in range(20):
+    for _ in range(25):
         found += life.does(what="denied", result=0) + life.does()
-    assert [(t.detector, t.statistic) for t in found if not t.observed] == [("denied", 20)]
+    stops = [t for t in found if not t.observed]
+    assert [t.detector for t in stops] == ["denied"]
+    assert 20 <= stops[0].statistic < 21
+
+
+def test_a_session_that_lasts_is_not_stopped_for_a_refusal_now_and_then():
+    """Sessions have no end of their own: refusals of weeks must not add up."""
+    life = Life(enforce_percent={"denials": 0})
+    for _ in range(300):
+        assert [t for t in life.does(what="denied", result=0) if not t.observed] == []
+        life.does(times=15)
 
 
 def test_a_cap_opens_until_a_person_resets_it():

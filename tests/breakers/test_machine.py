@@ -79,7 +79,7 @@ def test_an_alarm_while_recovering_opens_again():
     for _ in range(3):
         life.tries()
     assert life.ask().stage == "guarded"
-    assert [t.after for t in life.does(times=3, what="denied", result=0) if t.detector == "denied"] == [
+    assert [t.after for t in life.does(times=5, what="denied", result=0) if t.detector == "denied"] == [
         "open"
     ]
 

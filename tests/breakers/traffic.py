@@ -24,6 +24,11 @@ def place(name: str) -> int:
     return crc32(name.encode()) << 20 | 1
 
 
+def _print(content: object, size: int) -> int:
+    """As ``event.print_of``: a number that is equal for equal content, and ends with its size."""
+    return crc32(str(content).encode()) << 32 | size
+
+
 def step(tool: str, gap: float, **more: Any) -> Step:
     """``gap`` in units that are scaled to the wanted pace afterwards."""
     return {"tool": tool, "gap": gap, "what": "ok", **more}
@@ -216,9 +221,22 @@ def assistant(r: Random) -> Iterator[Step]:
                 )  # fmt: skip
 
 
+def screener(r: Random) -> Iterator[Step]:
+    """Looks name after name up in a list; nearly all are not on it, and what is gets flagged."""
+    while True:
+        rare = r.choice([0.3, 0.05, 0.05, 0.01])  # some lists have hardly anybody on them
+        for _ in range(r.randint(50, 400)):
+            hit = r.random() < rare
+            yield step("list/lookup", r.lognormvariate(0, 0.3), result=None if hit else "[]")
+            if hit:
+                yield step("list/case", 0.8)
+                yield step("list/flag", 1.0, writes=True, bytes_out=_written(r, 150, 0.3), result="ok")
+        yield step("list/next", 3.0)
+
+
 BENIGN: Final[Mapping[str, Profile]] = {
     "coder": coder, "support": support, "researcher": researcher, "operator": operator, "pipeline": pipeline,
-    "assistant": assistant,
+    "assistant": assistant, "screener": screener,
 }  # fmt: skip
 
 
@@ -232,8 +250,10 @@ def _loop(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
 
 
 def _no_progress(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
+    """One rephrases a question that has no answer; another turns pages that are all the login form."""
+    size = r.choice([13, 4_000])
     for each in steps:
-        yield step("kb/search", each["gap"], args=r.getrandbits(50), result="nothing found")
+        yield step("kb/search", each["gap"], args=r.getrandbits(50), result="nothing found", size=size)
 
 
 def _ping_pong(r: Random, steps: Iterator[Step]) -> Iterator[Step]:
@@ -379,7 +399,11 @@ def events(
             upstream=tool.split("/")[0],
             what=each["what"],
             args=r.getrandbits(48) if args is None else crc32(str(args).encode()),
-            result=0 if denied else r.getrandbits(48) if result is None else crc32(str(result).encode()),
+            result=0
+            if denied
+            else _print(r.getrandbits(48), 2_000)
+            if result is None
+            else _print(result, each.get("size", len(str(result)))),
             writes=each.get("writes", False),
             irreversible=each.get("irreversible", False),
             polling=each.get("polling", False),

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
+import aiohttp
 import pytest
 
-from tests.e2e.gateway import Agent, Json, Said, rule, talking
+from gateway.approvals.notify import sign
+from tests.e2e.gateway import Agent, Json, Said, eventually, rule, talking
 
-ON: Final = {"breakers": {"enabled": True}}
-KILLS: Final = {"breakers": {"enabled": True, "no_progress": 1000}}
-"""Whoever asks until he is let through again gets the same answer often."""
+ON: Final[dict[str, Json]] = {}
+KILLS: Final[dict[str, Json]] = {}
+
+
+def listening() -> tuple[Json, list[bytes], Callable[[], None]]:
+    """A party that is told by webhook: its section, what it heard, and how to end it."""
+    heard: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return {"url": f"http://127.0.0.1:{server.server_port}/", "secret": "s" * 32}, heard, server.shutdown
 
 
 async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "look") -> Said:
@@ -149,7 +171,7 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
     running.policy("pay.rego", closed)
     running.start()
     async with talking(running, running.key()) as alice:
-        for n in range(3):
+        for n in range(5):
             assert (await alice.call("pay", text=f"{n}")).reason == "closed"
         assert (await alice.call("look", text="x")).text == "done"
         said = await alice.call("note", text="y")
@@ -158,16 +180,123 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
     assert ("denied", "guarded") in [(each["detector"], each["after"]) for each in items]
 
 
-async def test_a_false_label_resets_and_is_on_record(gateway, server):
-    running = gateway(**ON).start()
+async def test_what_a_stopped_agent_did_is_suspect_until_a_reviewer_says_it_was_nothing(gateway, server):
+    """After the breaker is closed, after a restart, in policy and for people; and its owner is told."""
+    wary = rule(
+        "wary",
+        'deny contains {"code": "suspect", "message": "wait"} if {\n    input.session.suspect_since > 0\n'
+        '    input.tool.risk != "read"\n}',
+        codes=["suspect"],
+    )
+    hook, told, stop = listening()
+    running = gateway(approvals={"webhooks": {"pager": hook}})
+    running.policy("wary.rego", wary)
+    running.start()
+    try:
+        async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+            assert (await alice.call("note", text="before")).text == "done"
+            for _ in range(6):
+                await alice.call("look", text="again")
+            (trip,) = (await running.cli_json("breaker", "trips"))["items"]
+            await eventually(lambda: told)
+            about = json.loads(told[0])
+            assert about["event"] == "breaker"
+            assert (about["trip"]["id"], about["trip"]["owner"]) == (trip["id"], "team-a")
+            await running.cli(
+                "breaker", "reset", trip["scope"], trip["name"], "--part", trip["part"], "--reason", "seen"
+            )
+            await until(alice, "")
+            assert (await alice.call("note", text="after")).reason == "suspect"
+            assert (await bob.call("note", text="after")).text == "done"
+        running.stop()
+        running.start()
+        async with talking(running, running.key()) as alice:
+            assert (await alice.call("note", text="restarted")).reason == "suspect"
+            found = (await running.cli_json("sessions", "list"))["items"]
+            since = {each["agent"]: each["suspect_since"] for each in found}
+            assert since["alice"] is not None
+            assert since.get("bob") is None
+            assert (await running.cli("breaker", "label", trip["id"], "false")).returncode == 0
+            await until(alice, "", tool="note")
+            (item,) = (await running.cli_json("breaker", "trips"))["items"]
+            assert item["label"] == "false"
+    finally:
+        stop()
+
+
+async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway, server, tmp_path):
+    running = gateway()
+    running.start()
     async with talking(running, running.key()) as alice:
+        await alice.call("look", text="first")
         for _ in range(6):
-            await alice.call("look", text="again")
-        (item,) = (await running.cli_json("breaker", "trips"))["items"]
-        assert (await running.cli("breaker", "label", item["id"], "false")).returncode == 0
-        await until(alice, "")
-        (item,) = (await running.cli_json("breaker", "trips"))["items"]
-        assert item["label"] == "false"
+            await alice.call("look", text="the secret place")
+        (trip,) = (await running.cli_json("breaker", "trips"))["items"]
+        await asyncio.sleep(0.3)
+    where = running.policies / "incidents"
+
+    async def written(*more: str) -> Json:
+        found = await running.cli_json("incident", "export", trip["id"], "--to", str(where), "--force", *more)
+        assert not [file for file in where.iterdir() if "secret place" in file.read_text()]
+        return found
+
+    async def tested() -> int:
+        done = await running.cli("policy", "test", str(running.policies), "--pack", "none")
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode
+
+    said = await written()
+    assert (said["course"], said["kept"], said["left_out"]) == ("repeat", [], {})
+    # As it was: the same verdicts, and the same move of the same breaker.
+    assert await tested() == 0
+    assert (await running.cli("incident", "test", str(where))).returncode == 0
+    # As it should have been.
+    await written("--expect", "deny nobody_looks")
+    assert await tested() == 1
+    running.policy(
+        "looks.rego",
+        rule(
+            "looks",
+            'deny contains {"code": "nobody_looks", "message": "no"} if input.tool.name == "look"',
+            codes=["nobody_looks"],
+        ),
+    )
+    assert await tested() == 0
+    running.config["breakers"] = {"repeat": 9}
+    running.write_config()
+    assert (await running.cli("incident", "test", str(where))).returncode == 1
+    assert (await running.cli("incident", "export", "trip_none")).returncode == 3
+    assert (await running.cli("incident", "export", trip["id"], "--to", str(where))).returncode == 2
+
+
+async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, server):
+    party = {"secret": "s" * 32, "enforce_percent": 100}
+    running = gateway(breakers={"scores": {"drift": party}}).start()
+
+    async def post(secret: bytes = b"s" * 32, **changes: Json) -> tuple[int, Json]:
+        said = {"id": "p1", "agent": "alice", "score": 0.97, "sentence": "drifts", **changes}
+        body, at = json.dumps(said).encode(), int(time.time())
+        heads = {
+            "wardgate-key-id": "1", "wardgate-timestamp": str(at),
+            "wardgate-signature": sign(secret, at, body, "s1"),
+        }  # fmt: skip
+        url = running.admin_url + "/v1/scores/drift"
+        async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=heads) as answer:
+            return answer.status, await answer.json()
+
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        assert (await post(b"x" * 32))[0] == 401
+        assert (await post(agent="nobody"))[0] == 404
+        assert (await post(score=7))[0] == 422
+        assert (await alice.call("look", text="before")).text == "done"
+        await asyncio.sleep(1)  # what is signed in the second of the start may be from before it
+        status, said = await post()
+        assert (status, len(said["trips"])) == (200, 1)
+        refused = await alice.call("look", text="after")
+        assert refused.reason == "breaker_open"
+        assert "drifts" in refused.text
+        assert (await bob.call("look", text="bob")).text == "done"
+        assert (await post())[1]["repeated"] is True
 
 
 async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):
