@@ -112,7 +112,8 @@ def title_and_body_of_envelope(notice: EnvelopeNotice) -> tuple[str, str]:
     by = {"asked": "asked_by", "opened": "seconded_by", "closed": "closed_by"}[step]
     lines = [
         f"{said['name']}: {said.get('title', '')}",
-        f"{step} by {opening[by]}; {opening['minutes']} min, {opening['uses']} of {opening['max_uses']} calls made",
+        f"{step} by {opening[by]}, for {opening['minutes']} min",
+        f"calls: {opening['uses']} of {opening['max_uses']}",
         f"reason: {opening['reason']}",
         f"agents: {', '.join(said.get('agents', ()))}, of {', '.join(said.get('owners', ())) or 'nobody'}",
         f"tools: {', '.join(said.get('tools', ()))}",

@@ -13,10 +13,11 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import attention, canaries, chain, fatigue, grants, machine, openings, rows
-from gateway.approvals.attention import Attention, Autonomy
+from gateway.approvals import attention, canaries, chain, grants, machine, openings, rows
+from gateway.approvals.attention import Attention
 from gateway.approvals.chain import Circle, Standing
 from gateway.approvals.fatigue import Review
+from gateway.approvals.overseen import Clock, Overseen
 from gateway.approvals.values import (
     REJECT_CODES,
     SYSTEM,
@@ -40,8 +41,6 @@ _SECOND: Final = 1_000_000_000
 _UNKNOWN: Final = Attention()
 _MAX_CANARIES: Final = 10
 
-Clock = Callable[[Connection], int]
-
 
 class Opened(NamedTuple):
     approval: Approval
@@ -59,16 +58,14 @@ class Full(NamedTuple):
     args_json: bytes | None
 
 
-class Store:
+class Store(Overseen):
     """The durable side of the queue. ``settings`` may be replaced when the configuration is reloaded."""
 
     def __init__(
         self, database: Database, key: StorageKey, settings: Settings, *, clock: Clock = rows.now_ns
     ) -> None:
-        self.database = database
-        self.settings = settings
+        super().__init__(database, settings, clock)
         self._key = key
-        self.now = clock
 
     # ------------------------------------------------------------------------------------- the agent's side
 
@@ -446,24 +443,6 @@ class Store:
 
         return self._change(approval_id, by, "incident", change)
 
-    def measures(self, tenant: str) -> tuple[fatigue.Summary, Autonomy]:
-        """How people review, and how much goes on without them."""
-        with self.database.reading() as connection:
-            now = self.now(connection)
-            found = attention.summary(connection, tenant, self.settings.fatigue, now)
-            return found, attention.autonomy(connection, tenant, now)
-
-    def reviewed(self) -> Sequence[str]:
-        """Tenants of which anything was reviewed."""
-        with self.database.reading() as connection:
-            return attention.tenants(connection)
-
-    def last_decision(self, tenant: str, name: str) -> int:
-        """When somebody decided anything last; 0 when never."""
-        with self.database.reading() as connection:
-            everyone = rows.circle(connection, tenant, self.settings)
-            return attention.last_decision(connection, tenant, name, everyone)
-
     # ------------------------------------------------------------------------------------------- in common
 
     def _change(
@@ -485,13 +464,6 @@ class Store:
         except Blocked as blocked:
             self._refused(approval_id, by, verb, blocked)
             raise
-
-    def turned_away(self, approval_id: str, tenant: str, by: str, what: str) -> None:
-        """Note that somebody whom nobody knows, or a delivery made twice, wanted to decide."""
-        with self.database.writing() as connection:
-            found = rows.load(connection, approval_id)
-            if found is not None and found.tenant == tenant:
-                rows.note(connection, approval_id, self.now(connection), "refused", by, what)
 
     def _refused(self, approval_id: str, by: Reviewer, verb: str, blocked: Blocked) -> None:
         """An attempt that was refused is something to know of: it may be a race, or somebody trying."""
