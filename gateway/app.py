@@ -197,8 +197,8 @@ class Gateway:
             self.telemetry.metrics,
             lambda: {each.tenant for each in self.config.agents.values()},
         )
-        self.reviews.reviewed = self.oversight.soon
         self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
+        self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_deliveries(
             lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
@@ -356,7 +356,7 @@ class Gateway:
         if isinstance(notice, EnvelopeNotice):
             self.telemetry.metrics.approval_event(notice.event)
             self.notifier.tell_envelope(notice)
-            self.channels.tell_envelope(notice)
+            self.channels.tell(notice)
             return
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
@@ -393,8 +393,8 @@ class Gateway:
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
-                pending = await asyncio.to_thread(self.approvals.store.pending)
                 open_now = await asyncio.to_thread(self.glass.count_open)
+                pending = await asyncio.to_thread(self.approvals.store.pending)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue

@@ -73,9 +73,9 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    glass: BreakGlass
     trusted: Trusted
     scores: Scores
-    glass: BreakGlass
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -121,9 +121,9 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        envelopes=gateway.glass,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         scores=gateway.scores.take,
-        envelopes=gateway.glass,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

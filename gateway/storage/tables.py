@@ -510,8 +510,8 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
-    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
     Column("envelope", Text),  # the opening that let it through instead of votes
+    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
 _LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
