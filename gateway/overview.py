@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
+from gateway.glass import BreakGlass
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -74,6 +75,7 @@ class Running(Protocol):
     breaker_desk: BreakerDesk
     trusted: Trusted
     scores: Scores
+    glass: BreakGlass
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -121,6 +123,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         breakers=gateway.breaker_desk,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         scores=gateway.scores.take,
+        envelopes=gateway.glass,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import pytest
 
 from gateway.approvals.notify import sign
-from tests.e2e.gateway import Agent, Json, Said, eventually, rule, talking
+from tests.e2e.gateway import TOOLS, Agent, Json, Said, eventually, rule, talking
+from tests.e2e.test_client import client
 
 ON: Final[dict[str, Json]] = {}
 KILLS: Final[dict[str, Json]] = {}
@@ -267,6 +268,48 @@ async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway
     assert (await running.cli("incident", "test", str(where))).returncode == 1
     assert (await running.cli("incident", "export", "trip_none")).returncode == 3
     assert (await running.cli("incident", "export", trip["id"], "--to", str(where))).returncode == 2
+
+
+async def test_the_retry_loops_of_a_real_client_move_no_breaker_of_its_agent(gateway, server):
+    """The official client, in both its eras, asking again while it must wait, with default thresholds."""
+    chain = {"stages": [{"any": [{"who": {"roles": ["operator"]}}]}]}
+    running = gateway(
+        {"tools": {**TOOLS, "look": {"risk": "read", "polling": True}}},
+        approvals={"chains": {"default": chain}, "hold_s": 0},
+        limits={"in_flight_per_agent": 1},
+    )
+    escalates = 'escalate contains {"code": "big", "message": "ask"} if input.tool.name == "pay"'
+    running.policy("pay.rego", rule("pay", escalates, codes=["big"]))
+    running.start()
+    met: set[str] = set()
+
+    def reason(done: Any) -> str:
+        found = done.meta["dev.wardgate/decision"]["reason"] if done.is_error else ""
+        met.add(found)
+        return str(found)
+
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for _ in range(25):
+                assert reason(await session.call_tool("pay", {"text": name})) == "approval_needed"
+            for _ in range(25):
+                assert reason(await session.call_tool("look", {"text": "is it done?"})) == ""
+            sent = [reason(await session.call_tool("send", {"text": name})) for _ in range(25)]
+            assert sent == ["", *["duplicate_effect"] * 24]
+            for _ in range(10):
+                both = [session.call_tool("note", {"text": f"{name} {n}"}) for n in range(3)]
+                for done in await asyncio.gather(*both):
+                    reason(done)
+    assert (await running.cli_json("breaker", "trips"))["items"] == []
+    server.stop()
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for n in range(15):
+                reason(await session.call_tool("note", {"text": f"down {n}"}))
+    assert {"approval_needed", "duplicate_effect", "overloaded", "upstream_unavailable"} <= met
+    # What is stopped is the upstream that is down, and nobody who asked it.
+    trips = (await running.cli_json("breaker", "trips"))["items"]
+    assert {(each["detector"], each["scope"]) for each in trips} <= {("health", "upstream")}
 
 
 async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, server):

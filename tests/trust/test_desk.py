@@ -214,16 +214,11 @@ deny contains {"code": "too_high", "message": "payments stay at T2"} if {
 """
 
 
-_KEPT: list[EmbeddedPolicy] = []
-"""Engines must not be dropped by a worker thread that still holds the frame of a test."""
-
-
 def policy(folder: Path, text: str) -> EmbeddedPolicy:
     allow = RULE.split("package")[0].replace("own.ceiling", "own.all").replace("phase: trust", "phase: call")
     allow = allow.replace("too_high", "fine")
     body = 'package wardgate.rules.all\nimport rego.v1\nallow contains {"code": "fine"} if true\n'
-    _KEPT.append(policy_of(folder, {"all.rego": allow + body, "trust.rego": text}))
-    return _KEPT[-1]
+    return policy_of(folder, {"all.rego": allow + body, "trust.rego": text})
 
 
 async def test_a_rule_refuses_a_promotion_and_takes_what_is_held(world, tmp_path):

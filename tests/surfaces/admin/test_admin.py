@@ -87,6 +87,16 @@ class Sessions:
         raise Refused("no_such_session")
 
 
+class Envelopes:
+    """None is declared."""
+
+    async def declared(self, operator):
+        return []
+
+    async def opened(self, operator):
+        return []
+
+
 class Breakers:
     """Nothing is stopped, and one trip was; the desk itself is tested through the running gateway."""
 
@@ -186,6 +196,7 @@ class Office:
                 reload=self.reload,
                 approvals=desk,
                 breakers=Breakers(),
+                envelopes=Envelopes(),
             )
         )
 
