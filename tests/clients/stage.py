@@ -20,7 +20,7 @@ from gateway.storage.database import Database
 from tests.clients import story
 from tests.clients.clients import HERE, Client
 from tests.clients.tap import tapped
-from tests.e2e.gateway import ROOT, Wardgate
+from tests.e2e.gateway import BREAKERS, ROOT, Wardgate
 
 TIMEOUT_S: Final = 120.0
 
@@ -131,6 +131,7 @@ def staged(clients: Iterable[Client], **sections: Any) -> Iterator[Stage]:
                 agents={client.name: {"owner": "team-clients"} for client in clients},
                 # The second call of an agent that has one under way is turned away.
                 limits={"in_flight_per_agent": 1},
+                **BREAKERS,
                 **sections,
             )
             (gateway.policies / "all.rego").unlink()
