@@ -278,6 +278,7 @@ async def test_the_retry_loops_of_a_real_client_move_no_breaker_of_its_agent(gat
     )
     escalates = 'escalate contains {"code": "big", "message": "ask"} if input.tool.name == "pay"'
     running.policy("pay.rego", rule("pay", escalates, codes=["big"]))
+    await running.new_operator()  # who could decide, and does not
     running.start()
     met: set[str] = set()
 
