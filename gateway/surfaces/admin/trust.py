@@ -49,6 +49,7 @@ class TrustLine(Model):
 
 
 class TrustList(Model):
+    kept: bool = Field(True, description="Whether any trust is kept: 'trust.enabled'.")
     items: list[TrustLine]
 
 
@@ -201,6 +202,8 @@ class TrustDesk(Protocol):
 @routes.get("/trust", summary="Tiers of agents, by domain")
 async def trust(operator: Viewer, deps: Deps, agent: Name = None) -> TrustList:
     """Agents of which nothing is known are not listed; they hold the initial tier."""
+    if deps.trust() is None:
+        return TrustList(kept=False, items=[])
     found = await _desk(deps).listed(operator.tenant, agent)
     return TrustList(items=[TrustLine.model_validate(each) for each in found])
 
