@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import Notice
+from gateway.approvals.values import SYSTEM, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -41,6 +41,8 @@ from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.identity.people import PeopleSignIn
+from gateway.journal.doubts import Doubts
 from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -55,16 +57,18 @@ from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts, Upstreams
+from gateway.reconciling import Doubt, Reconciler
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
+from gateway.scores import Scores
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import StorageKey, load_key
-from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
+from gateway.storage.place import place
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
@@ -124,6 +128,7 @@ class Gateway:
         self.directory = Directory(self.clock.now_ns)
         self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
+        self._people: PeopleSignIn | None = None
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -141,7 +146,7 @@ class Gateway:
     async def _open(self, stack: AsyncExitStack) -> None:
         config = self.config
         key = load_key(config.storage.key_file)
-        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.database = stack.enter_context(place(config.storage).open(gateway=True))
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
@@ -196,7 +201,7 @@ class Gateway:
             lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
         )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
-        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
@@ -221,6 +226,7 @@ class Gateway:
             took_back=self._took_back,
         )  # fmt: skip
         self.trust = self.trusted.keeper
+        self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -230,6 +236,7 @@ class Gateway:
 
         told = (self.journal.verified, self._verified, self.trust.intake.verified)
         self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
+        self.reconciler = self._open_reconciler()
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -273,6 +280,7 @@ class Gateway:
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
+        self._spawn(self.reconciler.run())
         self._spawn(self.notifier.run())
         self._spawn(self.oversight.run())
         watched = config.policy.watched
@@ -304,7 +312,37 @@ class Gateway:
             config=lambda: self.config,
         )  # fmt: skip
         stack.callback(look.close)
+        stack.push_async_callback(self._close_people)
         return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
+    def people(self) -> PeopleSignIn | None:
+        """The identity provider of the console as it is configured now."""
+        wanted = self.config.console.oidc
+        if self._people is not None and self._people.config != wanted:
+            self._spawn(self._people.close())
+            self._people = None
+        if self._people is None and wanted is not None:
+            self._people = PeopleSignIn(wanted, self.directory.now_ns)
+        return self._people
+
+    async def _close_people(self) -> None:
+        if self._people is not None:
+            await self._people.close()
+
+    def _open_reconciler(self) -> Reconciler:
+        journal = Doubts(self.database, self._key, SYSTEM)
+
+        def doubts(targets: Sequence[str]) -> Sequence[Doubt]:
+            return [
+                Doubt(call_id=call_id, target=target, since_ns=since_ns)
+                for target in targets
+                for call_id, since_ns in journal.of(target)
+            ]
+
+        return Reconciler(
+            lambda: self.parts, approvals=NoApprovals(), doubts=doubts, recall=journal.recall,
+            say=journal.say, told=self.telemetry.metrics.reconciled,
+        )  # fmt: skip
 
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)
@@ -372,6 +410,7 @@ class Gateway:
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
         self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
+        self.scores.configure(config.breakers.parties())
         own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
@@ -645,10 +684,12 @@ def _own_tools(config: Config) -> tuple[Tool, ...]:
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    built = {"approvals:absent": queue}
+    chosen = {"approvals:absent": queue}
+    if config.storage.url is not None:
+        chosen["journal:sqlite"] = "journal:postgresql"
     if config.trust.enabled:
-        built["trust:absent"] = "trust:database"
-    there = (built.get(each, each) for each in CONTROLS)
+        chosen["trust:absent"] = "trust:database"
+    there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

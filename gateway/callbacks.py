@@ -48,7 +48,13 @@ class Callbacks:
     async def heard(
         self, name: str, key_id: str, at: str, signature: str, body: bytes, now_s: float
     ) -> tuple[Operator, CalledBack]:
-        """The person who decides, and what.
+        """``take`` in a thread."""
+        return await asyncio.to_thread(self.take, name, key_id, at, signature, body, now_s)
+
+    def take(
+        self, name: str, key_id: str, at: str, signature: str, body: bytes, now_s: float
+    ) -> tuple[Operator, CalledBack]:
+        """The person who decides, and what. Blocks.
 
         Raises ``Unauthenticated`` for what is not signed or not now, and ``Refused`` for what was delivered
         before, for somebody it may not name, and for what is no decision.
@@ -62,10 +68,9 @@ class Callbacks:
             # Whoever overhears a delivery must not be able to have it taken once more.
             if not self._taken.first(hook.name, signature, now_s):
                 raise Refused("callback_replayed", hook.name)
-            return await asyncio.to_thread(self._person, hook, said.actor), said
+            return self._person(hook, said.actor), said
         except Refused as refused:
-            what = f"{said.decision}: {refused.code}"
-            await asyncio.to_thread(self._store.turned_away, said.approval, hook.tenant, by, what)
+            self._store.turned_away(said.approval, hook.tenant, by, f"{said.decision}: {refused.code}")
             logger.warning("a decision was refused", extra={"by": by, "code": refused.code})
             raise
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
@@ -78,15 +79,17 @@ class Seen:
     def __init__(self, most: int = MAX_SEEN) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._most = most
+        self._lock = threading.Lock()
 
     def first(self, name: str, signature: str, now_s: float) -> bool:
         """Whether this is the first time; also ``False`` when there are too many to tell."""
-        while self._seen and next(iter(self._seen.values())) < now_s - 2 * TOLERANCE_S:
-            self._seen.popitem(last=False)
-        if (name, signature) in self._seen or len(self._seen) >= self._most:
-            return False
-        self._seen[(name, signature)] = now_s
-        return True
+        with self._lock:
+            while self._seen and next(iter(self._seen.values())) < now_s - 2 * TOLERANCE_S:
+                self._seen.popitem(last=False)
+            if (name, signature) in self._seen or len(self._seen) >= self._most:
+                return False
+            self._seen[(name, signature)] = now_s
+            return True
 
 
 def payload(notice: Notice) -> bytes:

@@ -33,7 +33,14 @@ def doctor(
 
     Exits 2 when there are problems, and with --strict 1 when there are warnings.
     """
-    from gateway.cli import checks_credentials, checks_identity, checks_local, checks_parts, envfile
+    from gateway.cli import (
+        checks_credentials,
+        checks_identity,
+        checks_local,
+        checks_parts,
+        checks_trust,
+        envfile,
+    )
     from gateway.cli.findings import ok, problem
     from gateway.config import load
     from gateway.errors import ConfigError
@@ -59,6 +66,7 @@ def doctor(
             lambda: checks_parts.policy(loaded),
             lambda: checks_parts.opa(loaded),
             lambda: checks_parts.upstreams(loaded),
+            lambda: checks_trust.trust(loaded),
         )
         for check in checks:
             found.extend(check())

@@ -176,10 +176,10 @@ _CHECKED: Final = ("call_id", "phase", "at_ns", "tenant", "status", "body")
 _PAYLOAD: Final = ("id", "key_id", "nonce", "ciphertext")
 
 
-def _insert(table: Table, names: tuple[str, ...], verb: str = "INSERT") -> str:
+def _insert(table: Table, names: tuple[str, ...], end: str = "") -> str:
     """The text of an INSERT, made once: compiling parameters row by row would double its cost."""
     columns = ", ".join(table.c[name].name for name in names)
-    return f"{verb} INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))})"
+    return f"INSERT INTO {table.name} ({columns}) VALUES ({', '.join('?' * len(names))}){end}"  # noqa: S608 - names of columns
 
 
 INSERT_INTENT: Final = _insert(records, _INTENT)
@@ -188,7 +188,7 @@ INSERT_WHOLE: Final = _insert(records, _WHOLE)
 INSERT_EARLY: Final = _insert(records, _EARLY)
 INSERT_CHECKED: Final = _insert(records, _CHECKED)
 INSERT_PAYLOAD: Final = _insert(payloads, _PAYLOAD)
-INSERT_SNAPSHOT: Final = _insert(snapshots, ("ref", "json"), "INSERT OR IGNORE")
+INSERT_SNAPSHOT: Final = _insert(snapshots, ("ref", "json"), " ON CONFLICT DO NOTHING")
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode  # equal content, equal hash

@@ -58,6 +58,7 @@ UPSTREAM_RESULTS: Final = (
 UPSTREAM_WATCHED: Final = ("ok", "upstream_unavailable", "upstream_timeout", "upstream_lost")
 SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 VERIFIED_AS: Final = ("verified", "refuted", "unknown")
+RECONCILED_AS: Final = ("done", "not_done", "unknown")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -120,6 +121,7 @@ APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "i
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+    "score",
 )  # fmt: skip
 TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
 NOT_TRACED: Final = "limited"
@@ -283,6 +285,12 @@ VERIFICATIONS: Final = Spec(
     "counter",
     "Calls whose effect was to be verified by a read, by what the read said.",
     {"result": ", ".join(VERIFIED_AS)},
+)
+RECONCILIATIONS: Final = Spec(
+    "wardgate_reconciliations_total",
+    "counter",
+    "Calls in doubt whose tool has a reconcile, by what its reads said in the end.",
+    {"result": ", ".join(RECONCILED_AS)},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -598,6 +606,7 @@ SPECS: Final = (
     SESSIONS_OPENED,
     BUDGET_REFUSALS,
     VERIFICATIONS,
+    RECONCILIATIONS,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,

@@ -7,8 +7,8 @@ import threading
 
 import msgspec
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
 from gateway.approvals import grants
@@ -16,9 +16,12 @@ from gateway.approvals.chain import Escalation, Threshold, Who
 from gateway.approvals.claim import Claim
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected
+from gateway.journal.doubts import Doubts
 from gateway.model import Facts, Manifest, Tool
 from gateway.storage import control
+from gateway.storage.tables import records
 from tests.approvals.support import (
+    KEY,
     Now,
     approve,
     events,
@@ -29,6 +32,7 @@ from tests.approvals.support import (
     seen,
     store_at,
 )
+from tests.storage.at import ON_POSTGRESQL, sqlite_only
 
 
 @pytest.fixture
@@ -78,6 +82,7 @@ def test_a_call_waits_once_however_often_it_is_made(store):
     assert first.approval.call_id == second.approval.call_id == "c1"
 
 
+@sqlite_only
 def test_its_arguments_are_sealed_and_shown_to_reviewers_only_through_the_key(store):
     made = store.open(opening(args_json=b'{"iban":"DE89370400440532013000"}')).approval
     assert b"DE8937" in store.show(made.id, "default").args_json
@@ -260,12 +265,19 @@ def test_the_vote_of_a_revoked_operator_does_not_carry_a_claim(store):
         take(store, made)
 
 
+DROP = (
+    "DROP TRIGGER approval_votes_append_only ON approval_votes"
+    if ON_POSTGRESQL
+    else "DROP TRIGGER approval_votes_no_update"
+)
+
+
 def test_votes_cannot_be_changed_and_a_forged_one_is_noticed(store):
     made = approve(store, store.open(opening()).approval, "ann")
-    with pytest.raises(IntegrityError), store.database.writing() as connection:
+    with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
         connection.execute(text("UPDATE approval_votes SET principal = 'bob'"))
     with store.database.writing() as connection:
-        connection.execute(text("DROP TRIGGER approval_votes_no_update"))
+        connection.execute(text(DROP))
         connection.execute(text("UPDATE approval_votes SET reason = 'other words'"))
     with pytest.raises(Blocked) as blocked:
         take(store, made)
@@ -336,6 +348,36 @@ def test_a_person_says_what_became_of_it(store, executed, then):
         ).state
         == then
     )
+
+
+def doubted(store, call_id):
+    """The journal has a call in doubt."""
+    with store.database.writing() as connection:
+        connection.execute(
+            insert(records).values(call_id=call_id, phase="in_doubt", tenant="default", at_ns=1)
+        )
+
+
+@pytest.mark.parametrize(("executed", "then"), [(True, "executed"), (False, "failed")])
+def test_a_doubt_that_a_read_ended_in_the_journal_ends_here_too(store, executed, then):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, executed, "find says so")
+    assert [notice.event for notice in Sweeper(store, lambda: 0.0).sweep()] == [then]
+    found = store.show(doubt.id, "default").approval
+    assert (found.state, found.closed_by) == (then, "wardgate")
+    assert not Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, not executed, "again")
+
+
+def test_the_late_answer_of_the_attempt_comes_before_what_a_read_says(store):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert settle(store, wanted, "executed").state == "executed"
+    Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, False, "find says so")
+    assert Sweeper(store, lambda: 0.0).sweep() == []
+    assert state(store, doubt) == "executed"
 
 
 def test_what_was_claimed_is_never_cancelled_rejected_or_expired(store, now):

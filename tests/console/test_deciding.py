@@ -29,7 +29,7 @@ async def test_a_reviewer_sees_what_it_is_about_and_approves_once(house):
         "approved", "ann", waiting.digest, "ordered",
     )  # fmt: skip
     after = text_of(await browser.page(f"/approvals/{waiting.id}?done=approve"))
-    assert "Your approval is counted" in after and "Approve similar calls for a while" in after
+    assert "Your approval is counted" in after and "Not carried out yet" in after
 
 
 async def test_a_rejection_has_a_code_and_words_for_the_agent(house):
@@ -166,6 +166,33 @@ async def test_several_low_risk_calls_of_one_tool_are_approved_together(house):
     answer = await browser.post("/queue/bulk", {"decision": "approve", "item": items})
     assert answer.headers["location"] == "/console/queue?approved=3"
     assert {house.store.state_of(each.id) for each in many} == {"approved"}
+
+
+async def test_a_grant_is_made_of_ticked_fields_and_can_be_ended(house):
+    waiting = house.opens(target="up/act", risk="reversible", args_json=b'{"n":1,"to":"x"}')
+    browser = await Browser(house).sign_in("ann")
+    await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
+    now = house.store.show(waiting.id, "default").approval
+    page = await browser.page(f"/approvals/{waiting.id}")
+    assert "Approve similar calls for a while" in page and 'value="/n"' in page
+    said = pinned(now, field=["/n"], minutes="20", uses="3", budget="1.5")
+    answer = await browser.post(f"/approvals/{waiting.id}/grant", said)
+    assert answer.status_code == 303, text_of(answer.text)[:400]
+    (grant,) = (await browser.get("/grants.json")).json()["items"]
+    assert (grant["fields"], grant["max_uses"], grant["budget_micro_usd"]) == (["/n"], 3, 1_500_000)
+    assert grant["in_force"]
+    assert (await browser.post(f"/grants/{grant['id']}/revoke")).status_code == 303
+    assert "revoked by ann" in text_of(await browser.page("/grants"))
+
+
+async def test_what_cannot_be_undone_gets_no_grant(house):
+    waiting = house.opens()
+    browser = await Browser(house).sign_in("ann")
+    await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
+    assert house.store.state_of(waiting.id) == "approved"
+    now = house.store.show(waiting.id, "default").approval
+    answer = await browser.post(f"/approvals/{waiting.id}/grant", pinned(now))
+    assert answer.status_code in (403, 409) and "grant_refused" in answer.text
 
 
 async def test_together_only_what_is_alike_and_low_is_approved_and_anything_rejected(house):

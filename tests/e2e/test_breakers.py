@@ -10,8 +10,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
+import aiohttp
 import pytest
 
+from gateway.approvals.notify import sign
 from tests.e2e.gateway import Agent, Json, Said, eventually, rule, talking
 
 ON: Final[dict[str, Json]] = {}
@@ -265,6 +267,36 @@ async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway
     assert (await running.cli("incident", "test", str(where))).returncode == 1
     assert (await running.cli("incident", "export", "trip_none")).returncode == 3
     assert (await running.cli("incident", "export", trip["id"], "--to", str(where))).returncode == 2
+
+
+async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, server):
+    party = {"secret": "s" * 32, "enforce_percent": 100}
+    running = gateway(breakers={"scores": {"drift": party}}).start()
+
+    async def post(secret: bytes = b"s" * 32, **changes: Json) -> tuple[int, Json]:
+        said = {"id": "p1", "agent": "alice", "score": 0.97, "sentence": "drifts", **changes}
+        body, at = json.dumps(said).encode(), int(time.time())
+        heads = {
+            "wardgate-key-id": "1", "wardgate-timestamp": str(at),
+            "wardgate-signature": sign(secret, at, body, "s1"),
+        }  # fmt: skip
+        url = running.admin_url + "/v1/scores/drift"
+        async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=heads) as answer:
+            return answer.status, await answer.json()
+
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        assert (await post(b"x" * 32))[0] == 401
+        assert (await post(agent="nobody"))[0] == 404
+        assert (await post(score=7))[0] == 422
+        assert (await alice.call("look", text="before")).text == "done"
+        await asyncio.sleep(1)  # what is signed in the second of the start may be from before it
+        status, said = await post()
+        assert (status, len(said["trips"])) == (200, 1)
+        refused = await alice.call("look", text="after")
+        assert refused.reason == "breaker_open"
+        assert "drifts" in refused.text
+        assert (await bob.call("look", text="bob")).text == "done"
+        assert (await post())[1]["repeated"] is True
 
 
 async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):

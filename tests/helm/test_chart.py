@@ -186,7 +186,7 @@ def test_the_gateway_accepts_its_configuration(example, rendered, tmp_path, monk
     ports = {each["name"]: each["containerPort"] for each in manifests.gateway["ports"]}
     assert (config.server.port, config.server.admin_port) == (ports["proxy"], ports["admin"])
     mounts = [each["mountPath"] for each in manifests.gateway["volumeMounts"]]
-    assert str(config.storage.path.parent) in mounts
+    assert config.storage.url == "${WARDGATE_POSTGRESQL}" or str(config.storage.path.parent) in mounts
     for service in manifests.of("Service"):
         name = service["metadata"]["name"]
         for host in (
@@ -269,6 +269,7 @@ def values(**more: Any) -> dict[str, Any]:
 AGENTS = {"enabled": True, "namespaces": ["agents"]}
 EXTERNAL = {"url": "https://opa:8181", "tokenSecret": {"name": "t"}}
 OPA_RULE = {"to": [{"podSelector": {"matchLabels": {"app": "opa"}}}], "ports": [{"port": 8181}]}
+POSTGRESQL = {"engine": "postgresql", "postgresql": {"existingSecret": "pg"}}
 ANYWHERE = {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}
 
 MIXES = [
@@ -287,6 +288,7 @@ MIXES = [
     (values(storage={"postgresql": {"existingSecret": "pg"}}), "does nothing with storage.engine sqlite"),
     (values(storage={"persistence": {"enabled": False}}), "acceptLoss"),
     (values(storage={"persistence": {"enabled": False, "existingClaim": "c"}, "acceptLoss": True}), "is off"),
+    (values(storage=POSTGRESQL), "lets the gateway reach it"),
     (values(replicas=2), "more than one replica"),
     (values(autoscaling={"hpa": {"enabled": True}}), "more than one replica"),
     (values(autoscaling={"keda": {"enabled": True}}), "keda.prometheus"),
@@ -367,7 +369,8 @@ def scalable(tmp_path_factory) -> Path:
 
 
 SHARED = {
-    "storage": {"engine": "postgresql", "postgresql": {"existingSecret": "pg"}},
+    "networkPolicy": {"egress": [OPA_RULE]},
+    "storage": POSTGRESQL,
     "redis": {"existingSecret": "redis"},
 }
 
@@ -388,14 +391,17 @@ def test_replicas_are_evicted_one_at_a_time_and_replaced_without_a_gap(scalable)
 def test_who_scales_owns_the_number_of_replicas(scalable):
     monitored = {
         "monitoring": {"serviceMonitor": {"enabled": True}},
-        "networkPolicy": {"adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
+        "networkPolicy": {
+            "adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+            "egress": [OPA_RULE],
+        },
     }
     by_cpu = render(values(autoscaling={"hpa": {"enabled": True}}, **SHARED), scalable)
     assert "replicas" not in by_cpu.one("Deployment")["spec"]
     for version in KUBERNETES:
         kubernetes_validate.validate(by_cpu.one("HorizontalPodAutoscaler"), version, strict=True)
     keda = {"keda": {"enabled": True, "prometheus": "http://prometheus:9090"}}
-    by_load = render(values(autoscaling=keda, **SHARED, **monitored), scalable)
+    by_load = render(values(autoscaling=keda, **{**SHARED, **monitored}), scalable)
     assert "replicas" not in by_load.one("Deployment")["spec"]
     (trigger,) = by_load.one("ScaledObject")["spec"]["triggers"]
     assert "wardgate_requests_in_progress" in trigger["metadata"]["query"]

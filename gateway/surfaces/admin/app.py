@@ -47,6 +47,7 @@ def create_admin(deps: AdminDeps, console: ASGIApp | None = None) -> FastAPI:
     app.include_router(approvals.callbacks)
     app.include_router(breakers.routes)
     app.include_router(trust.routes)
+    app.include_router(breakers.scores)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
     def described() -> dict[str, Any]:

@@ -4,7 +4,7 @@
 #   An agent never holds a higher tier than data.trust.ceilings gives its domain, one of its labels or its environment.
 #   Asked before a promotion is signed and again whenever something changes, so a lower ceiling takes tiers back.
 # custom:
-#   id: trust.ceiling
+#   id: trust.trust_ceiling
 #   owner: wardgate
 #   severity: high
 #   mode: enforce

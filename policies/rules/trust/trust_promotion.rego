@@ -3,7 +3,7 @@
 # description: >-
 #   A promotion in a domain of data.trust.outcomes takes at least so many verified outcomes, whatever its bound.
 # custom:
-#   id: trust.promotion
+#   id: trust.trust_promotion
 #   owner: wardgate
 #   severity: medium
 #   mode: enforce

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from gateway.approvals.lookup import Narrow
 from gateway.approvals.values import REJECT_CODES
 from gateway.errors import Refused
 from gateway.surfaces.admin import approvals as api
@@ -55,6 +56,8 @@ async def view(asked: Asked) -> Data:
         "tool": around["tool"],
         "explanation": around["explanation"],
         "provenance": around["provenance"],
+        "no_grant": around["no_grant"],
+        "next_waiting": await _following(asked, approval_id),
         "similar": [plain(held.Approval.model_validate(each)) for each in around["similar"]],
         "tally": around["tally"],
         "last_similar": around["last"],
@@ -73,6 +76,18 @@ async def view(asked: Asked) -> Data:
         "fields": _fields(detail["arguments"]),
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
     }
+
+
+async def _following(asked: Asked, approval_id: str) -> str | None:
+    """The call that has waited longest after this one, or else the first of all."""
+    for after in (approval_id, ""):
+        found = await asked.deps.look.page(
+            asked.operator, Narrow(states=("pending",)), newest=False, limit=1, after=after
+        )
+        ids = [each["id"] for each in found["items"] if each["id"] != approval_id]
+        if ids:
+            return str(ids[0])
+    return None
 
 
 async def state(asked: Asked) -> Data:
