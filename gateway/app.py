@@ -27,7 +27,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import SYSTEM, Notice
+from gateway.approvals.values import SYSTEM, Approval, EnvelopeNotice, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -36,7 +36,8 @@ from gateway.config import Config, load
 from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, WardgateError
+from gateway.glass import BreakGlass
 from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
@@ -50,7 +51,7 @@ from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.looking import Looking
-from gateway.model import OWN, Kind, Revisions, Tool, Verified
+from gateway.model import OWN, Kind, Operator, Revisions, Tool, Verified
 from gateway.outside import Outside
 from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
@@ -62,6 +63,7 @@ from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
 from gateway.scores import Scores
+from gateway.standing.desk import SIGNERS
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
@@ -195,6 +197,7 @@ class Gateway:
             self.telemetry.metrics,
             lambda: {each.tenant for each in self.config.agents.values()},
         )
+        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
         self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_deliveries(
@@ -226,6 +229,7 @@ class Gateway:
             took_back=self._took_back,
         )  # fmt: skip
         self.trust = self.trusted.keeper
+        self.reviews.on_incident.append(self._incident)
         self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
@@ -348,7 +352,12 @@ class Gateway:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
+        if isinstance(notice, EnvelopeNotice):
+            self.telemetry.metrics.approval_event(notice.event)
+            self.notifier.tell_envelope(notice)
+            self.channels.tell(notice)
+            return
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
             overview.trace_approval(self.telemetry, notice)
@@ -359,6 +368,17 @@ class Gateway:
             self.trust.intake.rejected(
                 each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
             )
+
+    def _incident(self, approval: Approval, by: Operator, note: str) -> None:
+        """An approved call was wrong: that is also evidence about the agent, from who may give evidence."""
+        if by.role in SIGNERS and approval.attempt_call is not None:
+            self._spawn(self._against(approval.tenant, approval.attempt_call, by, note))
+
+    async def _against(self, tenant: str, call_id: str, by: Operator, note: str) -> None:
+        try:
+            await self.trusted.desk.report(tenant, call_id, by, kind="incident", reason=note)
+        except WardgateError as error:
+            logger.warning("an incident is no evidence: %s", error.code, extra={"call_id": call_id})
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -373,11 +393,13 @@ class Gateway:
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
+                open_now = await asyncio.to_thread(self.glass.count_open)
                 pending = await asyncio.to_thread(self.approvals.store.pending)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
             self.telemetry.metrics.approvals_waiting(waiting, pending)
+            self.telemetry.metrics.envelopes_open(open_now)
             for notice in notices:
                 self._noticed(notice)
             if notices:

@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
+from gateway.glass import BreakGlass
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -72,6 +73,7 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    glass: BreakGlass
     trusted: Trusted
     scores: Scores
     idempotency: IdempotencyKeys
@@ -119,6 +121,7 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        envelopes=gateway.glass,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         scores=gateway.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
@@ -132,8 +135,9 @@ def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> 
     """Everything the console calls beside the admin API."""
 
     def terms() -> Terms:
-        said = gateway.config.console
-        return Terms(url=said.url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
+        said, base = gateway.config.console, gateway.config.approvals.console_url
+        url = said.url or (f"{base.rstrip('/')}/console" if base else None)
+        return Terms(url=url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
 
     return ConsoleDeps(
         admin=admin,

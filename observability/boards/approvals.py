@@ -171,7 +171,7 @@ BOARD = Board(
                 lines(
                     "Time spent on a vote",
                     Query(quantile(0.5, "wardgate_review_seconds", by="decision"), "{{decision}} p50"),
-                    "The most a reviewer can have spent. Seconds, for what takes minutes to read, are a sign.",
+                    "The most a reviewer can have spent. Seconds for what takes minutes are a sign.",
                     "s",
                     width=8,
                 ),

@@ -21,7 +21,7 @@ from tests.clients import story
 from tests.clients.clients import HERE, Client
 from tests.clients.reviewer import CHAINS, Reviewer
 from tests.clients.tap import tapped
-from tests.e2e.gateway import ROOT, Wardgate
+from tests.e2e.gateway import BREAKERS, ROOT, Wardgate
 
 TIMEOUT_S: Final = 120.0
 HOLD_S: Final = 0.3
@@ -137,7 +137,11 @@ def staged(clients: Iterable[Client], **sections: Any) -> Iterator[Stage]:
                 agents={client.name: {"owner": "team-clients"} for client in clients},
                 # The second call of an agent that has one under way is turned away.
                 limits={"in_flight_per_agent": 1},
+<<<<<<< HEAD
                 approvals={"chains": CHAINS, "hold_s": HOLD_S},
+=======
+                **BREAKERS,
+>>>>>>> wip-breakers
                 **sections,
             )
             (gateway.policies / "all.rego").unlink()

@@ -93,7 +93,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Played, Story]]:
             stack.callback(played.main.close)
             stack.callback(played.other.close)
             ann = Reviewer(played.main, "ann")
-            olga = Reviewer(played.main, "olga", "operator")
+            olga = Reviewer(played.other, "olga", "operator")
             for each in (played.main, played.other):  # one after the other: the first compiles for both
                 await asyncio.to_thread(each.start, 90)
             played.began = time.time()
@@ -159,6 +159,7 @@ def _other(folder: Path, server: Counting, bundles: str, traces: str) -> Wardgat
     running = Wardgate(
         folder / "other",
         {"counting": {"url": server.url}},
+        trust={"enabled": True},
         telemetry={"otlp_endpoint": traces, "otlp_protocol": "grpc", "sample": 1.0},
         policy={"source": {"url": bundles, "every_s": 0.5, "timeout_s": 2, "verify": verify}},
     )
@@ -276,6 +277,15 @@ class Story:
             said = await alice.call("look", echo="classified", n=1)
             assert said.reason == "withheld", said.body
 
+    async def trust(self) -> None:
+        """Somebody reports what a call did, and its agent falls."""
+        async with talking(self.other, self.other.key("bob")) as bob:
+            assert (await bob.call("look", text="harm")).text == "done"
+        record = await self.other.recorded(lambda record: record.get("agent") == "bob")
+        body = {"call": record["call_id"], "reason": "exercise"}
+        status, said = await self.other.admin("/v1/trust/reports", self.olga.key, "POST", body)
+        assert status == 201, said
+
     async def outside(self) -> None:
         """An answer never comes, an upstream goes, a definition and a secret change, effects are read."""
         async with talking(self.main, self.main.key()) as alice:
@@ -344,6 +354,7 @@ class Story:
         await self.ordinary(seconds / 2)
         await asyncio.gather(self.people(), self.ordinary(seconds / 4))
         await self.trouble()
+        await self.trust()
         await asyncio.gather(self.outside(), self.ordinary(seconds / 4))
         await self.policy(folder)
 
