@@ -137,11 +137,8 @@ def staged(clients: Iterable[Client], **sections: Any) -> Iterator[Stage]:
                 agents={client.name: {"owner": "team-clients"} for client in clients},
                 # The second call of an agent that has one under way is turned away.
                 limits={"in_flight_per_agent": 1},
-<<<<<<< HEAD
                 approvals={"chains": CHAINS, "hold_s": HOLD_S},
-=======
                 **BREAKERS,
->>>>>>> wip-breakers
                 **sections,
             )
             (gateway.policies / "all.rego").unlink()
