@@ -388,22 +388,23 @@ class Gateway:
             lambda: self.approvals.working,
             lambda: self.policy.revision,
         )
+        store, counted = self.approvals.store, -1
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
-                waiting = await asyncio.to_thread(self.approvals.store.counts)
-                open_now = await asyncio.to_thread(self.glass.count_open)
-                pending = await asyncio.to_thread(self.approvals.store.pending)
+                for notice in notices:
+                    self._noticed(notice)
+                if notices:
+                    self.approvals.changed()
+                self.telemetry.metrics.envelopes_open(await asyncio.to_thread(self.glass.count_open))
+                # Counting ten thousand takes a while, and is the same until one of them changes.
+                if (epoch := await asyncio.to_thread(store.epoch)) != counted:
+                    waiting = await asyncio.to_thread(store.counts)
+                    self.telemetry.metrics.approvals_waiting(waiting, await asyncio.to_thread(store.pending))
+                    counted = epoch
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
-                continue
-            self.telemetry.metrics.approvals_waiting(waiting, pending)
-            self.telemetry.metrics.envelopes_open(open_now)
-            for notice in notices:
-                self._noticed(notice)
-            if notices:
-                self.approvals.changed()
 
     def _took_back(self, tenant: str, agent: str) -> None:
         """A tier fell: what reviewers granted for a while ends with it."""

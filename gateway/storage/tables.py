@@ -528,6 +528,20 @@ Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
 Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index("approvals_agent", approvals.c.tenant, approvals.c.agent, approvals.c.state)
+Index(
+    "approvals_canary",
+    approvals.c.tenant,
+    approvals.c.state,
+    sqlite_where=text("canary IS NOT NULL"),
+    postgresql_where=text("canary IS NOT NULL"),
+)
+Index(
+    "approvals_notice",
+    approvals.c.next_notice_ns,
+    sqlite_where=text("next_notice_ns IS NOT NULL"),
+    postgresql_where=text("next_notice_ns IS NOT NULL"),
+)
 Index(
     "approvals_kept",
     approvals.c.closed_ns,

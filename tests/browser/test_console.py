@@ -79,6 +79,7 @@ def pages(waiting) -> list[str]:
         f"/approvals/{waiting['hostile']}",
         "/grants",
         "/reviewers",
+        "/envelopes",
         "/trust",
         "/trust/support-bot/mail",
         "/decisions",

@@ -10,6 +10,7 @@ from gateway.surfaces.console.views import (
     approval,
     breakers,
     decisions,
+    envelopes,
     grants,
     help_page,
     kill,
@@ -23,8 +24,8 @@ from gateway.surfaces.console.views import (
 )
 
 _ALL: Final = (
-    queue, approval, grants, reviewers, decisions, sessions, agents, trust, breakers, kill, tools, policies,
-    status, help_page,
+    queue, approval, grants, reviewers, envelopes, decisions, sessions, agents, trust, breakers, kill, tools,
+    policies, status, help_page,
 )  # fmt: skip
 
 PAGES: Final[tuple[Page, ...]] = tuple(page for each in _ALL for page in each.PAGES)

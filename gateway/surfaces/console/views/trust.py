@@ -1,7 +1,9 @@
-"""Trust: what agents have earned, what is still missing, and signing or taking it back."""
+"""Trust: where agents stand in each domain and why, with the bound over time, and what people sign."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import log10
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -11,28 +13,34 @@ from gateway.surfaces.console.guards import Form
 from gateway.surfaces.console.pages import Act, Asked, Data, Nav, Page, notice, plain
 
 DONE: Final = {
-    "promote": "Your signature counts",
-    "vouch": "Vouched for",
-    "demote": "Taken back, at once",
+    "signed": "Signed; it takes one more",
+    "promoted": "Signed, and in force",
+    "vouched": "Vouched for",
+    "demoted": "Taken back, at once",
 }
 TIERS: Final = (
     "observe", "propose", "reversible writes", "supervised irreversible", "bounded autonomy",
 )  # fmt: skip
+WIDTH: Final = 600
+HEIGHT: Final = 120
+NINES: Final = 3.0  # the top of the chart is a bound of .999
 
 
 async def listed(asked: Asked) -> Data:
-    if asked.admin.trust() is None:
-        return {"items": [], "kept": False, "tiers": list(TIERS)}
-    found = plain(await api.trust(asked.operator, asked.admin))
-    return {**found, "kept": True, "tiers": list(TIERS)}
+    return {**plain(await api.trust(asked.operator, asked.admin)), "tiers": list(TIERS)}
 
 
 async def one(asked: Asked) -> Data:
-    agent, domain = asked.at("agent"), asked.at("domain")
-    done = asked.query("done")
+    agent, domain, done = asked.at("agent"), asked.at("domain"), asked.query("done")
+    found = plain(await api.show(asked.operator, asked.admin, agent, domain))
+    past: Data = {"events": [], "curve": []}
+    if found["events"] or any(found["evidence"].values()):
+        past = plain(await api.history(asked.operator, asked.admin, agent, domain))
     return {
-        "trust": plain(await api.show(asked.operator, asked.admin, agent, domain)),
+        "trust": found,
         "tiers": list(TIERS),
+        "events": past["events"][::-1],
+        "chart": chart(past["curve"], past["events"]),
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
     }
 
@@ -40,20 +48,20 @@ async def one(asked: Asked) -> Data:
 async def promote(asked: Asked, form: Form) -> Response:
     said = api.Sign.model_validate({"tier": form.get("tier") or None, "renew": "renew" in form,
                                     "reason": form.get("reason")})  # fmt: skip
-    await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "promote")
+    found = await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
+    return _back(asked, "signed" if found.missing else "promoted")
 
 
 async def vouch(asked: Asked, form: Form) -> Response:
     said = api.Vouch.model_validate(_said(form, "tier", "days", "reason"))
     await api.vouch(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "vouch")
+    return _back(asked, "vouched")
 
 
 async def demote(asked: Asked, form: Form) -> Response:
     said = api.Demote.model_validate(_said(form, "tier", "reason"))
     await api.demote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
-    return _back(asked, "demote")
+    return _back(asked, "demoted")
 
 
 async def report(asked: Asked, form: Form) -> Response:
@@ -68,6 +76,34 @@ def _said(form: Form, *names: str) -> dict[str, Any]:
 
 def _back(asked: Asked, done: str) -> Response:
     return asked.go(f"/trust/{asked.at('agent')}/{asked.at('domain')}", done=done)
+
+
+def chart(curve: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Data | None:
+    """Coordinates of the bound over time, on a scale of nines: .9, .99 and .999 are as far apart."""
+    if len(curve) < 2:
+        return None
+    first, last = curve[0]["at_ns"], curve[-1]["at_ns"]
+
+    def across(at_ns: int) -> float:
+        share = float(at_ns - first) / float(last - first)
+        return round(WIDTH * min(1.0, max(0.0, share)), 1)
+
+    return {
+        "line": " ".join(f"{across(each['at_ns'])},{_up(each['bound'])}" for each in curve),
+        "marks": [
+            {"x": across(each["at_ns"]), "kind": each["kind"], "tier": each["after"]}
+            for each in events
+            if each["kind"] != "signed"
+        ],
+        "grid": [{"y": _up(bound), "bound": f"{bound:g}"[1:]} for bound in (0.9, 0.98, 0.99, 0.995)],
+        "first_ns": first,
+        "last_ns": last,
+    }
+
+
+def _up(bound: float) -> float:
+    nines = -log10(max(1e-9, 1.0 - bound))
+    return round(HEIGHT * (1.0 - min(1.0, nines / NINES)), 1)
 
 
 TRUST: Final = Page(
