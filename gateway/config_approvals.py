@@ -29,6 +29,7 @@ Days = Annotated[float, Field(gt=0, le=14 * 86_400)]
 ChannelEvent = Literal[
     "opened", "reminded", "escalated", "approved", "rejected", "cancelled", "superseded", "expired",
     "executed", "failed", "in_doubt", "recovering", "asked", "answered", "granted", "incident", "refused",
+    "discharged", "envelope_asked", "envelope_opened", "envelope_closed",
 ]  # fmt: skip
 _ROLES: Final = ("approver", "operator")
 _MAX_ADDRESS: Final = 4096
@@ -162,6 +163,34 @@ class WebhookConfig(Section):
         return self
 
 
+class EnvelopeConfig(Section):
+    """Break-glass: what two people may let through for a while when a chain cannot be asked."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="What it is for.")
+    openers: WhoConfig = Field(description="Who may open it; always two different people.")
+    agents: tuple[Name, ...] = Field(min_length=1, description="Agents whose calls it lets through.")
+    tools: tuple[Annotated[str, Field(pattern=r"^[^/*]+/([^*]+|\*)$")], ...] = Field(
+        min_length=1, description="Tools, as upstream/name or upstream/*."
+    )
+    chains: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Chains it stands in for; what needs another one is held all the same.",
+    )
+    max_s: Annotated[float, Field(ge=60, le=MAX_S)] = Field(
+        1800.0, description="How long it can be open at most; never more than an hour."
+    )
+    max_uses: int = Field(20, ge=1, le=100, description="Calls it lets through at most each time.")
+    second_s: Annotated[float, Field(ge=30, le=3600)] = Field(
+        600.0, description="How long the second person has after the first."
+    )
+
+    def built(self, name: str) -> Envelope:
+        return Envelope(
+            name=name, title=self.title, openers=self.openers.built(), agents=self.agents, tools=self.tools,
+            chains=self.chains, max_s=self.max_s, max_uses=self.max_uses, second_s=self.second_s,
+        )  # fmt: skip
+
+
 class ChannelConfig(Section):
     """People who are told by chat, mail or page, with what `pip install 'wardgate[notify]'` brings."""
 
@@ -173,7 +202,9 @@ class ChannelConfig(Section):
     )
     file: Path | None = Field(None, description="Or a file with it; read again when it changes.")
     events: tuple[ChannelEvent, ...] = Field(
-        ("opened", "escalated", "expired", "in_doubt"), min_length=1, description="What they are told of."
+        ("opened", "escalated", "expired", "in_doubt", "envelope_opened"),
+        min_length=1,
+        description="What they are told of.",
     )
     chains: tuple[Name, ...] = Field((), description="Only approvals of these chains; all by default.")
     tenant: Name = Field("default", description="The tenant whose approvals they are told of.")
@@ -205,34 +236,6 @@ class FatigueConfig(Section):
         return fatigue.Settings(**self.model_dump())
 
 
-class EnvelopeConfig(Section):
-    """Break-glass: what two people may let through for a while when a chain cannot be asked."""
-
-    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="What it is for.")
-    openers: WhoConfig = Field(description="Who may open it; always two different people.")
-    agents: tuple[Name, ...] = Field(min_length=1, description="Agents whose calls it lets through.")
-    tools: tuple[Annotated[str, Field(pattern=r"^[^/*]+/([^*]+|\*)$")], ...] = Field(
-        min_length=1, description="Tools, as upstream/name or upstream/*."
-    )
-    chains: tuple[Name, ...] = Field(
-        min_length=1,
-        description="Chains it stands in for; what needs another one is held all the same.",
-    )
-    max_s: Annotated[float, Field(ge=60, le=MAX_S)] = Field(
-        1800.0, description="How long it can be open at most; never more than an hour."
-    )
-    max_uses: int = Field(20, ge=1, le=100, description="Calls it lets through at most each time.")
-    second_s: Annotated[float, Field(ge=30, le=3600)] = Field(
-        600.0, description="How long the second person has after the first."
-    )
-
-    def built(self, name: str) -> Envelope:
-        return Envelope(
-            name=name, title=self.title, openers=self.openers.built(), agents=self.agents, tools=self.tools,
-            chains=self.chains, max_s=self.max_s, max_uses=self.max_uses, second_s=self.second_s,
-        )  # fmt: skip
-
-
 class ApprovalsConfig(Section):
     chains: dict[Name, ChainConfig] = Field(default_factory=dict)
     groups: dict[Name, tuple[Operator, ...]] = Field(
@@ -245,6 +248,7 @@ class ApprovalsConfig(Section):
     )
     absences: tuple[AbsenceConfig, ...] = Field((), description="Who is away, and who decides meanwhile.")
     webhooks: dict[Name, WebhookConfig] = Field(default_factory=dict)
+    envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
     channels: dict[Name, ChannelConfig] = Field(default_factory=dict)
     link: str = Field(
         "",
@@ -252,7 +256,6 @@ class ApprovalsConfig(Section):
         description="Address where people look at an approval, for messages; {id} is replaced by its id.",
     )
     fatigue: FatigueConfig = FatigueConfig()
-    envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
     hold_s: Annotated[float, Field(ge=0, le=30)] = Field(
         3.5, description="How long a call waits for its approval before the agent is told to call again."
     )
@@ -288,17 +291,6 @@ class ApprovalsConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _can_be_told(self) -> ApprovalsConfig:
-        if self.link:
-            secure_url(self.link.replace("{id}", "0"))
-        for name, each in self.channels.items():
-            if unknown := set(each.chains) - self.chains.keys():
-                raise ValueError(f"channels.{name}: there is no chain {', '.join(sorted(unknown))}")
-        if self.channels and not channels.installed():
-            raise ValueError("channels need more than is installed: pip install 'wardgate[notify]'")
-        return self
-
-    @model_validator(mode="after")
     def _can_be_opened(self) -> ApprovalsConfig:
         for name, each in self.envelopes.items():
             if unknown := set(each.chains) - self.chains.keys():
@@ -308,6 +300,17 @@ class ApprovalsConfig(Section):
             people = set(each.openers.names).union(*(self.groups[group] for group in each.openers.groups))
             if not each.openers.roles and len(people) < 2:
                 raise ValueError(f"envelopes.{name}: 'openers' must be at least two people")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> ApprovalsConfig:
+        if self.link:
+            secure_url(self.link.replace("{id}", "0"))
+        for name, each in self.channels.items():
+            if unknown := set(each.chains) - self.chains.keys():
+                raise ValueError(f"channels.{name}: there is no chain {', '.join(sorted(unknown))}")
+        if self.channels and not channels.installed():
+            raise ValueError("channels need more than is installed: pip install 'wardgate[notify]'")
         return self
 
     def _people(self, chain: ChainConfig) -> list[Person]:

@@ -31,6 +31,7 @@ RESULTS: Final = ("delivered", "failed", "retried", "dropped")
 _PAUSES_S: Final = (1.0, 4.0, 15.0)
 _KINDS: Final = {
     "escalated": "warning", "in_doubt": "failure", "expired": "warning", "incident": "failure",
+    "envelope_opened": "failure", "envelope_asked": "warning", "discharged": "warning",
     "executed": "success", "approved": "success", "failed": "failure",
 }  # fmt: skip
 _LOCAL: Final = ("dbus", "gnome", "kde", "qt", "glib", "macosx", "windows", "syslog", "blink1")
@@ -58,10 +59,14 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     link: str = ""
 
-    def wants(self, notice: Notice) -> bool:
-        chains = {each.chain for each in notice.approval.requirements}
+    def wants(self, notice: Notice | EnvelopeNotice) -> bool:
+        if isinstance(notice, EnvelopeNotice):
+            tenant, chains = notice.tenant, set(notice.said.get("chains", ()))
+        else:
+            tenant = notice.approval.tenant
+            chains = {each.chain for each in notice.approval.requirements}
         return (
-            notice.approval.tenant == self.tenant
+            tenant == self.tenant
             and notice.event in self.events
             and (not self.chains or not chains.isdisjoint(self.chains))
         )
@@ -100,15 +105,24 @@ def service(channel: Channel, address: str) -> Any:
     return made
 
 
-def title_and_body(notice: Notice | EnvelopeNotice, link: str) -> tuple[str, str]:
+def title_and_body_of_envelope(notice: EnvelopeNotice) -> tuple[str, str]:
+    """What a person reads of break-glass, as plain text."""
+    said, opening = notice.said, notice.said["opening"]
+    step = notice.event.removeprefix("envelope_")
+    by = {"asked": "asked_by", "opened": "seconded_by", "closed": "closed_by"}[step]
+    lines = [
+        f"{said['name']}: {said.get('title', '')}",
+        f"{step} by {opening[by]}, for {opening['minutes']} min",
+        f"calls: {opening['uses']} of {opening['max_uses']}",
+        f"reason: {opening['reason']}",
+        f"agents: {', '.join(said.get('agents', ()))}, of {', '.join(said.get('owners', ())) or 'nobody'}",
+        f"tools: {', '.join(said.get('tools', ()))}",
+    ]
+    return f"Break-glass {step}: {said['name']}", "\n".join(lines)
+
+
+def title_and_body(notice: Notice, link: str) -> tuple[str, str]:
     """What a person reads, as plain text."""
-    if isinstance(notice, EnvelopeNotice):
-        said, what = notice.said, notice.event.removeprefix("envelope_")
-        owners = ", ".join(said.get("owners", ())) or "nobody"
-        return (
-            f"Break-glass: {said['name']} was {'asked for' if what == 'asked' else what}",
-            f"{said.get('title', '')}\nfor {', '.join(said.get('agents', ()))}, owned by {owners}",
-        )
     said = fields(notice)
     until = datetime.fromtimestamp(notice.approval.decide_by_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [
@@ -174,7 +188,10 @@ class Worker(threading.Thread):
                 logger.warning("channel %s: given up on %s", self.channel.name, notice.event)
 
     def _tell(self, notice: Notice | EnvelopeNotice) -> bool:
-        title, body = title_and_body(notice, self.channel.link)
+        if isinstance(notice, EnvelopeNotice):
+            title, body = title_and_body_of_envelope(notice)
+        else:
+            title, body = title_and_body(notice, self.channel.link)
         kind = _KINDS.get(notice.event, "info")
         for pause in (*self._pauses_s, None):
             try:
@@ -217,16 +234,10 @@ class Channels:
                 self._workers[name] = Worker(channel, self._read)
                 self._workers[name].start()
 
-    def tell(self, notice: Notice) -> None:
+    def tell(self, notice: Notice | EnvelopeNotice) -> None:
         """Never blocks."""
         for worker in self._workers.values():
             if worker.channel.wants(notice):
-                worker.put(notice)
-
-    def tell_envelope(self, notice: EnvelopeNotice) -> None:
-        """Of break-glass everybody hears, whatever events they chose; never blocks."""
-        for worker in self._workers.values():
-            if worker.channel.tenant == notice.tenant:
                 worker.put(notice)
 
     def deliveries(self) -> list[Delivery]:

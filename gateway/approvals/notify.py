@@ -117,6 +117,11 @@ def payload(notice: Notice) -> bytes:
     return orjson.dumps(said)
 
 
+def payload_of_envelope(notice: EnvelopeNotice) -> bytes:
+    """A step of break-glass: what is declared, who is behind it, and its opening."""
+    return orjson.dumps({"event": notice.event, "envelope": notice.said})
+
+
 def payload_of_trip(trip: Trip, owner: str | None) -> bytes:
     """A breaker that moved, as it is told: ids and numbers, and the sentence of the detector."""
     said = {
@@ -175,11 +180,10 @@ class Notifier:
                 line.put(notice)
 
     def tell_envelope(self, notice: EnvelopeNotice) -> None:
-        """That break-glass was asked for, opened or closed; as ``tell`` does."""
-        body = orjson.dumps({"event": notice.event, "envelope": notice.said})
+        """That break-glass is asked for, open or over, for the parties of its tenant; as ``tell`` does."""
         for line in self._lines.values():
             if line.hook.tenant == notice.tenant and line.hook.style == "wardgate":
-                line.put(body)
+                line.put(payload_of_envelope(notice))
 
     def tell_trip(self, trip: Trip, owner: str | None) -> None:
         """That a breaker guards or stops somebody, for the parties of its tenant; as ``tell`` does."""

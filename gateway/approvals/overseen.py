@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -10,6 +12,8 @@ from gateway.approvals import attention, fatigue, rows
 from gateway.approvals.attention import Autonomy
 from gateway.approvals.values import Settings
 from gateway.storage.database import Database
+
+AUTONOMY_S: Final = 20.0
 
 Clock = Callable[[Connection], int]
 
@@ -21,13 +25,19 @@ class Overseen:
         self.database = database
         self.settings = settings
         self.now = clock
+        self._autonomy: dict[str, tuple[float, Autonomy]] = {}
 
     def measures(self, tenant: str) -> tuple[fatigue.Summary, Autonomy]:
-        """How people review, and how much goes on without them."""
+        """How people review, and how much goes on without them; the latter at most ``AUTONOMY_S`` old."""
         with self.database.reading() as connection:
             now = self.now(connection)
             found = attention.summary(connection, tenant, self.settings.fatigue, now)
-            return found, attention.autonomy(connection, tenant, now)
+            at, autonomy = self._autonomy.get(tenant, (-AUTONOMY_S, Autonomy()))
+            # It counts a hundred thousand records, and moves slowly.
+            if time.monotonic() - at >= AUTONOMY_S:
+                autonomy = attention.autonomy(connection, tenant, now)
+                self._autonomy[tenant] = (time.monotonic(), autonomy)
+            return found, autonomy
 
     def reviewed(self) -> Sequence[str]:
         """Tenants of which anything was reviewed."""

@@ -45,8 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_per_agent: int = 100
     console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
-    fatigue: fatigue.Settings = fatigue.Settings()
     envelopes: Mapping[str, Envelope] = {}
+    fatigue: fatigue.Settings = fatigue.Settings()
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,8 +122,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: str | None
     answer: str | None
     kept: bool  # whether its arguments are
-    canary: str | None = None  # JSON of who made it and why it must be rejected; never carried out
     envelope: str | None = None  # the opening that let it through instead of votes
+    canary: str | None = None  # JSON of who made it and why it must be rejected; never carried out
 
     @property
     def state(self) -> State:

@@ -54,8 +54,8 @@ def shown(approval: Approval) -> dict[str, Any]:
         "question": approval.question,
         "answer": approval.answer,
         "policy_revision": approval.policy_revision,
-        "canary": canaries.shown(approval),
         "envelope": approval.envelope,
+        "canary": canaries.shown(approval),
     }
 
 

@@ -510,8 +510,8 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
-    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
     Column("envelope", Text),  # the opening that let it through instead of votes
+    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
 _LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
@@ -528,6 +528,20 @@ Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
 Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index("approvals_agent", approvals.c.tenant, approvals.c.agent, approvals.c.state)
+Index(
+    "approvals_canary",
+    approvals.c.tenant,
+    approvals.c.state,
+    sqlite_where=text("canary IS NOT NULL"),
+    postgresql_where=text("canary IS NOT NULL"),
+)
+Index(
+    "approvals_notice",
+    approvals.c.next_notice_ns,
+    sqlite_where=text("next_notice_ns IS NOT NULL"),
+    postgresql_where=text("next_notice_ns IS NOT NULL"),
+)
 Index(
     "approvals_kept",
     approvals.c.closed_ns,

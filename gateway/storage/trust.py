@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     agent: str
     domain: str
-    kind: str  # signed, promoted, vouched, fell, changed
+    kind: str  # signed, promoted, vouched, fell, pardoned, changed
     before: int
     after: int
     cause: str = ""

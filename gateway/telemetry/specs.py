@@ -135,8 +135,8 @@ TRUST_OUTCOMES: Final = (
 )  # fmt: skip
 TRUST_LEFT: Final = ("known", "repeated", "enough")
 TRUST_CAUSES: Final = (
-    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
-    "policy",
+    "promoted", "vouched", "pardoned", "incident", "trip", "failures", "faded", "expired", "elsewhere",
+    "operator", "policy",
 )  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 

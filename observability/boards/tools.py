@@ -159,7 +159,7 @@ BOARD = Board(
             ],
         ),
         (
-            "Tools that run elsewhere, and verification",
+            "Tools that run elsewhere, and what calls did",
             [
                 lines(
                     "Decisions still open",
@@ -175,6 +175,12 @@ BOARD = Board(
                     ),
                     "'unobserved' ones were never reported.",
                     "reqps",
+                    width=8,
+                ),
+                lines(
+                    "Calls in doubt, reconciled",
+                    Query(within("wardgate_reconciliations_total", "1h", by="result"), "{{result}}"),
+                    "What became of calls in doubt that the gateway asked about by itself, in the last hour.",
                     width=8,
                 ),
                 lines(

@@ -17,8 +17,8 @@ from aiohttp import web
 from gateway.approvals.notify import sign
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
 from tests.e2e.gateway import ALLOW_ALL, ROOT, WARDGATE, Wardgate, eventually, rule, talking
+from tests.storage.at import at
 
 HELD = rule(
     "held",
@@ -36,7 +36,7 @@ class Reviewer:
 
     def __init__(self, gateway: Wardgate, name: str, role: str = "approver") -> None:
         self.gateway = gateway
-        with Database(gateway.database_path).open() as database:
+        with at(gateway.database_path).open() as database:
             made = keys.mint(Credentials(database), kind="operator", tenant="default", name=name, role=role)
         self.key = made.token
 

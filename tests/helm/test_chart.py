@@ -8,13 +8,14 @@ import os
 import re
 import runpy
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate import SchemaNotFoundError, ValidationError
+from kubernetes_validate import SchemaNotFoundError, ValidationError, utils
 
 from gateway import __version__, watch
 from gateway.config import Config, load
@@ -57,9 +58,12 @@ def test_examples_pass_the_strict_linter(example):
     helm("lint", "--strict", "--quiet", str(CHART), "--values", str(example))
 
 
-def test_objects_are_valid_in_every_supported_kubernetes(rendered):
+def test_objects_are_valid_in_every_supported_kubernetes(rendered, monkeypatch):
+    # The package reads a file of megabytes for each reference it follows.
+    monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))
     without_schema = set()
-    for name, each in everyone(rendered):
+    different = {json.dumps(each, sort_keys=True): (name, each) for name, each in everyone(rendered)}
+    for name, each in different.values():
         for version in KUBERNETES:
             try:
                 kubernetes_validate.validate(each, version, strict=True)

@@ -13,6 +13,18 @@ from tests.observability.scenario import stage
 RATE_INTERVAL = "30s"  # wide, because the end of the scenario is quiet
 
 
+NOW = (
+    "wardgate_calls_in_doubt",
+    "wardgate_upstream_up",
+    "wardgate_breakers > 0",
+    "wardgate_kills > 0",
+    "wardgate_approvals_pending > 0",
+    "time() - wardgate_approvals_oldest_pending_timestamp_seconds",
+    "wardgate_policy_modules > 0",
+    "wardgate_policy_candidate_ratio > 0",
+)
+
+
 class Proof:
     """Plain data, so that each test asks its own question of the same run."""
 
@@ -21,6 +33,7 @@ class Proof:
         self.names: set[str] = set()  # of series
         self.labels: dict[str, set[str]] = {}
         self.rules: list[dict[str, Any]] = []
+        self.now: dict[str, list[dict[str, Any]]] = {}  # what some expressions were in the end
         self.exemplars: list[dict[str, Any]] = []
         self.spans: dict[str, list[Any]] = {}  # by protocol
         self.bodies: list[bytes] = []
@@ -63,6 +76,8 @@ async def _ask(watching: Prometheus, proof: Proof, began: float, ended: float) -
                 if asked.instant
                 else await watching.over(asked.expr, began, ended)
             )
+    for expr in NOW:
+        proof.now[expr] = await watching.series(expr)
     proof.names = set(await watching.api("label/__name__/values"))
     for label in await watching.api("labels"):
         proof.labels[label] = set(await watching.api(f"label/{label}/values"))

@@ -88,6 +88,29 @@ def test_alerts_fired_for_what_was_played_and_for_nothing_else(proof):
     assert not never & fired
 
 
+def test_what_stands_in_the_end_is_what_was_played(proof):
+    def now(expr, *labels):
+        return {
+            tuple(each["metric"][label] for label in labels): float(each["value"][1])
+            for each in proof.now[expr]
+        }
+
+    assert max(now("wardgate_calls_in_doubt", "instance").values()) == 1
+    up = now("wardgate_upstream_up", "upstream")
+    assert up[("second",)] == 0 and up[("counting",)] == 1
+    assert ("agent", "open") in now("wardgate_breakers > 0", "scope", "state") or (
+        "session",
+        "open",
+    ) in now("wardgate_breakers > 0", "scope", "state")
+    assert now("wardgate_kills > 0", "scope") == {("agent",): 1}
+    assert now("wardgate_approvals_pending > 0", "chain")[("default",)] >= 1
+    [age] = now("time() - wardgate_approvals_oldest_pending_timestamp_seconds", "chain").values()
+    assert 1 < age < 120
+    modules = now("wardgate_policy_modules > 0", "mode")
+    assert modules[("observe",)] == 1 and modules[("enforce",)] >= 1
+    assert now("wardgate_policy_candidate_ratio > 0") == {(): 1}
+
+
 def test_no_label_names_an_agent_a_call_or_an_argument(proof):
     declared = {label for spec in specs.SPECS for label in spec.labels}
     prometheus_own = {

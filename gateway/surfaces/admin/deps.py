@@ -208,9 +208,9 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Decisions
     sessions: Sessions
     breakers: Any = None  # see ``breakers.BreakerDesk``
+    envelopes: Any = None  # see ``envelopes.Glass``
     trust: Callable[[], Any] = lambda: None  # see ``trust.TrustDesk``; ``None`` while no trust is kept
     scores: Any = None  # see ``gateway.scores.Scores.take``
-    envelopes: Any = None  # see ``envelopes.Glass``
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
     approvals: Reviewing | None = None

@@ -76,10 +76,10 @@ class Approval(_Model):
     question: str | None = None
     answer: str | None = None
     policy_revision: str
-    canary: Canary | None = Field(None, description="Once decided: it was made to see whether people look.")
     envelope: str | None = Field(
         None, description="The opening of a break-glass envelope that let it through instead of votes."
     )
+    canary: Canary | None = Field(None, description="Once decided: it was made to see whether people look.")
 
 
 class ApprovalList(_Model):

@@ -25,6 +25,7 @@ from gateway.sessions.budgets import Account
 from gateway.sessions.provenance import Prints
 from gateway.sessions.session import Session, Whose
 from gateway.sessions.view import seen
+from gateway.standing.views import described
 from gateway.state.sessions import NO_MONITORS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
@@ -40,6 +41,8 @@ from gateway.surfaces.admin import (
     UpstreamState,
     create_admin,
 )
+from gateway.trust.account import Account as TrustAccount
+from gateway.trust.settings import Settings as TrustSettings
 from tests.approvals.support import KEY, one_stage, opening
 from tests.play import AGENT, Stage
 
@@ -95,6 +98,19 @@ class Envelopes:
 
     async def opened(self, operator):
         return []
+
+
+class Trust:
+    """One agent of which nothing is known yet; the desk itself is tested elsewhere."""
+
+    async def listed(self, tenant, agent=None):
+        return []
+
+    async def show(self, where):
+        return described(where, TrustAccount(tier=1), [], [], None, 1, TrustSettings())
+
+    async def history(self, where):
+        return {"events": [], "curve": []}
 
 
 class Breakers:
@@ -197,6 +213,7 @@ class Office:
                 approvals=desk,
                 breakers=Breakers(),
                 envelopes=Envelopes(),
+                trust=lambda: Trust(),
             )
         )
 
@@ -284,6 +301,8 @@ def operations(office):
             path.replace("{call_id}", CALL)
             .replace("{session}", "s-1")
             .replace("{trip}", "trip-1")
+            .replace("{agent}/{domain}", "bot/payments")
+            .replace("{agent}", "bot")
             .replace("{approval_id}", office.approval),
         )
         for path, item in office.app.openapi()["paths"].items()
@@ -544,6 +563,7 @@ async def test_the_description_is_a_page_that_loads_nothing(office):
         assert forbidden not in page.text
     for _, path in operations(office):
         shown = path.replace(CALL, "{call_id}").replace("s-1", "{session}").replace("trip-1", "{trip}")
+        shown = shown.replace("bot/payments", "{agent}/{domain}").replace("/bot", "/{agent}")
         assert shown.replace(office.approval, "{approval_id}") in page.text
 
 

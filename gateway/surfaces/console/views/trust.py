@@ -27,10 +27,7 @@ NINES: Final = 3.0  # the top of the chart is a bound of .999
 
 
 async def listed(asked: Asked) -> Data:
-    if asked.admin.trust() is None:
-        return {"items": [], "kept": False, "tiers": list(TIERS)}
-    found = plain(await api.trust(asked.operator, asked.admin))
-    return {**found, "kept": True, "tiers": list(TIERS)}
+    return {**plain(await api.trust(asked.operator, asked.admin)), "tiers": list(TIERS)}
 
 
 async def one(asked: Asked) -> Data:
