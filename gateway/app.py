@@ -11,63 +11,77 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from starlette.types import ASGIApp
 
-from gateway import __version__, overview, watch
+from gateway import __version__, builtin, builtin_held, gauges, overview, watch
 from gateway.approvals.absent import NoApprovals
+from gateway.approvals.channels import Channels
 from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import Notice
+from gateway.approvals.values import SYSTEM, Approval, EnvelopeNotice, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
+from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, WardgateError
+from gateway.glass import BreakGlass
 from gateway.guard import Guard
+from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.identity.people import PeopleSignIn
+from gateway.journal.doubts import Doubts
 from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
-from gateway.model import OWN, Kind, Revisions, Verified
+from gateway.looking import Looking
+from gateway.model import OWN, Kind, Operator, Revisions, Tool, Verified
 from gateway.outside import Outside
+from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
-from gateway.ports import Parts, TripListener, Upstreams
+from gateway.ports import Parts, Upstreams
+from gateway.reconciling import Doubt, Reconciler
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
 from gateway.scores import Scores
+from gateway.standing.desk import SIGNERS
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
-from gateway.storage.crypto import load_key
-from gateway.storage.database import Database
+from gateway.storage.crypto import StorageKey, load_key
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
+from gateway.storage.place import place
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
+from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.agents import AgentsPort
+from gateway.surfaces.console import create_console
 from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
 from gateway.telemetry import telemetry
+from gateway.trusted import Trusted
 from gateway.verification import Verifications
 
 logger = logging.getLogger("wardgate.app")
@@ -102,6 +116,7 @@ class Gateway:
     """One running gateway. ``async with`` opens it; leaving it closes everything in reverse order."""
 
     parts: Parts
+    outside: Outside
 
     def __init__(self, config_path: Path) -> None:
         self.path = config_path
@@ -115,11 +130,11 @@ class Gateway:
         self.directory = Directory(self.clock.now_ns)
         self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
+        self._people: PeopleSignIn | None = None
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[object]] = set()
-        self.trip_listeners: list[TripListener] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -133,7 +148,7 @@ class Gateway:
     async def _open(self, stack: AsyncExitStack) -> None:
         config = self.config
         key = load_key(config.storage.key_file)
-        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.database = stack.enter_context(place(config.storage).open(gateway=True))
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
@@ -172,14 +187,26 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
+        self.channels = Channels(address)
+        stack.callback(self.channels.close)
+        await asyncio.to_thread(self.channels.check, config.approvals.told())
         self.approvals = self._open_approvals(config)
-        self.reviews = Reviews(
-            self.approvals, lambda: self.parts, self.telemetry.metrics.approval_decided, self.notifier.hook
+        self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
+        self.oversight = Oversight(
+            self.approvals.store,
+            self.telemetry.metrics,
+            lambda: {each.tenant for each in self.config.agents.values()},
         )
+        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
+        self.reviews.reviewed = self.oversight.soon
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
+        self.telemetry.metrics.watch_deliveries(
+            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
+        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
-        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
+        gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
         self.remembered = await Remembered.open(
             self.database, key, self.clock, session_rules(config), self.policy.monitors
@@ -197,16 +224,23 @@ class Gateway:
         self.guard.cleared.append(self._trip_cleared)
         await self.guard.open()
         self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
+        self.trusted = await Trusted.open(
+            self.database, self.guard, self.remembered.state, self.telemetry.metrics, now=lambda: self,
+            took_back=self._took_back,
+        )  # fmt: skip
+        self.trust = self.trusted.keeper
+        self.reviews.on_incident.append(self._incident)
         self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
+        stack.push_async_callback(self.trust.book.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
 
-        self.verifications = Verifications(
-            lambda: self.parts, approvals=NoApprovals(), told=(self.journal.verified, self._verified)
-        )
+        told = (self.journal.verified, self._verified, self.trust.intake.verified)
+        self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
+        self.reconciler = self._open_reconciler()
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -222,12 +256,14 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
+            Held(self.approvals),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))
         stack.callback(self.http.close)
         self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
-        self.admin_app = create_admin(overview.admin_deps(self))
+        admin = overview.admin_deps(self)
+        self.admin_app = create_admin(admin, self._open_console(admin, key, stack))
         stack.push_async_callback(self._stop_tasks)
         self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
         self._spawn(
@@ -244,10 +280,13 @@ class Gateway:
         self._spawn(self.remembered.keeper.run())
         self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
         self._spawn(self.guard.run())
+        self._spawn(self.trust.book.run())
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
+        self._spawn(self.reconciler.run())
         self._spawn(self.notifier.run())
+        self._spawn(self.oversight.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
             self._spawn(watch.watch_folder(watched, self._changed_on_disk))
@@ -258,7 +297,7 @@ class Gateway:
             )
 
     def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time)
+        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
         store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
         return Queue(
             store,
@@ -269,30 +308,107 @@ class Gateway:
             noticed=self._noticed,
         )
 
+    def _open_console(self, admin: AdminDeps, key: StorageKey, stack: AsyncExitStack) -> ASGIApp | None:
+        if not self.config.console.enabled:
+            return None
+        look = Looking(
+            self.approvals, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
+            config=lambda: self.config,
+        )  # fmt: skip
+        stack.callback(look.close)
+        stack.push_async_callback(self._close_people)
+        return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
+    def people(self) -> PeopleSignIn | None:
+        """The identity provider of the console as it is configured now."""
+        wanted = self.config.console.oidc
+        if self._people is not None and self._people.config != wanted:
+            self._spawn(self._people.close())
+            self._people = None
+        if self._people is None and wanted is not None:
+            self._people = PeopleSignIn(wanted, self.directory.now_ns)
+        return self._people
+
+    async def _close_people(self) -> None:
+        if self._people is not None:
+            await self._people.close()
+
+    def _open_reconciler(self) -> Reconciler:
+        journal = Doubts(self.database, self._key, SYSTEM)
+
+        def doubts(targets: Sequence[str]) -> Sequence[Doubt]:
+            return [
+                Doubt(call_id=call_id, target=target, since_ns=since_ns)
+                for target in targets
+                for call_id, since_ns in journal.of(target)
+            ]
+
+        return Reconciler(
+            lambda: self.parts, approvals=NoApprovals(), doubts=doubts, recall=journal.recall,
+            say=journal.say, told=self.telemetry.metrics.reconciled,
+        )  # fmt: skip
+
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
-    def _noticed(self, notice: Notice) -> None:
-        self.telemetry.metrics.approval_event(notice.event)
+    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
+        if isinstance(notice, EnvelopeNotice):
+            self.telemetry.metrics.approval_event(notice.event)
+            self.notifier.tell_envelope(notice)
+            self.channels.tell(notice)
+            return
+        if notice.approval.canary is None:  # which is no approval of anything
+            self.telemetry.metrics.approval_event(notice.event)
+            overview.trace_approval(self.telemetry, notice)
         self.notifier.tell(notice)
+        self.channels.tell(notice)
+        if notice.event == "rejected":
+            each = notice.approval
+            self.trust.intake.rejected(
+                each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
+            )
+
+    def _incident(self, approval: Approval, by: Operator, note: str) -> None:
+        """An approved call was wrong: that is also evidence about the agent, from who may give evidence."""
+        if by.role in SIGNERS and approval.attempt_call is not None:
+            self._spawn(self._against(approval.tenant, approval.attempt_call, by, note))
+
+    async def _against(self, tenant: str, call_id: str, by: Operator, note: str) -> None:
+        try:
+            await self.trusted.desk.report(tenant, call_id, by, kind="incident", reason=note)
+        except WardgateError as error:
+            logger.warning("an incident is no evidence: %s", error.code, extra={"call_id": call_id})
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(self.approvals.store, self.clock.monotonic, lambda: self.approvals.working)
+        sweeper = Sweeper(
+            self.approvals.store,
+            self.clock.monotonic,
+            lambda: self.approvals.working,
+            lambda: self.policy.revision,
+        )
+        store, counted = self.approvals.store, -1
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 notices = await asyncio.to_thread(sweeper.sweep)
-                waiting = await asyncio.to_thread(self.approvals.store.counts)
+                for notice in notices:
+                    self._noticed(notice)
+                if notices:
+                    self.approvals.changed()
+                self.telemetry.metrics.envelopes_open(await asyncio.to_thread(self.glass.count_open))
+                # Counting ten thousand takes a while, and is the same until one of them changes.
+                if (epoch := await asyncio.to_thread(store.epoch)) != counted:
+                    waiting = await asyncio.to_thread(store.counts)
+                    self.telemetry.metrics.approvals_waiting(waiting, await asyncio.to_thread(store.pending))
+                    counted = epoch
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
-                continue
-            self.telemetry.metrics.approvals_waiting(waiting)
-            for notice in notices:
-                self._noticed(notice)
-            if notices:
-                self.approvals.changed()
+
+    def _took_back(self, tenant: str, agent: str) -> None:
+        """A tier fell: what reviewers granted for a while ends with it."""
+        self._spawn(asyncio.to_thread(self.approvals.store.tripped, tenant, agent))
 
     # ----------------------------------------------------------------------------------- in force
 
@@ -309,18 +425,21 @@ class Gateway:
         self.config, self.policy, self.outside = config, policy, outside
         self.approvals.configure(config.approvals.built(config.storage.payload_days))
         self.notifier.configure(config.approvals.hooks())
+        self.channels.configure(config.approvals.told())
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
+        self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
+        self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
         self.scores.configure(config.breakers.parties())
-        own = offers_tool(config)
+        own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
         self.parts = Parts(
             clock=self.clock,
-            catalog=WithOwn(outside.catalog) if own else outside.catalog,
+            catalog=WithOwn(outside.catalog, own) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
             approvals=self.approvals,
@@ -329,6 +448,7 @@ class Gateway:
             telemetry=self.telemetry,
             limits=self.limits,
             breakers=self.guard,
+            trust=self.trust,
             controls=_controls(config),
             verifications=self.verifications,
         )
@@ -340,7 +460,10 @@ class Gateway:
 
     def _own_before(self, upstreams: Upstreams) -> Upstreams:
         titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
-        return OwnUpstream(upstreams, self.desk, Query(self.database), self.clock, lambda: titles)
+        return OwnUpstream(
+            upstreams, self.desk, Query(self.database), self.clock, lambda: titles,
+            look=self.reviews.agent_looks, reply=self.reviews.agent_answers,
+        )  # fmt: skip
 
     def _info(self, upstream: str) -> ServerInfo | None:
         if upstream == OWN and isinstance(self.parts.catalog, WithOwn):
@@ -349,6 +472,7 @@ class Gateway:
 
     def _name_metrics(self) -> None:
         bundle = self.policy.bundle
+        self.telemetry.metrics.declare_chains(self.config.approvals.chains)
         own = (OWN,) if isinstance(self.parts.catalog, WithOwn) else ()
         self.telemetry.declare(
             upstreams=(*self.outside.catalog.upstreams, *own),
@@ -378,6 +502,8 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
+                if config.approvals.told() != self.config.approvals.told():
+                    await asyncio.to_thread(self.channels.check, config.approvals.told())
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -486,6 +612,7 @@ class Gateway:
             stored = await asyncio.to_thread(self._stored)
             self.authenticator.load(stored, self.config)
         await self.remembered.caught_up()
+        await self.trust.intake.reconciled()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
     def _kill_epochs(self) -> Mapping[str, int]:
@@ -499,14 +626,14 @@ class Gateway:
 
     def _tripped(self, trip: Trip) -> None:
         """A breaker moved: people hear of it, and a stopped agent loses what they gave it for a while."""
+        if trip.calls:
+            self.telemetry.tripped(trip.calls[-1], trip.detector)
         self.notifier.tell_trip(trip, self._owner_of(trip.key.tenant, trip.agent))
         if trip.after not in ("open", "forced_open") or not trip.agent or trip.key.scope == "upstream":
             return
         self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
         if trip.session:
             self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
-        for listener in self.trip_listeners:
-            listener.on_trip(trip.agent, trip.domain, trip)
 
     def _trip_cleared(self, trip: str, by: str) -> None:
         self._spawn(self._clear(trip, by))
@@ -538,6 +665,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
+        self.reviews.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()
@@ -570,10 +698,21 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _own_tools(config: Config) -> tuple[Tool, ...]:
+    """The gateway's own tools, each where there is something to say with it."""
+    session = (builtin.TOOL,) if offers_tool(config) else ()
+    return (*session, builtin_held.TOOL) if config.approvals.chains else session
+
+
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    there = (queue if each == "approvals:absent" else each for each in CONTROLS)
+    chosen = {"approvals:absent": queue}
+    if config.storage.url is not None:
+        chosen["journal:sqlite"] = "journal:postgresql"
+    if config.trust.enabled:
+        chosen["trust:absent"] = "trust:database"
+    there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import __version__
+from gateway import __version__, builtin_held
 from gateway.desk import Desk
 from gateway.journal.query import Query
 from gateway.ledger import readable
-from gateway.model import OWN, OWN_TOOL, Call, Kind, Manifest, Outcome, Principal, Tool
+from gateway.model import HELD_TOOL, OWN, OWN_TOOL, Call, Kind, Manifest, Outcome, Principal, Tool
 from gateway.ports import Catalog, Clock, Dialogue, Subscriber, Upstreams
 from gateway.reasons import REASONS
 from gateway.upstreams.mcp.era import MODERN, Info
@@ -63,32 +63,34 @@ TOOL: Final = Tool(
 
 
 class WithOwn:
-    """Implements ``ports.Catalog``: what upstreams offer, and the gateway's own tool after it."""
+    """Implements ``ports.Catalog``: what upstreams offer, and the gateway's own tools after it."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, own: tuple[Tool, ...]) -> None:
         self._catalog = catalog
-        self._all: tuple[Sequence[Tool], tuple[Tool, ...]] = ((), (TOOL,))
+        self._own = own
+        self._named = {tool.name: tool for tool in own}
+        self._all: tuple[Sequence[Tool], tuple[Tool, ...]] = ((), own)
 
     @property
     def revision(self) -> str:
         return self._catalog.revision
 
     def resolve(self, kind: Kind, upstream: str, name: str) -> Tool:
-        if (kind, upstream, name) == ("tool", OWN, OWN_TOOL):
-            return TOOL
+        if kind == "tool" and upstream == OWN and name in self._named:
+            return self._named[name]
         return self._catalog.resolve(kind, upstream, name)
 
     def tools(self, kind: Kind, upstream: str | None = None) -> Sequence[Tool]:
         if kind != "tool":
             return self._catalog.tools(kind, upstream)
         if upstream == OWN:
-            return _ONLY
+            return self._own
         found = self._catalog.tools(kind, upstream)
         if upstream is not None:
             return found
         before, made = self._all
         if before is not found:  # the same object until the list changes, as the port wants it
-            made = (*found, TOOL)
+            made = (*found, *self._own)
             self._all = (found, made)
         return made
 
@@ -97,7 +99,7 @@ class WithOwn:
 
 
 class OwnUpstream:
-    """Implements ``ports.Upstreams``: answers the gateway's own tool, and hands on everything else."""
+    """Implements ``ports.Upstreams``: answers the gateway's own tools, and hands on everything else."""
 
     def __init__(
         self,
@@ -106,24 +108,34 @@ class OwnUpstream:
         query: Query,
         clock: Clock,
         titles: Callable[[], Mapping[str, str]],
+        look: builtin_held.Look,
+        reply: builtin_held.Reply,
     ) -> None:
-        """``titles`` gives the titles of the policy modules in force, by their ids."""
+        """``titles`` gives the titles of the policy modules in force, by their ids.
+
+        ``look`` and ``reply`` are of an agent's own held calls.
+        """
         self._upstreams = upstreams
         self._desk = desk
         self._query = query
         self._clock = clock
         self._titles = titles
+        self._look = look
+        self._reply = reply
 
     async def execute(self, call: Call, dialogue: Dialogue | None) -> Outcome:
         if call.tool.upstream != OWN:
             return await self._upstreams.execute(call, dialogue)
         started = self._clock.now_ns()
+        if call.tool.name == HELD_TOOL:
+            if not builtin_held.readable(call.args):
+                return _unreadable(builtin_held.REMEDY, started)
+            told_of = await builtin_held.found(self._look, self._reply, call.principal, call.args)
+            return Outcome(status="ok", result_json=_result(told_of), started_ns=started)
         wanted = call.args.get("call", "")
         if call.args.keys() - {"call"} or not isinstance(wanted, str) or len(wanted) > 64:
-            return Outcome(
-                status="not_sent", code="invalid_arguments", started_ns=started,
-                remedy="Give no arguments, or 'call' with the decision id of one of your own calls.",
-            )  # fmt: skip
+            remedy = "Give no arguments, or 'call' with the decision id of one of your own calls."
+            return _unreadable(remedy, started)
         if wanted:
             found = await asyncio.to_thread(self._explained, call.principal, wanted)
             if not found["known"]:  # a refusal of a moment ago may be on its way to the journal
@@ -192,11 +204,14 @@ def _left(metrics: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]
 
 
 _WRITTEN_S: Final = 0.2
-_ONLY: Final = (TOOL,)
 _NUMBERS: Final = ("left", "limit", "reserved", "window_s")
 _SHOWN: Final = ("objective", "tools", "reads", "risks", "arguments", "horizon", "expires")
 _SAID_BEFORE: Final = "A rule of this gateway refused it. Its words were in the answer to the call."
 _REMEDY: Final = "Do what that answer said, or ask whoever gave you the work."
+
+
+def _unreadable(remedy: str, started_ns: int) -> Outcome:
+    return Outcome(status="not_sent", code="invalid_arguments", started_ns=started_ns, remedy=remedy)
 
 
 def _result(found: Mapping[str, Any]) -> bytes:

@@ -6,21 +6,33 @@ is refused.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from gateway.approvals import chain as chains
+from gateway.approvals import channels, fatigue
 from gateway.approvals.chain import Absence, Chain, Escalation, Person, Rules, Threshold, Who
+from gateway.approvals.channels import Channel
+from gateway.approvals.envelope import MAX_S, Envelope
 from gateway.approvals.notify import Hook
 from gateway.approvals.values import Settings
 from gateway.config_identity import LEAST_SECRET, secure_url
+from gateway.errors import ConfigError
 from gateway.section import Name, Seconds, Section
 
 Operator = Annotated[str, Field(min_length=1, max_length=200)]
 Days = Annotated[float, Field(gt=0, le=14 * 86_400)]
+ChannelEvent = Literal[
+    "opened", "reminded", "escalated", "approved", "rejected", "cancelled", "superseded", "expired",
+    "executed", "failed", "in_doubt", "recovering", "asked", "answered", "granted", "incident", "refused",
+    "discharged", "envelope_asked", "envelope_opened", "envelope_closed",
+]  # fmt: skip
 _ROLES: Final = ("approver", "operator")
+_MAX_ADDRESS: Final = 4096
 
 
 class WhoConfig(Section):
@@ -117,8 +129,20 @@ class AbsenceConfig(Section):
 class WebhookConfig(Section):
     """A party that is told what happens to approvals, and may pass on what people decide; both signed."""
 
-    url: Annotated[str, Field(max_length=2000)] = Field(description="https, or http on loopback.")
+    url: Annotated[str, Field(max_length=2000)] = Field(
+        description="https, or http on loopback; ${NAME} expands, for an address that is a secret."
+    )
     secret: str = Field(description="What signs the body, at least 32 bytes; ${NAME} expands.")
+    style: Literal["wardgate", "slack"] = Field(
+        "wardgate",
+        description="`slack`: the url is an incoming webhook of Slack, the secret the signing secret of the "
+        "app, and clicks on its buttons come to `/v1/callbacks/<name>`.",
+    )
+    arguments: bool = Field(
+        False,
+        description="With `slack`: show what would be sent, what the manifest calls sensitive left out, and "
+        "let people approve there. Without it they can only reject there.",
+    )
     key_id: Name = Field("1", description="Sent along, so that a secret can be replaced.")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="Time for one delivery.")
     tenant: Name = Field("default", description="The tenant whose approvals it is told of.")
@@ -130,10 +154,86 @@ class WebhookConfig(Section):
 
     @model_validator(mode="after")
     def _secure(self) -> WebhookConfig:
-        secure_url(self.url)
+        if not self.url.startswith("${"):
+            secure_url(self.url)
+        if self.arguments and self.style != "slack":
+            raise ValueError("'arguments' is for style slack: others are never told them")
         if not self.secret.startswith("${") and len(self.secret.encode()) < LEAST_SECRET:
             raise ValueError(f"'secret' needs at least {LEAST_SECRET} bytes")
         return self
+
+
+class EnvelopeConfig(Section):
+    """Break-glass: what two people may let through for a while when a chain cannot be asked."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="What it is for.")
+    openers: WhoConfig = Field(description="Who may open it; always two different people.")
+    agents: tuple[Name, ...] = Field(min_length=1, description="Agents whose calls it lets through.")
+    tools: tuple[Annotated[str, Field(pattern=r"^[^/*]+/([^*]+|\*)$")], ...] = Field(
+        min_length=1, description="Tools, as upstream/name or upstream/*."
+    )
+    chains: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Chains it stands in for; what needs another one is held all the same.",
+    )
+    max_s: Annotated[float, Field(ge=60, le=MAX_S)] = Field(
+        1800.0, description="How long it can be open at most; never more than an hour."
+    )
+    max_uses: int = Field(20, ge=1, le=100, description="Calls it lets through at most each time.")
+    second_s: Annotated[float, Field(ge=30, le=3600)] = Field(
+        600.0, description="How long the second person has after the first."
+    )
+
+    def built(self, name: str) -> Envelope:
+        return Envelope(
+            name=name, title=self.title, openers=self.openers.built(), agents=self.agents, tools=self.tools,
+            chains=self.chains, max_s=self.max_s, max_uses=self.max_uses, second_s=self.second_s,
+        )  # fmt: skip
+
+
+class ChannelConfig(Section):
+    """People who are told by chat, mail or page, with what `pip install 'wardgate[notify]'` brings."""
+
+    env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Variable with the address of the service, as apprise writes it, such as "
+        "`mailtos://user:password@example.com?to=ops@example.com`.",
+    )
+    file: Path | None = Field(None, description="Or a file with it; read again when it changes.")
+    events: tuple[ChannelEvent, ...] = Field(
+        ("opened", "escalated", "expired", "in_doubt", "envelope_opened"),
+        min_length=1,
+        description="What they are told of.",
+    )
+    chains: tuple[Name, ...] = Field((), description="Only approvals of these chains; all by default.")
+    tenant: Name = Field("default", description="The tenant whose approvals they are told of.")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(10.0, description="Time for one delivery.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ChannelConfig:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give one of 'env' and 'file': the address is a secret")
+        return self
+
+
+class FatigueConfig(Section):
+    """When people have been asked too often, or a rule asks for what is always approved."""
+
+    per_hour: int = Field(
+        30, ge=1, le=10_000, description="Decisions within an hour after which one person approves no more."
+    )
+    earning_per_hour: int = Field(
+        60, ge=1, le=10_000, description="The same for calls of agents that earn trust (tier T1), apart."
+    )
+    window_days: int = Field(30, ge=1, le=365, description="Days back that are measured.")
+    rate: float = Field(0.97, gt=0, lt=1, description="A larger part approved than this raises the alarm …")
+    rate_over: int = Field(50, ge=1, le=10_000, description="… over at least so many decisions.")
+    median_s: float = Field(4.0, gt=0, le=600, description="A median time below this raises it too …")
+    median_over: int = Field(10, ge=1, le=10_000, description="… over at least so many approvals.")
+
+    def built(self) -> fatigue.Settings:
+        return fatigue.Settings(**self.model_dump())
 
 
 class ApprovalsConfig(Section):
@@ -148,14 +248,34 @@ class ApprovalsConfig(Section):
     )
     absences: tuple[AbsenceConfig, ...] = Field((), description="Who is away, and who decides meanwhile.")
     webhooks: dict[Name, WebhookConfig] = Field(default_factory=dict)
+    envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
+    channels: dict[Name, ChannelConfig] = Field(default_factory=dict)
+    link: str = Field(
+        "",
+        max_length=2000,
+        description="Address where people look at an approval, for messages; {id} is replaced by its id.",
+    )
+    fatigue: FatigueConfig = FatigueConfig()
     hold_s: Annotated[float, Field(ge=0, le=30)] = Field(
         3.5, description="How long a call waits for its approval before the agent is told to call again."
     )
     sticky_s: Seconds = Field(
         300.0, description="How long the same call is answered as before after it was refused or done."
     )
+    console_url: Annotated[str, Field(max_length=2000)] = Field(
+        "",
+        description="Where people reach the console: https, or http on loopback. An MCP client that can open "
+        "pages (`elicitation.url`) sends its user to `<console_url>/console/approvals/<id>` when that "
+        "user may decide; empty for never.",
+    )
     max_pending: int = Field(10_000, ge=1, description="Approvals waiting at once.")
     max_pending_per_agent: int = Field(100, ge=1, description="Of these, of one agent.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ApprovalsConfig:
+        if self.console_url:
+            secure_url(self.console_url)
+        return self
 
     @model_validator(mode="after")
     def _can_be_met(self) -> ApprovalsConfig:
@@ -170,12 +290,40 @@ class ApprovalsConfig(Section):
                 raise ValueError(f"chains.{name}: there are not enough people to meet its quorum")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> ApprovalsConfig:
+        for name, each in self.envelopes.items():
+            if unknown := set(each.chains) - self.chains.keys():
+                raise ValueError(f"envelopes.{name}: there is no chain {', '.join(sorted(unknown))}")
+            if unknown := set(each.openers.groups) - self.groups.keys():
+                raise ValueError(f"envelopes.{name}: there is no group {', '.join(sorted(unknown))}")
+            people = set(each.openers.names).union(*(self.groups[group] for group in each.openers.groups))
+            if not each.openers.roles and len(people) < 2:
+                raise ValueError(f"envelopes.{name}: 'openers' must be at least two people")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> ApprovalsConfig:
+        if self.link:
+            secure_url(self.link.replace("{id}", "0"))
+        for name, each in self.channels.items():
+            if unknown := set(each.chains) - self.chains.keys():
+                raise ValueError(f"channels.{name}: there is no chain {', '.join(sorted(unknown))}")
+        if self.channels and not channels.installed():
+            raise ValueError("channels need more than is installed: pip install 'wardgate[notify]'")
+        return self
+
     def _people(self, chain: ChainConfig) -> list[Person]:
         """Everybody the configuration names. How many have a role is known only by the keys."""
         names = {name for who in _whos(chain) for name in who.names}
         names |= {name for members in self.groups.values() for name in members}
         found = [
-            Person(name=name, role="operator", groups=tuple(g for g, of in self.groups.items() if name in of))
+            Person(
+                name=name,
+                role="operator",
+                groups=tuple(g for g, of in self.groups.items() if name in of),
+                aliases=self.aliases.get(name, ()),
+            )
             for name in sorted(names)
         ]
         if any(who.roles for who in _whos(chain)):
@@ -190,15 +338,28 @@ class ApprovalsConfig(Section):
         return {
             name: Hook(
                 name=name,
-                url=each.url,
+                url=secured(expand(each.url, f"approvals.webhooks.{name}.url"), name),
                 secret=expand(each.secret, f"approvals.webhooks.{name}.secret").encode(),
                 key_id=each.key_id,
                 timeout_s=each.timeout_s,
                 tenant=each.tenant,
                 actors=each.actors,
+                style=each.style,
+                arguments=each.arguments,
+                link=self.link,
             )
             for name, each in self.webhooks.items()
         }
+
+    def told(self) -> dict[str, Channel]:
+        """The channels, without their addresses."""
+        return {
+            name: Channel(
+                name=name, env=each.env, file=each.file, events=each.events, chains=each.chains,
+                tenant=each.tenant, timeout_s=each.timeout_s, link=self.link,
+            )
+            for name, each in self.channels.items()
+        }  # fmt: skip
 
     def built(self, keep_days: int) -> Settings:
         """As values, for the queue."""
@@ -214,8 +375,40 @@ class ApprovalsConfig(Section):
             sticky_s=self.sticky_s,
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
+            console_url=self.console_url,
+            envelopes={name: each.built(name) for name, each in self.envelopes.items()},
             keep_days=keep_days,
+            fatigue=self.fatigue.built(),
         )
+
+
+def secured(url: str, name: str) -> str:
+    """The address of a webhook after its variables; ``ConfigError``, which does not quote it, for http."""
+    try:
+        secure_url(url)
+    except ValueError:
+        raise ConfigError(f"approvals.webhooks.{name}.url: must be https, or http on loopback") from None
+    return url
+
+
+def address(channel: Channel) -> str:
+    """Read the address of a channel; ``ConfigError`` says what is wrong and quotes nothing of it."""
+    where = f"approvals.channels.{channel.name}"
+    if channel.env is not None:
+        found = os.environ.get(channel.env, "")
+    else:
+        assert channel.file is not None
+        try:
+            with channel.file.open("rb") as file:
+                found = file.read(_MAX_ADDRESS + 1).decode()
+        except OSError as error:
+            raise ConfigError(f"{where}.file: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{where}.file: is not text") from None
+    found = found.strip()
+    if not found or len(found) > _MAX_ADDRESS or len(found.splitlines()) != 1:
+        raise ConfigError(f"{where}: its source holds no address (one line)")
+    return found
 
 
 def _whos(chain: ChainConfig) -> list[WhoConfig]:

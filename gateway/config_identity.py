@@ -81,6 +81,11 @@ class IssuerConfig(Section):
         description="The claim, or JSON pointer to it, with what a token delegates: an object with the `id` "
         "of a session and its `mandate`. Without it tokens delegate nothing.",
     )
+    build_claim: Text | None = Field(
+        None,
+        description="The claim, or JSON pointer to it, that says what the agent is: an object with the "
+        "hashes `model`, `prompt` and `tools`. Without it tokens say nothing of it.",
+    )
     scopes_claim: Text = Field(
         "scope", description="The claim with the scopes: a list, or words in a string."
     )

@@ -78,6 +78,10 @@ class BadMandate(Refused):
         self.faults = tuple(faults)
 
 
+class NotSigned(Refused):
+    """A tier that is not given or taken; ``detail`` says what is missing, for whoever would sign."""
+
+
 class Overloaded(Refused):
     """A bound on work in flight was reached; ``retry_after`` is in seconds."""
 

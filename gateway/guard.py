@@ -39,7 +39,8 @@ _ANSWERS: Final = ("ok", "withheld", "unobserved")
 _ERRORS: Final = ("tool_error", "rpc_error")
 _NO_EVENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "killed", "duplicate_effect", "in_doubt", "approval_needed",
-     "breaker_guarded", "cancelled", "input_refused", "client_declined", "result_withheld",
+     "breaker_guarded", "trust_needs_person", "trust_horizon", "cancelled", "input_refused",
+     "client_declined", "result_withheld",
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
 ) | {code for code in REASONS if code.startswith("approval_") and code != "approval_rejected"}  # fmt: skip
@@ -180,7 +181,7 @@ class Guard:
             return
         asking = known[0] if known is not None else self._asking(call)
         now = self._now_ns()
-        what = _what(action, code, outcome)
+        what = what_of(action, code, outcome)
         trips: list[Trip] = []
         if outcome is not None and (health := _health(outcome)) is not None:
             trips += self.breakers.health(
@@ -349,7 +350,7 @@ def _refusal(verdict: Verdict) -> Refusal:
     )
 
 
-def _what(action: Action, code: str, outcome: Outcome | None) -> What | None:
+def what_of(action: Action, code: str, outcome: Outcome | None) -> What | None:
     """What a call says of its agent; ``None`` when it says nothing."""
     if outcome is not None:
         if outcome.status in _ANSWERS:

@@ -21,6 +21,8 @@ OWN: Final = "wardgate"
 """The built-in upstream, whose tools the gateway answers itself; none of the configuration has this name."""
 
 OWN_TOOL: Final = "session"
+HELD_TOOL: Final = "approval"
+"""By which an agent follows its own held calls, and answers who asks about them."""
 
 Kind = Literal[
     "tool", "prompt", "resource", "completion", "subscription", "sampling", "elicitation", "roots"
@@ -72,6 +74,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     )
     mode: Mode = "enforce"  # the gateway's own mode for this agent
     revision: str = ""  # changes when the agent's registration changes; part of memo keys
+    build: str = ""  # hash of which model, prompt and tools it is; "" when nobody says
+    attested: Literal["", "config", "credential", "conflict"] = ""  # who says so
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +103,18 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True):
     after_s: float = 0.0  # before the first read
     attempts: int = 3
     within_s: float = 30.0  # from the answer of the call to the last word about it
+
+
+class Reconcile(msgspec.Struct, frozen=True, kw_only=True):
+    """A read that says what became of a call in doubt; see ``sessions/reconcile.py``."""
+
+    tool: str  # a read tool of the same upstream, by its name
+    arguments: Mapping[str, Json] = {}  # templates over the arguments of the call
+    done: Mapping[str, Json]  # JSON pointer into the result of the read → what stands there after the effect
+    not_done: Mapping[str, Json] = {}  # the same without it; empty when that cannot be told
+    late_s: float = 60.0  # an effect may appear this long after the doubt began
+    every_s: float = 30.0  # between two reads; doubled after each
+    attempts: int = 10
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +149,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     polling: bool = False  # repeating it is normal
     interruptible: bool = True  # a call under way may be cut off when its client gives up
     verify: Verify | None = None  # a read that says whether a call had its effect
-    extra: Mapping[str, Json] = {}  # undo, reconcile: read by later parts, shown to policy
+    reconcile: Reconcile | None = None  # a read that says what became of a call in doubt
+    extra: Mapping[str, Json] = {}  # undo: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 
@@ -191,6 +208,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     http_traceparent: str = ""
     call_id: str = ""  # chosen beforehand where a request must be found again after a crash
+    waits: bool = True  # a moment for people; not where its client is told at once how to follow a held call
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,6 +322,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     retry_after_ms: int | None = None
     approval: str | None = None  # id of a pending approval
+    asks: bool = False  # its reviewer waits for an answer of the agent
     findings: tuple[Finding, ...] = ()
 
 
@@ -376,6 +395,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""  # for operators; without values
     read: str = ""  # call id of the last read; "" when there was none
     reads: int = 0  # that were made
+    made: Call | None = None  # the call itself
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

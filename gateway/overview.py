@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -10,19 +11,22 @@ import msgspec
 from msgspec import structs
 
 from gateway import __version__
+from gateway.approvals.queue import held_traceparent
+from gateway.approvals.values import SYSTEM, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
+from gateway.glass import BreakGlass
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
-from gateway.model import Revisions, Tool
+from gateway.model import Operator, Revisions, Tool
 from gateway.outside import Outside
 from gateway.pins import waiting
 from gateway.policy import schema
@@ -33,6 +37,7 @@ from gateway.reviews import Reviews
 from gateway.rollout import Rollout
 from gateway.scores import Scores
 from gateway.state.memory import MemoryState
+from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
@@ -49,9 +54,13 @@ from gateway.surfaces.admin.deps import (
     ShadowState,
     UpstreamState,
 )
+from gateway.surfaces.console.deps import ConsoleDeps, Look, People, Terms
+from gateway.surfaces.console.signin import SignIn
 from gateway.surfaces.http import HttpDeps
+from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
+from gateway.trusted import Trusted
 from gateway.upstreams.secrets.credentials import CredentialState
 
 
@@ -64,6 +73,8 @@ class Running(Protocol):
     database: Database
     desk: Desk
     breaker_desk: BreakerDesk
+    glass: BreakGlass
+    trusted: Trusted
     scores: Scores
     idempotency: IdempotencyKeys
     journal: Journal
@@ -80,6 +91,8 @@ class Running(Protocol):
     telemetry: Telemetry
 
     def revisions(self) -> Revisions: ...
+
+    def people(self) -> People | None: ...
 
     async def reload(self) -> Mapping[str, str]: ...
 
@@ -108,12 +121,40 @@ def admin_deps(gateway: Running) -> AdminDeps:
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
+        envelopes=gateway.glass,
+        trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
         scores=gateway.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
         approvals=gateway.reviews,
     )
+
+
+def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> ConsoleDeps:
+    """Everything the console calls beside the admin API."""
+
+    def terms() -> Terms:
+        said, base = gateway.config.console, gateway.config.approvals.console_url
+        url = said.url or (f"{base.rstrip('/')}/console" if base else None)
+        return Terms(url=url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
+
+    return ConsoleDeps(
+        admin=admin,
+        key=key,
+        now_ns=gateway.directory.now_ns,
+        terms=terms,
+        holder=lambda found: _holder(gateway.directory, found),
+        people=lambda: gateway.people(),
+        sign_ins=EndedSignIns(gateway.database),
+        look=look,
+    )
+
+
+def _holder(directory: Directory, found: SignIn) -> Operator:
+    if found.person:
+        return directory.person(found.tenant, found.person, found.credential)
+    return directory.holder(found.credential)
 
 
 def http_deps(gateway: Running) -> HttpDeps:
@@ -137,6 +178,25 @@ def http_deps(gateway: Running) -> HttpDeps:
 def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
     found = config.upstreams.get(upstream)
     return found.routes if found is not None and found.routes else None
+
+
+_OVER: Final = ("approved", "rejected", "expired", "cancelled", "superseded")
+
+
+def trace_approval(telemetry: Telemetry, notice: Notice) -> None:
+    """Tell traces that people or time decided an approval; an opaque word says which."""
+    approval = notice.approval
+    if notice.event not in _OVER:
+        return
+    by = approval.closed_by
+    said = {
+        semconv.APPROVAL_RESOLUTION: notice.event,
+        semconv.APPROVAL_CHAINS: ",".join(sorted({each.chain for each in approval.requirements})),
+        semconv.UPSTREAM: approval.target.partition("/")[0],
+        # Whose name it was is for the record, which says it; a trace is read by more people.
+        semconv.APPROVAL_ACTOR: "gateway" if by == SYSTEM or notice.event == "expired" else "person",
+    }
+    telemetry.approval_over(approval.id, approval.opened_ns, said, held_traceparent(approval))
 
 
 def _opened(gateway: Running, count: int) -> None:
@@ -303,7 +363,7 @@ def credential_stats(outside: Outside) -> Sequence[CredentialStats]:
         CredentialStats(
             upstream=found.upstream,
             states={"ok": found.ok, "kept": found.kept, "unavailable": found.unavailable},
-            age_s=found.age_s,
+            verified_s=time.time() - found.age_s if found.age_s else 0.0,
             results=found.results,
             refused=found.refused - found.sent_again,
             sent_again=found.sent_again,

@@ -31,6 +31,7 @@ from gateway.model import (
     Call,
     Decision,
     Facts,
+    Json,
     Mode,
     Outcome,
     Refusal,
@@ -64,6 +65,11 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
         """Id of the approval or grant that let it through; "" when it needed none."""
         return str(self.permit.fact["id"]) if self.permit is not None else ""
 
+    @property
+    def agreed(self) -> Mapping[str, Json]:
+        """What people agreed to about it, as policy sees it; empty when it needed nobody."""
+        return self.permit.fact if self.permit is not None else {}
+
 
 async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
     """Carry one call through; never raises but for cancellation.
@@ -91,10 +97,14 @@ async def call(parts: Parts, ask: Ask, caller: Caller | None = None) -> Answer:
         made = msgspec.structs.replace(made, traceparent=parts.telemetry.traceparent(token))
         try:
             cleared = await _cleared(parts, made)
-            if isinstance(cleared, Answer) and await _decided_meanwhile(parts, ask, cleared):
-                # As if the agent had called again: another call, with facts of now.
-                made = _again(parts, made)
-                cleared = await _cleared(parts, made)
+            if isinstance(cleared, Answer) and _may_wait(ask, cleared):
+                parts.telemetry.waits(token)  # the time of people is not the gateway's
+                if await _decided_meanwhile(parts, cleared):
+                    # As if the agent had called again: another call, with facts of now.
+                    again = _again(parts, made)
+                    token = parts.telemetry.goes_on(token, made, cleared, again)
+                    made = msgspec.structs.replace(again, traceparent=parts.telemetry.traceparent(token))
+                    cleared = await _cleared(parts, made)
             answer = cleared if isinstance(cleared, Answer) else await _carry_out(parts, ask, cleared, caller)
         except CancelledError:
             parts.telemetry.call_ended(token, made, None)
@@ -217,9 +227,10 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         # Without facts a limit could be passed unseen, so no facts means no call.
         return await _block(parts, call, Facts(), said(parts.policy.revision, fault.code), fault.code)
 
-    stand = parts.breakers.ask(call, facts)
-    if stand.facts:
-        facts = msgspec.structs.replace(facts, slow={**facts.slow, "breaker": stand.facts})
+    stand, rank = parts.breakers.ask(call, facts), parts.trust.ask(call, facts)
+    if stand.facts or rank.facts:
+        known = {name: each for name, each in (("breaker", stand.facts), ("trust", rank.facts)) if each}
+        facts = msgspec.structs.replace(facts, slow={**facts.slow, **known})
     if stand.refusal is not None:
         # An agent whose calls went wrong does not go on, and what a person stopped is stopped in every mode.
         if stand.killed or call.mode == "enforce":
@@ -241,17 +252,24 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         if enforced:
             return await _block(parts, call, facts, decision, facts.refusal.code, facts.refusal)
         parts.telemetry.unenforced("session", call.mode)
+    if rank.refusal is not None:
+        # An agent that may only look changes nothing, and one that has to earn more spends no more.
+        if enforced:
+            return await _block(parts, call, facts, decision, rank.refusal.code, rank.refusal)
+        parts.telemetry.unenforced("trust", call.mode)
     # The effect of this call is under way, done, or unknown: a second one must not be started. This holds
     # in observe mode too, because it protects the user from the gateway's own retries. A deny comes first:
     # who may not do it does not learn whether it was done.
     if facts.effect != "free":
         code = "in_doubt" if facts.effect == "in_doubt" else "duplicate_effect"
         return await _block(parts, call, facts, decision, code)
-    if stand.guarded is not None and decision.verdict != "deny":
-        # A breaker is wary of this agent: its writes need a person, whatever policy thinks of them.
-        decision = msgspec.structs.replace(
-            decision, verdict="escalate", findings=asked_by(stand.guarded, decision)
-        )
+    for guarded in (stand.guarded, rank.guarded):
+        if guarded is not None and decision.verdict != "deny":
+            # A breaker is wary of this agent, or it has not earned to do this alone: a person looks, whatever
+            # policy thinks of it.
+            decision = msgspec.structs.replace(
+                decision, verdict="escalate", findings=asked_by(guarded, decision)
+            )
     permit: Permit | None = None
     if decision.verdict == "escalate" and enforced:
         # A person decides; until then the call is not made.
@@ -266,7 +284,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
     elif decision.verdict == "escalate":
         parts.telemetry.unenforced("approval", call.mode)
     action: Action = "modify" if call.modified_from else "allow"
-    parts.telemetry.decided(call, decision, action)
+    parts.telemetry.decided(call, decision, action, permit)
 
     # What is not on record does not happen: for a call that may write, this returns when it is on disk.
     try:
@@ -275,6 +293,7 @@ async def _clear(parts: Parts, call: Call) -> Cleared | Answer:
         # Recovery finds no intent, so nothing is lost with its mark.
         await parts.state.settle(call, "block", None)
         parts.breakers.ended(call, facts, "block", fault.code, None)
+        parts.trust.ended(call, "block", fault.code, None, {})
         return answer_of(call, "block", decision, refusal_of(fault.code, decision))
     except ApprovalError as lost:
         # Somebody else was quicker, or what was agreed to does not hold any more: there is no intent.
@@ -307,11 +326,17 @@ async def _decided_again(
     return call, facts, decision
 
 
-async def _decided_meanwhile(parts: Parts, ask: Ask, answer: Answer) -> bool:
-    """Whether people decided while the agent waited a moment; one that chose the call's id must come back."""
+def _may_wait(ask: Ask, answer: Answer) -> bool:
+    """Whether people are asked, and may answer this attempt; one that chose the call's id must come back."""
+    return (
+        answer.refusal is not None and answer.refusal.approval is not None and ask.waits and not ask.call_id
+    )
+
+
+async def _decided_meanwhile(parts: Parts, answer: Answer) -> bool:
+    """Whether people decided while the agent waited a moment."""
     refusal = answer.refusal
-    if refusal is None or refusal.approval is None or ask.call_id:
-        return False
+    assert refusal is not None and refusal.approval is not None
     return await parts.approvals.wait(refusal.approval)
 
 
@@ -348,6 +373,7 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
             told = dialogue is not None and dialogue.told
             settled = await parts.state.settle(call, action, unknown, Shown(seen=told))
             parts.breakers.ended(call, cleared.facts, action, unknown.code, unknown)
+            parts.trust.ended(call, action, unknown.code, unknown, cleared.agreed)
             await parts.journal.settle(call, decision, action, unknown, None, settled, permit=cleared.permit)
             raise
         told = dialogue is not None and dialogue.told
@@ -398,6 +424,7 @@ async def _finish(
     settled = await parts.state.settle(call, action, outcome, seen)
     cost = settled.mark.charged.get("cost_micro_usd", 0) if settled.mark is not None else 0
     parts.breakers.ended(call, facts, action, outcome.code, outcome, cost)
+    parts.trust.ended(call, action, outcome.code, outcome, cleared.agreed)
     try:
         await parts.journal.settle(call, decision, action, outcome, inspected, settled, permit=cleared.permit)
     except JournalError:
@@ -534,6 +561,7 @@ async def _block(
     # A call that waits for a person, or that nobody can be asked about, says nothing of its agent.
     told = refusal.code if decision.verdict == "escalate" else code
     parts.breakers.ended(call, facts, action, told, None)
+    parts.trust.ended(call, action, code, None, {})
     try:
         settled = await parts.state.settle(call, action, None)
         await parts.journal.intent(call, facts, decision, action, code, settled)

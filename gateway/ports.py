@@ -8,12 +8,11 @@ the path of a call readable and cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
-    from gateway.breakers.trip import Trip
     from gateway.model import (
         Action,
         Answer,
@@ -141,6 +140,10 @@ class Permit(Protocol):
         """What to send instead of what was asked, after a reviewer's edit."""
 
     @property
+    def traceparent(self) -> str:
+        """Of the call that was held for it; "" where there is none, as behind a grant."""
+
+    @property
     def taken(self) -> bool:
         """Whether ``begin`` has claimed it."""
 
@@ -177,6 +180,39 @@ class Approvals(Protocol):
 
     def ended(self, permit: Permit) -> None:
         """The attempt is over, however it ended."""
+
+
+class HeldCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A held call as its own agent may follow it. Times are nanoseconds since the epoch."""
+
+    id: str  # of its approval; the first one, where an edit or a stricter policy put another in its place
+    state: Literal["waiting", "ready", "under_way", "over", "cancelled"]
+    message: str  # in words, for whoever waits
+    opened_ns: int
+    changed_ns: int
+    until_ns: int  # after which nothing becomes of it any more
+    ask: Ask | None = None  # the same call again; ``None`` when its arguments are not kept any more
+    refusal: Refusal | None = None  # of one that is over: what the same call is answered
+
+
+class HeldCalls(Protocol):
+    """An agent's own held calls. All raise ``Refused`` with ``not_found`` for those of others."""
+
+    @property
+    def offered(self) -> bool:
+        """Whether calls are held at all."""
+
+    async def look(self, principal: Principal, approval_id: str) -> HeldCall: ...
+
+    async def cancel(self, principal: Principal, approval_id: str) -> None:
+        """Take back what nobody carries out yet; ``Refused`` with ``approval_closed`` when it is over."""
+
+    @property
+    def paged(self) -> bool:
+        """Whether there is a page where people decide."""
+
+    async def page(self, principal: Principal, approval_id: str) -> str:
+        """The address where the caller's own user may decide; "" when that user may not."""
 
 
 class Journal(Protocol):
@@ -301,13 +337,6 @@ class Breakers(Protocol):
         """What became of it; ``code`` is that of a refusal, ``cost`` in micro-USD. Never raises."""
 
 
-class TripListener(Protocol):
-    """What takes trust back from an agent that a breaker stopped."""
-
-    def on_trip(self, agent: str, domain: str, trip: Trip) -> None:
-        """A breaker opened. ``trip.key.tenant`` says whose; never raises, never blocks."""
-
-
 class Unbroken:
     """No breakers: everything passes. Records say so."""
 
@@ -321,6 +350,41 @@ class Unbroken:
         self, call: Call, facts: Facts, action: Action, code: str, outcome: Outcome | None, cost: int = 0
     ) -> None:
         return None
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent may do with one call, as far as it is trusted."""
+
+    refusal: Refusal | None = None
+    guarded: Finding | None = None  # it may go when a person agrees
+    facts: Mapping[str, Json] = {}  # ``input.trust``; empty where no trust is kept
+
+
+class Trust(Protocol):
+    """What agents have earned by verified outcomes, and how far that goes."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        """How far an agent may go with a call. One that is asked about is owed an ``ended``."""
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        """What became of it; ``approval`` is the fact of what people agreed to, or empty. Never raises."""
+
+
+class Unranked:
+    """No trust is kept: everything passes. Records say so."""
+
+    def ask(self, call: Call, facts: Facts) -> Rank:
+        return _UNRANKED
+
+    def ended(
+        self, call: Call, action: Action, code: str, outcome: Outcome | None, approval: Mapping[str, Json]
+    ) -> None:
+        return None
+
+
+_UNRANKED: Final = Rank()
 
 
 class Upstreams(Protocol):
@@ -350,7 +414,15 @@ class Telemetry(Protocol):
     def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
         """``answer`` is ``None`` when the process stopped before there was one."""
 
-    def decided(self, call: Call, decision: Decision, action: Action) -> None: ...
+    def waits(self, token: object) -> None:
+        """The call is held, and from here on its caller waits for people."""
+
+    def goes_on(self, token: object, call: Call, held: Answer, again: Call) -> object:
+        """People decided: ``again`` is carried on with instead of ``call``. Returns its token."""
+
+    def decided(
+        self, call: Call, decision: Decision, action: Action, permit: Permit | None = None
+    ) -> None: ...
 
     def inspected(self, call: Call, decision: Decision) -> None:
         """What the ``result`` entry point said of the call's result."""
@@ -392,5 +464,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: Telemetry
     limits: Limits
     breakers: Breakers = Unbroken()
+    trust: Trust = Unranked()
     controls: tuple[str, ...]  # "breakers:absent" …: what ran and what is not there, in every record
     verifications: Verifications | None = None

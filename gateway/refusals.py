@@ -45,7 +45,7 @@ def answer_of(
 
 
 def asked_by(guarded: Finding, decision: Decision) -> tuple[Finding, ...]:
-    """Findings of an escalation: those of policy when it escalates too, and the breaker's."""
+    """Findings of an escalation: those of policy when it escalates too, and the gateway's own."""
     own = decision.findings if decision.verdict == "escalate" else ()
     return (*own, guarded)
 

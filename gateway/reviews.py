@@ -7,8 +7,9 @@ journal. Every answer is plain data; every refusal is an ``ApprovalError`` with 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jsonschema_rs
 import msgspec
@@ -16,51 +17,67 @@ import orjson
 
 from gateway import pipeline, strictjson
 from gateway.approvals import chain as chains
-from gateway.approvals import grants, rows
+from gateway.approvals import grants, slack
+from gateway.approvals.attention import Attention
+from gateway.approvals.fatigue import Review
+from gateway.approvals.feed import Feed
 from gateway.approvals.grants import Grant
-from gateway.approvals.notify import Hook, verified
+from gateway.approvals.notify import Hook
 from gateway.approvals.queue import Queue, Snapshot
+from gateway.approvals.slack import Preview
 from gateway.approvals.store import Full
 from gateway.approvals.values import Approval, Blocked, Decide, Expected, Notice, Reviewer
-from gateway.approvals.views import for_the_agent, hidden, redacted, shown, shown_grant, unredacted
-from gateway.errors import ApprovalError, Refused, Unauthenticated
+from gateway.approvals.views import (
+    for_the_agent,
+    hidden,
+    redacted,
+    shown,
+    shown_grant,
+    shown_summary,
+    unredacted,
+)
+from gateway.callbacks import Callbacks
+from gateway.errors import ApprovalError, Refused
 from gateway.journal import resolution
 from gateway.model import Ask, Call, Decision, Facts, Json, Operator, Principal, Tool
 from gateway.ports import Parts
 
 MAX_BULK: Final = 20
+MAX_LOOKS: Final = 10_000
 LOW_RISK: Final = ("read", "reversible")
 _SHOWN_STATES: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 _snapshot = msgspec.json.Decoder(Snapshot)
 
 
-class CalledBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a party passes on: who decided what about which approval, as it was shown to them."""
+class Measured(Protocol):
+    """Whoever counts what happens; ``telemetry.metrics`` does."""
 
-    approval: str
-    version: int
-    digest: str
-    actor: str
-    decision: Decide
-    reason_code: str = ""
-    reason: str = ""
+    def approval_decided(self, decision: str, seconds: float) -> None: ...
+
+    def reviewed(self, decision: str, kind: str, seconds: float) -> None: ...
+
+    def incident(self) -> None: ...
 
 
 class Reviews:
-    """``decided`` is told of each vote that decided: what, and after how many seconds."""
+    """``on_incident`` is told of each approved call that turned out to be wrong: who reports it, and why."""
 
     def __init__(
         self,
         queue: Queue,
         parts: Callable[[], Parts],
-        decided: Callable[[str, float], None],
+        metrics: Measured,
         hook: Callable[[str], Hook | None],
     ) -> None:
-        self._hook = hook
+        self._feed = Feed(queue.store)
+        self._callbacks = Callbacks(queue.store, hook)
+        self._metrics = metrics
+        self.reviewed: Callable[[], None] = lambda: None  # told after each vote
+        self.on_incident: list[Callable[[Approval, Operator, str], None]] = []
+        self._looked: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._queue = queue
         self._store = queue.store
         self._parts = parts
-        self._decided = decided
 
     # --------------------------------------------------------------------------------------------- looking
 
@@ -76,7 +93,36 @@ class Reviews:
 
     async def show(self, operator: Operator, approval_id: str) -> Mapping[str, Any] | None:
         full = await asyncio.to_thread(self._store.show, approval_id, operator.tenant)
-        return None if full is None else self._whole(full, operator)
+        if full is None:
+            return None
+        if full.approval.state == "pending" and operator.role in chains.VOTERS:
+            self._looks(operator, approval_id)
+        return self._whole(full, operator)
+
+    def close(self) -> None:
+        """Nobody is waited for any more."""
+        self._feed.close()
+
+    async def changes(
+        self, operator: Operator, after: int | None, wait_s: float
+    ) -> tuple[Sequence[Mapping[str, Any]], int]:
+        """What happened after the event of this number, waiting for something to; and the number reached.
+
+        Without a number nothing is waited for: the answer is where to begin.
+        """
+        if after is None:
+            return (), await self._feed.newest()
+        found, reached = await self._feed.after(operator.tenant, after, wait_s)
+        return [
+            {"event": each.event, "at": each.at_ns, "by": each.by, "approval": shown(each.approval)}
+            for each in found
+        ], reached
+
+    async def measures(self, operator: Operator) -> Mapping[str, Any]:
+        """How people review: of everybody for those who run the gateway, of themselves for the others."""
+        found, autonomy = await asyncio.to_thread(self._store.measures, operator.tenant)
+        only = None if operator.role in ("operator", "policy-admin") else operator.name
+        return shown_summary(found, autonomy, self._store.settings.fatigue, only=only)
 
     async def granted(self, operator: Operator) -> Sequence[Mapping[str, Any]]:
         def read() -> Sequence[Grant]:
@@ -89,20 +135,27 @@ class Reviews:
 
     async def vote(
         self, operator: Operator, approval_id: str, decision: Decide, version: int, digest: str, *,
-        reason_code: str = "", reason: str = "",
+        reason_code: str = "", reason: str = "", step: Attention | None = None,
     ) -> Mapping[str, Any]:  # fmt: skip
         by, expected = _reviewer(operator), Expected(version=version, digest=digest)
+        looked_ns = self._looked.get((operator.tenant, operator.name, approval_id), 0)
+        seen = step or Attention(looked_ns=looked_ns)
+        new: list[Review] = []  # of this vote; nothing when it was delivered before
 
         def work() -> Approval:
             return self._store.vote(
-                approval_id, by, decision, expected, reason_code=reason_code, reason=reason
-            )
+                approval_id, by, decision, expected, reason_code=reason_code, reason=reason, seen=seen,
+                measured=new.append,
+            )  # fmt: skip
 
-        before = await asyncio.to_thread(self._store.state_of, approval_id)
         after = await self._change(work)
-        if before == "pending" and after.state in ("approved", "rejected"):
+        for review in new:
+            self._metrics.reviewed(review.decision, review.kind, review.took_ms / 1000)
+            self.reviewed()
+        if new and after.canary is None and after.state in ("approved", "rejected"):
+            self._metrics.approval_decided(after.state, (new[0].at_ns - after.opened_ns) / 1e9)
+        if new and after.state != "pending":
             self._tell(after.state, after)
-            self._decided(after.state, (self._parts().clock.now_ns() - after.opened_ns) / 1e9)
         return shown(after)
 
     async def bulk(
@@ -123,11 +176,15 @@ class Reviews:
         if decision == "approve" and not (low and alike):
             raise ApprovalError("not_similar")
         became: list[Mapping[str, Any]] = []
+        # One look at all of them: each gets its share of the time there was.
+        since = await asyncio.to_thread(self._store.last_decision, operator.tenant, operator.name)
+        step = Attention(since_ns=since, share=len(items))
         for approval_id, version, digest in items:
             try:
                 after = await self.vote(
-                    operator, approval_id, decision, version, digest, reason_code=reason_code, reason=reason
-                )
+                    operator, approval_id, decision, version, digest, reason_code=reason_code, reason=reason,
+                    step=step,
+                )  # fmt: skip
                 became.append({"id": approval_id, "state": after["state"], "code": None})
             except ApprovalError as refused:
                 state = refused.state["state"] if refused.state is not None else None
@@ -229,7 +286,9 @@ class Reviews:
             raise ApprovalError("approval_stale", "", shown(old))
         if tool is None or tool.schema_hash != old.schema_hash or full.args_json is None:
             raise ApprovalError("grant_refused", "the tool is not what it was", shown(old))
-        if full.standing.verdict != "approved" or operator.name not in full.standing.approvers:
+        carried = old.state in ("approved", "executing", "executed")  # and not cancelled, expired, refused
+        approved = full.standing.verdict == "approved" and operator.name in full.standing.approvers
+        if not (carried and approved):
             raise ApprovalError("grant_refused", "approve the call itself first", shown(old))
         kept = _snapshot.decode(old.facts_json)
         facts = Facts(slow=kept.slow, fast=kept.fast)
@@ -262,48 +321,76 @@ class Reviews:
 
         return shown_grant(await self._run(work))
 
+    async def plant(
+        self, operator: Operator, approval_id: str, digest: str, arguments: Json, note: str
+    ) -> Mapping[str, Any]:
+        """Put a canary into the queue: a copy of this approval, with arguments that must be rejected."""
+        full = await self._full(operator, approval_id)
+        old = full.approval
+        if old.digest != digest:
+            raise ApprovalError("approval_stale", "", shown(old))
+        if full.args_json is not None and strictjson.canonical(arguments) == full.args_json:
+            raise ApprovalError("edit_refused", "the arguments are those of the call itself", shown(old))
+        tool = self._tool(old)
+        if tool is None or tool.schema_hash != old.schema_hash:
+            raise ApprovalError("edit_refused", "the tool is not what it was", shown(old))
+        _fits(tool, arguments, old)
+        args_json = strictjson.canonical(arguments)
+        by = _reviewer(operator)
+        after = await self._change(lambda: self._store.plant(approval_id, by, args_json, note))
+        self._tell("opened", after)
+        return {**shown(after), "canary": {"by": by.name, "note": note, "from": approval_id}}
+
+    async def incident(
+        self, operator: Operator, approval_id: str, digest: str, note: str
+    ) -> Mapping[str, Any]:
+        """Report that an approved call turned out to be wrong; it counts for its approvers and its rules.
+
+        The digest says which call; its version may have moved on, and changes nothing about what was wrong.
+        """
+        by = _reviewer(operator)
+        after = await self._change(lambda: self._store.incident(approval_id, by, digest, note))
+        self._metrics.incident()
+        for heard in self.on_incident:
+            heard(after, operator, note)
+        self._tell("incident", after)
+        return shown(after)
+
     async def called_back(
         self, name: str, key_id: str, at: str, signature: str, body: bytes
     ) -> Mapping[str, Any]:
-        """A decision of a person, passed on by a party that was told. The person's rights decide, not its.
-
-        Raises ``Unauthenticated`` for what is not signed, not now, or by somebody it may not name.
-        """
-        hook = self._hook(name)
+        """A decision of a person, passed on by a party that was told; see ``callbacks.py``."""
         now_s = self._parts().clock.now_ns() / 1e9
-        if hook is None or not verified(hook, key_id, at, signature, body, now_s):
-            raise Unauthenticated("bad_credential", f"callback {name[:64]}")
-        try:
-            said = msgspec.json.decode(strictjson.canonical(strictjson.parse(body)), type=CalledBack)
-        except (msgspec.MsgspecError, Refused):
-            raise Refused("invalid_request", "not a decision") from None
-        operator = await asyncio.to_thread(self._actor, hook, said.actor)
+        operator, said = await self._callbacks.heard(name, key_id, at, signature, body, now_s)
         return await self.vote(
             operator, said.approval, said.decision, said.version, said.digest, reason_code=said.reason_code,
             reason=said.reason,
         )  # fmt: skip
 
-    def _actor(self, hook: Hook, actor: str) -> Operator:
-        name = hook.actors.get(actor)
-        with self._store.database.reading() as connection:
-            everyone = rows.circle(connection, hook.tenant, self._store.settings)
-        person = everyone.people.get(name) if name is not None else None
-        if person is None or person.role not in chains.VOTERS:
-            raise Refused("wrong_role", f"{hook.name}: {actor[:64]}")
-        role: Any = person.role
-        return Operator(name=person.name, tenant=hook.tenant, role=role, credential=f"callback:{hook.name}")
+    async def preview(self, approval: Approval) -> Preview:
+        """What may be shown outside of what would be sent: nothing the manifest calls sensitive."""
+        full = await asyncio.to_thread(self._store.show, approval.id, approval.tenant)
+        tool = self._tool(approval)
+        if full is None or full.args_json is None or tool is None:
+            return Preview()
+        args = orjson.loads(full.args_json)
+        seen = redacted(args, tool.manifest.sensitive)
+        return slack.shown(orjson.dumps(seen), hidden=bool(hidden(args)))
 
     # ------------------------------------------------------------------------------------------- the agent
 
     async def agent_looks(self, principal: Principal, approval_id: str) -> Mapping[str, Any]:
         """What an agent may know of a held call of its own: not who reviews it, nor what they think."""
         full = await asyncio.to_thread(self._store.show, approval_id, principal.tenant)
-        if full is None or full.approval.agent != principal.agent:
+        if full is None or not _own(full.approval, principal):
             raise Refused("not_found", approval_id[:64])
         return for_the_agent(full.approval)
 
     async def agent_answers(self, principal: Principal, approval_id: str, text: str) -> Mapping[str, Any]:
         def work() -> Approval:
+            full = self._store.show(approval_id, principal.tenant)
+            if full is None or not _own(full.approval, principal):
+                raise Blocked("not_found")
             return self._store.answer(approval_id, principal.tenant, principal.agent, text)
 
         try:
@@ -336,6 +423,14 @@ class Reviews:
                 self._tell("refused", blocked.approval)
             state = shown(blocked.approval) if blocked.approval is not None else None
             raise ApprovalError(blocked.code, blocked.detail, state) from None
+
+    def _looks(self, operator: Operator, approval_id: str) -> None:
+        """Remember when somebody first looked; what is forgotten makes a time longer, never shorter."""
+        key = (operator.tenant, operator.name, approval_id)
+        if key not in self._looked:
+            self._looked[key] = self._parts().clock.now_ns()
+            while len(self._looked) > MAX_LOOKS:
+                self._looked.popitem(last=False)
 
     def _tell(self, event: str, approval: Approval) -> None:
         self._queue.noticed(Notice(event=event, approval=approval))
@@ -411,6 +506,11 @@ def _reviewer(operator: Operator) -> Reviewer:
     return Reviewer(
         name=operator.name, tenant=operator.tenant, role=operator.role, credential=operator.credential
     )
+
+
+def _own(approval: Approval, principal: Principal) -> bool:
+    """Whether it is a call of this agent for this user; one agent may work for many who must not meet."""
+    return (approval.agent, approval.subject) == (principal.agent, principal.subject)
 
 
 def _sends_out(tool: Tool | None) -> bool:

@@ -80,6 +80,8 @@ class Stage:
             "may_send": True,
             "discharges": True,
             "edited": None,
+            "agreed": None,
+            "held_traceparent": "",
             **script,
         }
         self._verdicts = list(self.script["verdicts"])
@@ -157,7 +159,11 @@ class Stage:
 
     async def wait(self, approval_id):
         self.told.append("wait")
-        return False
+        said = self.script["agreed"]
+        if said is not None:  # people decide meanwhile
+            self.script["held"] = None
+            await asyncio.sleep(said)
+        return said is not None
 
     async def may_send(self, permit):
         self.step("may_send")
@@ -182,6 +188,7 @@ class _Permit:
     def __init__(self, stage):
         self.stage = stage
         self.args = stage.script["edited"]
+        self.traceparent = stage.script["held_traceparent"]
 
     def discharges(self, call, decision):
         return self.stage.script["discharges"]
@@ -266,8 +273,14 @@ class _Telemetry:
     def call_ended(self, token, call, answer):
         self.stage.told.append("ended")
 
-    def decided(self, call, decision, action):
+    def decided(self, call, decision, action, permit=None):
         pass
+
+    def waits(self, token):
+        pass
+
+    def goes_on(self, token, call, held, again):
+        return token
 
     def inspected(self, call, decision):
         pass

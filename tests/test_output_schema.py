@@ -111,10 +111,10 @@ TWICE_PER_LEVEL: dict[str, Any] = {
     ],
 )
 def test_what_would_take_for_ever_does_not_fit_and_is_told_at_once(schema: Any, value: Any) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     made = OutputSchema(schema)
     assert not made.conforms(value)
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_a_chain_of_references_cannot_exhaust_the_stack() -> None:

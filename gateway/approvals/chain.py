@@ -138,6 +138,13 @@ def is_excluded(person: Person, excluded: Collection[str]) -> bool:
     return not names_of(person.name, *person.aliases, *person.groups).isdisjoint(excluded)
 
 
+def known_as(person: Person) -> frozenset[str]:
+    """Every name the configuration gives one person: two keys under two of them are still one person."""
+    return frozenset(
+        unicodedata.normalize("NFKC", each).casefold().strip() for each in (person.name, *person.aliases)
+    )
+
+
 def fits(who: Who, person: Person) -> bool:
     if person.role not in VOTERS:
         return False
@@ -177,22 +184,24 @@ def evaluate(rules: Rules, votes: Sequence[Vote], circle: Circle) -> Standing:
     """Count the votes again, from nothing.
 
     A vote whose voter is no operator any more, or may not vote there any more, does not count. One person
-    is one vote, and so is one place: neither a delegate nor a second stage makes two of it.
+    is one vote under all their names, and so is one place: neither a delegate, nor an alias with a key of
+    its own, nor a second stage makes two of it.
     """
     used: set[str] = set()
+    edited = _known(rules.editors, circle.people)
+    others = False  # whether somebody approved who did not edit
     approvers: list[str] = []
     for number, stage in enumerate(rules.stages):
         valid: list[tuple[Vote, Person]] = []
         taken: set[str] = set()
         for vote in votes:
             sitting = _valid(rules, number, vote, circle)
-            if (
-                sitting is None
-                or used & {vote.principal, sitting.name}
-                or taken & {vote.principal, sitting.name}
-            ):
+            if sitting is None:
                 continue
-            taken |= {vote.principal, sitting.name}
+            names = known_as(circle.people[vote.principal]) | known_as(sitting)
+            if used & names or taken & names:
+                continue
+            taken |= names
             valid.append((vote, sitting))
         for threshold in stage:
             no = sum(_counted(rules, threshold, vote, person, "reject") for vote, person in valid)
@@ -210,10 +219,11 @@ def evaluate(rules: Rules, votes: Sequence[Vote], circle: Circle) -> Standing:
             )
         for vote, person in valid:
             if _counted(rules, met, vote, person, "approve"):
+                voter = known_as(circle.people[vote.principal])
                 approvers.append(vote.principal)
-                used |= {vote.principal, person.name}
-    editors = set(rules.editors)
-    if editors and not set(approvers) - editors:
+                used |= voter | known_as(person)
+                others |= not voter & edited
+    if rules.editors and not others:
         return Standing(
             verdict="pending",
             stage=len(rules.stages) - 1,
@@ -226,12 +236,22 @@ def evaluate(rules: Rules, votes: Sequence[Vote], circle: Circle) -> Standing:
 def possible(rules: Rules, people: Iterable[Person]) -> bool:
     """Whether these people could meet every stage, each of them once, escalations included."""
     voters = [each for each in people if each.role in VOTERS and not is_excluded(each, rules.excluded)]
+    persons = _persons(voters)
+    editors = _known(rules.editors, {each.name: each for each in voters})
     late = rules.opened_ns + int(max((each.after_s for each in rules.escalations), default=0) * 1e9)
     for chosen in product(*rules.stages):
-        if sum(each.approve for each in chosen) > len(voters):
+        if sum(each.approve for each in chosen) > len(set(persons)):
             continue
         seats = [each for each in chosen for _ in range(each.approve)]
-        options = [[n for n, p in enumerate(voters) if _counts(rules, each, p, late)] for each in seats]
+        options = [
+            sorted({persons[n] for n, voter in enumerate(voters) if _counts(rules, each, voter, late)})
+            for each in seats
+        ]
+        if editors and not any(
+            _counts(rules, each, voter, late) for voter in voters if not known_as(voter) & editors
+            for each in chosen
+        ):  # fmt: skip
+            continue  # who edited it would be alone
         if _matched(options):
             return True
     return False
@@ -261,6 +281,14 @@ def _valid(rules: Rules, stage: int, vote: Vote, circle: Circle) -> Person | Non
         return None
     if is_excluded(voter, rules.excluded) or is_excluded(sitting, rules.excluded):
         return None
+    # The place was theirs to take when they took it, and nobody has taken it back since.
+    if vote.on_behalf and not any(
+        each.who == vote.on_behalf
+        and each.to == vote.principal
+        and each.from_ns <= vote.at_ns < each.until_ns
+        for each in circle.absences
+    ):
+        return None
     return sitting if entitled(rules, stage, sitting, vote.at_ns) else None
 
 
@@ -281,6 +309,27 @@ def _counted(rules: Rules, threshold: Threshold, vote: Vote, person: Person, dec
 
 def _yes(rules: Rules, threshold: Threshold, valid: Sequence[tuple[Vote, Person]]) -> int:
     return sum(_counted(rules, threshold, vote, person, "approve") for vote, person in valid)
+
+
+def _known(names: Iterable[str], people: Mapping[str, Person]) -> frozenset[str]:
+    """All names of the people of these names, also of those who are no operators any more."""
+    found: frozenset[str] = frozenset()
+    for name in names:
+        found |= known_as(people.get(name) or Person(name=name, role=""))
+    return found
+
+
+def _persons(voters: Sequence[Person]) -> list[int]:
+    """Of each voter, the number of the first one who is the same person under another name."""
+    of: dict[str, int] = {}
+    found: list[int] = []
+    for number, voter in enumerate(voters):
+        names = known_as(voter)
+        first = min((of[name] for name in names if name in of), default=number)
+        for name in names:
+            of[name] = first
+        found.append(first)
+    return found
 
 
 def _matched(options: Sequence[Sequence[int]]) -> bool:

@@ -50,6 +50,9 @@ def claim(
     now = store.now(connection)
     if found is None or found.version != ticket.approval.version:
         raise Blocked("approval_changed", found)
+    # Nobody asked for it; it was made to see whether people look.
+    if found.canary is not None:
+        raise Blocked("approval_closed", found)
     # What was approved is what is sent, to the byte.
     if found.digest != wanted.digest:
         raise Blocked("approval_changed", found)

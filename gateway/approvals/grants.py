@@ -144,6 +144,8 @@ def make(
     why = forbidden(of.risk, tool.manifest.effects, confidentiality(tool, facts))
     if why:
         raise Blocked("grant_refused", of, why)
+    if of.canary is not None:
+        raise Blocked("grant_refused", of, "it was a canary")
     if of.editors:
         raise Blocked("grant_refused", of, "what a reviewer has edited is decided each time")
     if (
@@ -196,7 +198,7 @@ def holds(grant: Grant, now: int) -> bool:
 
 def use(connection: Connection, now: int, grant_id: str, *, cost: int, policy_revision: str) -> None:
     """Count one use, in the transaction of the intent; raises ``Blocked``."""
-    row = connection.execute(select(table).where(table.c.id == grant_id).with_for_update()).one_or_none()
+    row = connection.execute(select(table).where(table.c.id == grant_id)).one_or_none()
     if row is None:
         raise Blocked("approval_changed", detail="no such grant")
     grant = _grant(row)
@@ -218,7 +220,7 @@ def use(connection: Connection, now: int, grant_id: str, *, cost: int, policy_re
 def revoke(connection: Connection, now: int, grant_id: str, tenant: str, by: str) -> Grant:
     """End a grant at once; again is the same. Raises ``Blocked`` with ``not_found``."""
     query = select(table).where(table.c.id == grant_id, table.c.tenant == tenant)
-    row = connection.execute(query.with_for_update()).one_or_none()
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise Blocked("not_found")
     if row.revoked_ns is None:
@@ -237,14 +239,23 @@ def tripped(connection: Connection, now: int, tenant: str, agent: str) -> int:
     return ended.rowcount
 
 
+def lost(connection: Connection, now: int, policy_revision: str) -> bool:
+    """Whether there are grants whose policy or control epoch is gone."""
+    query = select(table.c.id).where(*_lost(connection, now, policy_revision)).limit(1)
+    return connection.execute(query).scalar() is not None
+
+
 def over(connection: Connection, now: int, policy_revision: str) -> None:
     """Mark grants whose policy or control epoch is gone; they could not be used any more anyway."""
+    wanted = _lost(connection, now, policy_revision)
+    ended = connection.execute(update(table).where(*wanted).values(revoked_ns=now, revoked_by="wardgate"))
+    if ended.rowcount:
+        control.bump(connection, control.APPROVALS)
+
+
+def _lost(connection: Connection, now: int, policy_revision: str) -> tuple[Any, ...]:
     gone = (table.c.policy_revision != policy_revision) | (table.c.epoch != control.authority(connection))
-    connection.execute(
-        update(table)
-        .where(table.c.revoked_ns.is_(None), table.c.expires_ns > now, gone)
-        .values(revoked_ns=now, revoked_by="wardgate")
-    )
+    return table.c.revoked_ns.is_(None), table.c.expires_ns > now, gone
 
 
 def _row(grant: Grant) -> dict[str, Any]:

@@ -26,14 +26,19 @@ from gateway.approvals.claim import Claim
 from gateway.approvals.grants import Grant
 from gateway.approvals.store import Store
 from gateway.approvals.values import Approval, Blocked, Notice, Opening, Requirement, Settings, Ticket
-from gateway.model import Call, Decision, Facts, Json, Outcome, Principal, Refusal
+from gateway.model import Call, Decision, Facts, Finding, Json, Outcome, Principal, Refusal
 from gateway.ports import Clock, Permit
 from gateway.reasons import REASONS, sentence
+from gateway.sessions.budgets import MAX_AMOUNT
+from gateway.sessions.charges import Unreadable, charges_of
 from gateway.storage import control
 
 RETRY_MS: Final = 5_000
 POLL_S: Final = 0.25
 _SELF_REVIEWABLE: Final = ("read", "reversible")
+
+
+_findings: Final = msgspec.json.Decoder(tuple[Finding, ...])
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +48,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     slow: Mapping[str, Json] = {}
     fast: Mapping[str, Json] = {}
     kind: str = "tool"
+    traceparent: str = ""  # of the held call, so that its trace and that of what came of it find each other
+    provenance: Mapping[str, Json] = {}  # of the arguments, for people
 
 
 class Queue:
@@ -90,6 +97,8 @@ class Queue:
         if isinstance(said, Opened):
             self.noticed(Notice(event="opened", approval=said.approval))
             return self._pending(said.approval, decision)
+        if isinstance(said, ApprovalPermit) and said.discharged is not None:
+            self.noticed(Notice(event="discharged", approval=said.discharged))
         return said
 
     async def renew(self, permit: Permit, call: Call, facts: Facts, decision: Decision) -> Refusal:
@@ -138,6 +147,8 @@ class Queue:
         self.working.discard(permit.ticket.approval.id)
         if permit.ticket.self_reviewed:
             self._unenforced("approval", "self_review")
+        if permit.ticket.envelope:
+            self._unenforced("approval", "envelope")
         if permit.after is not None:
             self.noticed(Notice(event=permit.after.state, approval=permit.after))
 
@@ -152,6 +163,10 @@ class Queue:
         if permit is not None:
             return permit
         found = self.store.find(call.principal.tenant, call.digest)
+        if self.settings.envelopes and (found is None or found.state in ("pending", "failed")):
+            permit = self._let_through(call, facts, decision, wanted)
+            if permit is not None:
+                return permit
         if found is None or found.state == "failed":
             return self._open(call, facts, decision, wanted)
         return self._found(found, call, facts, decision)
@@ -166,11 +181,23 @@ class Queue:
             if ticket is None:
                 return _refusal("approval_changed", decision)
             permit = ApprovalPermit(self, ticket)
+            # The envelope is closed: what it let through and was not sent is for people to decide.
+            if found.envelope is not None and self.store.envelope_of(found) is None:
+                return self._renew(permit, call, facts, decision)
             # The chain is another one by now, or policy asks for more: what was approved is not enough.
             if not permit.covers(decision):
                 return self._renew(permit, call, facts, decision)
             return permit
-        if found.state == "executing":
+        return self._said(found, decision)
+
+    def said_of(self, found: Approval) -> Refusal:
+        """What the same call is answered, as far as it is known without deciding it again."""
+        findings = _findings.decode(found.reasons_json)
+        decision = Decision(verdict="escalate", findings=findings)
+        return self._pending(found, decision) if found.state == "pending" else self._said(found, decision)
+
+    def _said(self, found: Approval, decision: Decision) -> Refusal:
+        if found.state in ("approved", "recovering", "executing"):
             return _refusal("approval_under_way", decision, retry_after_ms=RETRY_MS)
         if found.state == "in_doubt":
             return _refusal("in_doubt", decision)
@@ -180,6 +207,8 @@ class Queue:
             return _refusal("approval_rejected", decision, detail=f"{why}{said}".strip())
         if found.state == "executed":
             return _refusal("approval_done", decision, detail=f"It was call {found.attempt_call}.")
+        if found.state == "failed":
+            return _refusal("approval_failed", decision, detail=f"It was call {found.attempt_call}.")
         return _refusal("approval_expired" if found.state == "expired" else "approval_cancelled", decision)
 
     def _open(
@@ -238,7 +267,11 @@ class Queue:
             ),
             reasons_json=msgspec.json.encode(decision.findings).decode(),
             facts_json=msgspec.json.encode(
-                Snapshot(principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind)
+                Snapshot(
+                    principal=principal, slow=facts.slow, fast=facts.fast, kind=call.tool.kind,
+                    traceparent=call.traceparent,
+                    provenance=facts.provenance,
+                )
             ).decode(),
             policy_revision=decision.revision, decide_s=min(each.decide_s for each in asked),
             execute_s=min(each.execute_s for each in asked),
@@ -255,6 +288,19 @@ class Queue:
         if not alone:
             out |= chains.names_of(principal.owner, principal.subject)
         return tuple(sorted(out))
+
+    def _let_through(
+        self, call: Call, facts: Facts, decision: Decision, wanted: Sequence[Requirement]
+    ) -> Permit | None:
+        """Break-glass: an envelope that two people have opened covers this call."""
+        try:
+            approved = self.store.discharge(self.opening(call, facts, decision, wanted))
+        except Blocked:
+            return None  # another call was quicker; people are asked about this one
+        if approved is None:
+            return None
+        ticket = self.store.ticket(approved.id)
+        return ApprovalPermit(self, ticket, discharged=approved) if ticket is not None else None
 
     def _granted(self, call: Call, facts: Facts, wanted: Sequence[Requirement]) -> Permit | None:
         tool, principal = call.tool, call.principal
@@ -290,6 +336,7 @@ class Queue:
             retryable=True,
             retry_after_ms=RETRY_MS,
             approval=found.id,
+            asks=found.question is not None and found.answer is None,
             findings=decision.findings,
         )
 
@@ -303,9 +350,11 @@ class Opened(msgspec.Struct, frozen=True):
 class ApprovalPermit:
     """Implements ``ports.Permit`` for an approval: one attempt at one call."""
 
-    def __init__(self, queue: Queue, ticket: Ticket) -> None:
+    def __init__(self, queue: Queue, ticket: Ticket, discharged: Approval | None = None) -> None:
+        """``discharged`` is an approval that an envelope has let through just now."""
         self._queue = queue
         self.ticket = ticket
+        self.discharged = discharged
         self.claim: Claim | None = None
         self.taken = False
         self.after: Approval | None = None  # what the outcome has made of it
@@ -320,6 +369,10 @@ class ApprovalPermit:
             orjson.loads(self.ticket.args_json) if self.ticket.args_json is not None else None
         )
         return found
+
+    @property
+    def traceparent(self) -> str:
+        return held_traceparent(self.ticket.approval)
 
     def covers(self, decision: Decision) -> bool:
         """Whether each escalation, with its chain as it is configured now, is among those approved."""
@@ -369,6 +422,7 @@ class GrantPermit:
     """Implements ``ports.Permit`` for one use of a grant."""
 
     args: Mapping[str, Json] | None = None
+    traceparent = ""
 
     def __init__(self, queue: Queue, grant: Grant, epoch: int) -> None:
         self._queue = queue
@@ -386,7 +440,9 @@ class GrantPermit:
         return set(self._queue.requirements(decision)) <= set(self.grant.requirements)
 
     def bind(self, call: Call, decision: Decision, decided_at: float) -> None:
-        self._cost = call.tool.manifest.cost_micro_usd
+        charged = charges_of(call.tool.manifest, call.args, call.args_json)
+        # A price that cannot be read fits no budget.
+        self._cost = MAX_AMOUNT if isinstance(charged, Unreadable) else charged.get("cost_micro_usd", 0)
         self._call_id = call.id
 
     def begin(self, connection: Connection) -> None:
@@ -399,6 +455,18 @@ class GrantPermit:
 
     def end(self, connection: Connection, outcome: Outcome | None) -> None:
         """A use is used whatever becomes of it."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    traceparent: str = ""
+
+
+_held = msgspec.json.Decoder(_Held)
+
+
+def held_traceparent(approval: Approval) -> str:
+    """Of the call an approval was opened for."""
+    return _held.decode(approval.facts_json).traceparent
 
 
 def _refusal(

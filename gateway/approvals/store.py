@@ -13,8 +13,11 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import chain, grants, machine, rows
+from gateway.approvals import attention, canaries, chain, grants, machine, openings, rows
+from gateway.approvals.attention import Attention
 from gateway.approvals.chain import Circle, Standing
+from gateway.approvals.fatigue import Review
+from gateway.approvals.overseen import Clock, Overseen
 from gateway.approvals.values import (
     REJECT_CODES,
     SYSTEM,
@@ -35,8 +38,8 @@ from gateway.storage.database import Database
 from gateway.storage.tables import approvals, records
 
 _SECOND: Final = 1_000_000_000
-
-Clock = Callable[[Connection], int]
+_UNKNOWN: Final = Attention()
+_MAX_CANARIES: Final = 10
 
 
 class Opened(NamedTuple):
@@ -55,16 +58,14 @@ class Full(NamedTuple):
     args_json: bytes | None
 
 
-class Store:
+class Store(Overseen):
     """The durable side of the queue. ``settings`` may be replaced when the configuration is reloaded."""
 
     def __init__(
         self, database: Database, key: StorageKey, settings: Settings, *, clock: Clock = rows.now_ns
     ) -> None:
-        self.database = database
-        self.settings = settings
+        super().__init__(database, settings, clock)
         self._key = key
-        self.now = clock
 
     # ------------------------------------------------------------------------------------- the agent's side
 
@@ -89,12 +90,81 @@ class Store:
             since = self.now(connection) - int(self.settings.sticky_s * _SECOND)
             return rows.newest_closed(connection, tenant, asked_digest, since)
 
+    def discharge(self, wanted: Opening) -> Approval | None:
+        """Approve a held call under an open envelope that it is inside of; ``None`` where there is none.
+
+        It becomes an approval like any other, without votes and with a mark. What a reviewer has edited, or
+        decided, stays with the reviewers.
+        """
+        with self.database.reading() as connection:
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            now = self.now(connection)
+            if openings.covering(connection, now, self.settings, wanted, everyone) is None:
+                return None
+        with self.database.writing() as connection:
+            now = self.now(connection)
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            opening = openings.covering(connection, now, self.settings, wanted, everyone)
+            found = rows.live(connection, wanted.tenant, wanted.asked_digest)
+            if opening is None or (found is not None and found.state != "pending"):
+                return None
+            if found is None:
+                found = self._insert(connection, wanted, now)
+            elif found.digest != wanted.digest or found.editors:
+                return None
+            openings.use(connection, opening)
+            by = f"{opening.asked_by} and {opening.seconded_by}"
+            rows.note(
+                connection, found.id, now, "discharged", SYSTEM,
+                f"envelope {opening.name} ({opening.id}), opened by {by}: {opening.reason}",
+            )  # fmt: skip
+            return rows.save(
+                connection, found, machine.approve(found.machine), envelope=opening.id,
+                execute_by_ns=now + found.execute_s * _SECOND, next_notice_ns=None,
+            )  # fmt: skip
+
+    def envelope_of(self, approval: Approval) -> str | None:
+        """The name of the envelope that lets an approval through at this moment."""
+        if approval.envelope is None:
+            return None
+        with self.database.reading() as connection:
+            found = openings.holds(
+                connection, self.now(connection), self.settings, approval.envelope, approval.tenant
+            )
+        return found.name if found is not None else None
+
+    def epoch(self) -> int:
+        """Moves with every change of an approval; what is counted stays while it does."""
+        with self.database.reading() as connection:
+            return control.epochs(connection).get(control.APPROVALS, 0)
+
     def counts(self) -> dict[str, int]:
         """How many approvals are in each state that is not over."""
         query = select(approvals.c.state, func.count()).group_by(approvals.c.state)
+        # Nobody waits for a canary. Counted apart and taken off, because both are in an index as they are.
+        planted = select(approvals.c.state).where(approvals.c.canary.is_not(None))
         with self.database.reading() as connection:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
-            return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+            counted = {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+            for state in connection.execute(planted).scalars():
+                if state in counted:
+                    counted[state] -= 1
+        return counted
+
+    def pending(self) -> list[tuple[str, int, float]]:
+        """Chain, how many wait in it, and when the oldest was opened in seconds since the epoch.
+
+        Rows with the same requirements are counted by the database; those with two chains count in both.
+        """
+        asked = approvals.c.requirements
+        query = select(asked, func.count(), func.min(approvals.c.opened_ns)).group_by(asked)
+        with self.database.reading() as connection:
+            found = connection.execute(query.where(approvals.c.state == "pending")).all()
+        return [
+            (chain, number, oldest / 1e9)
+            for requirements, number, oldest in found
+            for chain in {each["chain"] for each in orjson.loads(requirements)}
+        ]
 
     def tripped(self, tenant: str, agent: str) -> int:
         """An agent's breaker opened: what was granted to it for a while is not any more."""
@@ -130,10 +200,13 @@ class Store:
         """What a claim would start from; ``None`` while it cannot be claimed."""
         with self.database.reading() as connection:
             found = rows.load(connection, approval_id)
-            if found is None or found.state not in ("approved", "recovering"):
+            if found is None or found.state not in ("approved", "recovering") or found.canary is not None:
                 return None
             epoch = control.authority(connection)
             standing = self._standing(connection, found)
+            named = ""
+            if found.envelope is not None:
+                named = openings.load(connection, found.envelope, found.tenant).name
             args = self._arguments(connection, found) if found.editors else None
         own = chain.names_of(found.owner, found.subject)
         return Ticket(
@@ -142,6 +215,7 @@ class Store:
             attempt=found.machine.attempt + 1,
             approvers=standing.approvers,
             args_json=args,
+            envelope=named,
             self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
         )
 
@@ -168,6 +242,18 @@ class Store:
             after = rows.save(connection, found, found.machine, answer=text[: rows.MAX_TEXT])
             rows.note(connection, approval_id, now, "answered", agent, text)
             return after
+
+    def withdraw(self, approval_id: str, agent: str) -> Approval:
+        """Its agent does not want the call any more. What is being carried out goes on to its outcome."""
+        with self.database.writing() as connection:
+            found = rows.load(connection, approval_id)
+            if found is None or found.state not in machine.LIVE:
+                raise Blocked("not_found" if found is None else "approval_closed", found)
+            if found.state not in machine.UNCLAIMED:
+                return found
+            now = self.now(connection)
+            rows.note(connection, approval_id, now, "withdrawn", agent)
+            return self._close(connection, found, machine.cancel(found.machine), now, agent)
 
     # ---------------------------------------------------------------------------------- the reviewer's side
 
@@ -210,9 +296,14 @@ class Store:
 
     def vote(
         self, approval_id: str, by: Reviewer, decision: Decide, expected: Expected, *,
-        reason_code: str = "", reason: str = "",
+        reason_code: str = "", reason: str = "", seen: Attention = _UNKNOWN,
+        measured: Callable[[Review], None] = lambda _: None,
     ) -> Approval:  # fmt: skip
-        """Count one vote. The same vote again is answered as the first was; another one is a conflict."""
+        """Count one vote. The same vote again is answered as the first was; another one is a conflict.
+
+        ``measured`` is told what was measured of a vote that is new.
+        """
+        reviews: list[Review] = []
 
         def change(connection: Connection, found: Approval, now: int) -> Approval:
             before = rows.votes(connection, found.id)
@@ -230,13 +321,21 @@ class Store:
                 raise Blocked("reason_required", found)
             if decision == "reject" and reason_code not in REJECT_CODES:
                 raise Blocked("reason_required", found, f"one of {', '.join(REJECT_CODES)}")
-            rows.add_vote(
+            if decision == "approve":
+                # Nobody looks at the thirty-first of an hour as at the first.
+                attention.bounded(connection, found, by.name, everyone, self.settings.fatigue, now)
+            vote = rows.add_vote(
                 connection, found.id, before, stage=standing.stage, principal=by.name,
                 on_behalf="" if place == by.name else place, credential=by.credential, decision=decision,
                 reason_code=reason_code, reason=reason[: rows.MAX_TEXT], shown_digest=expected.digest,
                 at_ns=now,
             )  # fmt: skip
+            reviews.append(attention.measure(connection, found, vote, everyone, seen))
+            rows.note(connection, found.id, now, "voted", by.name, f"{decision}, stage {standing.stage + 1}")
             standing = chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
+            if standing.verdict == "approved" and found.canary is not None:
+                became = machine.cancel(machine.approve(found.machine))
+                return self._close(connection, found, became, now, SYSTEM, reason_code="canary")
             if standing.verdict == "approved":
                 until = now + found.execute_s * _SECOND
                 return rows.save(
@@ -254,7 +353,10 @@ class Store:
                 )  # fmt: skip
             return rows.save(connection, found, found.machine)
 
-        return self._change(approval_id, by, decision, change)
+        after = self._change(approval_id, by, decision, change)
+        for review in reviews:
+            measured(review)
+        return after
 
     def cancel(self, approval_id: str, by: Reviewer, expected: Expected, reason: str = "") -> Approval:
         """End an approval that was not carried out yet. Afterwards it can only be compensated."""
@@ -288,6 +390,9 @@ class Store:
             everyone = rows.circle(connection, found.tenant, self.settings)
             standing = chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
             self._place(found, by, standing.stage, everyone, now)
+            if found.canary is not None:  # it is not approved as it was, which is all there was to see
+                gone = machine.cancel(found.machine)
+                return self._close(connection, found, gone, now, by.name, reason_code="canary")
             gone = machine.supersede(found.machine)
             new = new_id()
             after = self._close(connection, found, gone, now, by.name, superseded_by=new)
@@ -310,6 +415,43 @@ class Store:
             return self._close(connection, found, became, now, by.name)
 
         return self._change(approval_id, by, "resolve", change)
+
+    def plant(self, source: str, by: Reviewer, args_json: bytes, note: str) -> Approval:
+        """Put a canary into the queue: a copy of an approval with arguments that must be rejected.
+
+        Raises ``Blocked``. No call can ever meet it: its digests are those of no call.
+        """
+        with self.database.writing() as connection:
+            found = rows.load(connection, source)
+            if found is None or found.tenant != by.tenant:
+                raise Blocked("not_found")
+            waiting = select(func.count()).where(
+                approvals.c.tenant == by.tenant, approvals.c.canary.is_not(None),
+                approvals.c.state == "pending",
+            )  # fmt: skip
+            if connection.execute(waiting).scalar_one() >= _MAX_CANARIES:
+                raise Blocked("approvals_full", found)
+            wanted = canaries.opening(found, by.name, args_json, self.settings)
+            if not chain.possible(
+                wanted.rules, rows.circle(connection, by.tenant, self.settings).people.values()
+            ):
+                raise Blocked("approval_impossible", found)
+            return self._insert(
+                connection, wanted, self.now(connection), canary=canaries.marked(by.name, note, source)
+            )
+
+    def incident(self, approval_id: str, by: Reviewer, digest: str, note: str) -> Approval:
+        """An approved call turned out to be wrong. It may be said more than once."""
+
+        def change(connection: Connection, found: Approval, now: int) -> Approval:
+            if found.digest != digest:
+                raise Blocked("approval_stale", found)
+            if found.state not in ("executing", "recovering", "in_doubt", "executed") or found.canary:
+                raise Blocked("approval_closed", found, "it was not carried out")
+            attention.reported(connection, found, now, by.name, note)
+            return found
+
+        return self._change(approval_id, by, "incident", change)
 
     # ------------------------------------------------------------------------------------------- in common
 
@@ -368,6 +510,15 @@ class Store:
         return place
 
     def _standing(self, connection: Connection, found: Approval) -> Standing:
+        if found.envelope is not None:
+            # In place of the votes: closed, run out, or opened by somebody who has lost their key, it counts
+            # no more than a vote taken back.
+            opening = openings.holds(
+                connection, self.now(connection), self.settings, found.envelope, found.tenant
+            )
+            if opening is None:
+                return Standing(verdict="pending", missing="its envelope is not open any more")
+            return Standing(verdict="approved", approvers=(opening.asked_by, opening.seconded_by or ""))
         everyone = rows.circle(connection, found.tenant, self.settings)
         return chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
 
@@ -383,7 +534,8 @@ class Store:
 
     def _room(self, connection: Connection, wanted: Opening) -> None:
         waiting = select(func.count()).where(
-            approvals.c.tenant == wanted.tenant, approvals.c.state.in_(machine.UNCLAIMED)
+            approvals.c.tenant == wanted.tenant,
+            approvals.c.state.in_(machine.UNCLAIMED),
         )
         # A flood of held calls must not fill the disk, nor hide the one that matters among thousands.
         everybody = connection.execute(waiting).scalar_one()
@@ -397,7 +549,7 @@ class Store:
 
     def _insert(
         self, connection: Connection, wanted: Opening, now: int, *,
-        approval_id: str | None = None, supersedes: str | None = None,
+        approval_id: str | None = None, supersedes: str | None = None, canary: str | None = None,
     ) -> Approval:  # fmt: skip
         approval_id = approval_id or new_id()
         # Kept while people decide in any case: what nobody can look at, nobody can decide about.
@@ -418,7 +570,7 @@ class Store:
             "decide_by_ns": now + int(wanted.decide_s * _SECOND), "execute_s": int(wanted.execute_s),
             "lease_s": int(wanted.lease_s), "supersedes": supersedes,
             "editors": orjson.dumps(wanted.editors).decode(),
-            "next_notice_ns": next_notice(wanted.reminders_s, rules, now, now), **sealed,
+            "next_notice_ns": next_notice(wanted.reminders_s, rules, now, now), "canary": canary, **sealed,
         }  # fmt: skip
         rows.add(connection, values, machine.Machine(idempotent=wanted.idempotent))
         rows.note(connection, approval_id, now, "opened", wanted.agent, supersedes or "")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, union, update
 
-from gateway.approvals import chain, machine, rows
+from gateway.approvals import chain, grants, machine, rows
 from gateway.approvals.store import Store, next_notice
 from gateway.approvals.values import SYSTEM, Approval, Notice
 from gateway.storage.tables import approvals, records
@@ -28,7 +28,7 @@ class Sweeper:
     """One for each process. ``sweep`` blocks and is run in a thread, every second or so.
 
     ``working`` names approvals whose attempt this very process is carrying out at the moment: they are in
-    good hands however long they take.
+    good hands however long they take. ``policy_revision`` is that in force; grants made under another end.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class Sweeper:
         store: Store,
         monotonic: Callable[[], float],
         working: Callable[[], Collection[str]] = tuple,
+        policy_revision: Callable[[], str] | None = None,
     ) -> None:
+        self._policy_revision = policy_revision
         self._store = store
         self._monotonic = monotonic
         self._working = working
@@ -56,27 +58,39 @@ class Sweeper:
                     notice = self._one(connection, found, self._store.now(connection))
                     if notice is not None:
                         notices.append(notice)
+        self._end_grants(now)
         if self._monotonic() >= self._forget_at:
             self._forget_at = self._monotonic() + FORGET_S
             self._forget(now)
         return notices
+
+    def _end_grants(self, now: int) -> None:
+        """Say of grants that nobody could use any more that they are over, and since when."""
+        if self._policy_revision is None:
+            return
+        revision = self._policy_revision()
+        with self._store.database.reading() as connection:
+            left = grants.lost(connection, now, revision)
+        if left:
+            with self._store.database.writing() as connection:
+                grants.over(connection, now, revision)
 
     def _due(self, connection: Connection, now: int) -> list[str]:
         """Approvals something may have to be done about; everything else costs nothing."""
         said = select(records.c.seq).where(
             records.c.call_id == approvals.c.attempt_call, records.c.phase == "reconciled"
         )
-        query = (
-            select(approvals.c.id)
-            .where(
-                ((approvals.c.state == "pending") & (approvals.c.decide_by_ns <= now))
-                | ((approvals.c.state == "pending") & (approvals.c.next_notice_ns <= now))
-                | ((approvals.c.state == "approved") & (approvals.c.execute_by_ns <= now))
-                | approvals.c.state.in_(("executing", "recovering"))
-                | ((approvals.c.state == "in_doubt") & said.exists())
-            )
-            .order_by(approvals.c.id)
+        of = approvals.c
+        # One query for each reason, each by its own index: as one condition they read every row there is.
+        due = (
+            (of.state == "pending") & (of.decide_by_ns <= now),
+            of.next_notice_ns <= now,  # only what is pending has one
+            (of.state == "approved") & (of.execute_by_ns <= now),
+            of.state.in_(("executing", "recovering")),
+            (of.state == "in_doubt") & said.exists(),
         )
+        found = union(*(select(of.id).where(each) for each in due)).subquery()
+        query = select(found.c.id).order_by(found.c.id)
         return list(connection.execute(query).scalars())
 
     def _one(self, connection: Connection, found: Approval, now: int) -> Notice | None:
@@ -129,11 +143,14 @@ class Sweeper:
         due = connection.execute(query).scalar_one()
         if due is None or due > now:
             return None
-        escalated = any(
-            found.opened_ns + int(each.after_s * _SECOND) == due for each in found.rules.escalations
-        )
+        # All that fell due since: after an outage a reminder must not swallow the escalation behind it.
+        escalated = [
+            each
+            for each in found.rules.escalations
+            if due <= found.opened_ns + int(each.after_s * _SECOND) <= now
+        ]
         event = "escalated" if escalated else "reminded"
-        to = " or ".join(chain.described(each.to) for each in found.rules.escalations) if escalated else ""
+        to = " or ".join(chain.described(each.to) for each in escalated)
         rows.note(connection, found.id, now, event, SYSTEM, to)
         following = next_notice(self._reminders(found), found.rules, found.opened_ns, max(now, due))
         # Not a new version: a reminder must not make what a reviewer is looking at stale.

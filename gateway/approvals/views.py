@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 import orjson
 
+from gateway.approvals import canaries
+from gateway.approvals.attention import Autonomy
+from gateway.approvals.fatigue import Line, Measure, Settings, Summary
 from gateway.approvals.grants import Grant
 from gateway.approvals.values import Approval
 from gateway.model import Json
@@ -50,6 +54,8 @@ def shown(approval: Approval) -> dict[str, Any]:
         "question": approval.question,
         "answer": approval.answer,
         "policy_revision": approval.policy_revision,
+        "envelope": approval.envelope,
+        "canary": canaries.shown(approval),
     }
 
 
@@ -90,6 +96,35 @@ def shown_grant(grant: Grant) -> dict[str, Any]:
         "revoked": grant.revoked_ns,
         "revoked_by": grant.revoked_by,
     }
+
+
+def shown_summary(
+    found: Summary, autonomy: Autonomy, settings: Settings, *, only: str | None = None
+) -> dict[str, Any]:
+    """How people review; ``only`` leaves out everybody else, and "" everybody."""
+    return {
+        "since": found.since_ns,
+        "reviews": found.reviews,
+        "reviewers": [_line(each) for each in found.reviewers if only is None or each.name == only],
+        "rules": [_line(each) for each in found.rules],
+        "autonomy": {
+            "calls": autonomy.calls, "by_person": autonomy.by_person, "by_grant": autonomy.by_grant,
+            "share": autonomy.share,
+        },
+        "settings": msgspec.structs.asdict(settings),
+    }  # fmt: skip
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "name": line.name, "normal": _measure(line.normal), "earning": _measure(line.earning),
+        "canaries": line.canaries, "canaries_approved": line.canaries_approved, "alarms": list(line.alarms),
+        "capped": line.capped,
+    }  # fmt: skip
+
+
+def _measure(measure: Measure) -> dict[str, Any]:
+    return msgspec.structs.asdict(measure)
 
 
 def hidden(value: Json) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -41,6 +41,9 @@ class Kills:
 
     def __len__(self) -> int:
         return len(self._by)
+
+    def __iter__(self) -> Iterator[Kill]:
+        return iter(list(self._by.values()))
 
     def of(self, asking: Asking) -> Kill | None:
         """The widest one that stops this call."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
 
@@ -30,8 +29,13 @@ app = typer.Typer(help="Look at held calls and decide about them.", no_args_is_h
 
 KEY: Final = "WARDGATE_OPERATOR_KEY"
 LEAST_DIGEST: Final = 12
-_WATCH_S: Final = 2.0
+_WATCH_S: Final = 10.0
 _HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide by")
+
+_MEASURED: Final = (
+    "decided", "approved", "median", "under 3 s", "burst", "this hour", "earning", "canaries", "incidents",
+    "alarms",
+)  # fmt: skip
 
 Url = Annotated[str, typer.Option("--url", envvar="WARDGATE_ADMIN_URL", help="The gateway's admin port.")]
 DEFAULT_URL: Final = "http://127.0.0.1:8701"
@@ -186,6 +190,65 @@ def grant(
 
 
 @app.command()
+def incident(
+    approval: Id,
+    note: Annotated[str, typer.Option("--note", help="What was wrong.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Report that an approved call turned out to be wrong."""
+    office = _Office(url)
+    body = {"digest": office.get(f"/v1/approvals/{approval}")["digest"], "note": note}
+    found = office.post(f"/v1/approvals/{approval}/incident", body, None)
+    if as_json:
+        print_json(found)
+    else:
+        say(printable(f"On record for {found['id']} ({found['target']})."))
+
+
+@app.command()
+def canary(
+    approval: Annotated[str, typer.Argument(help="Id of the approval to copy.")],
+    file: Annotated[Path, typer.Argument(help="File with arguments that must be rejected, as JSON.")],
+    note: Annotated[str, typer.Option("--note", help="Why; shown once it is decided.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Put a canary into the queue: never carried out, and whoever approves it did not look."""
+    import orjson
+
+    try:
+        arguments = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        fail(f"{file} cannot be used: {error}.", "Nothing was made.")
+    office = _Office(url)
+    digest = office.get(f"/v1/approvals/{approval}")["digest"]
+    body = {"digest": digest, "arguments": arguments, "note": note}
+    found = office.post(f"/v1/approvals/{approval}/canary", body, None)
+    if as_json:
+        print_json(found)
+    else:
+        say(f"{found['id']} waits until {found['decide_by'][:19]}. You cannot decide about it: you know it.")
+
+
+@app.command()
+def reviewers(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show how people review, by person and by rule, and what is a reason to worry."""
+    found = _Office(url).get("/v1/reviewers")
+    if as_json:
+        print_json(found)
+        return
+    for name in ("reviewers", "rules"):
+        print_table(name, (name[:-1], *_MEASURED), [_measured(each) for each in found[name]])
+    autonomy = found["autonomy"]
+    if autonomy["share"] is not None:
+        say(
+            f"Of {autonomy['calls']} calls of the last day that may change something,"
+            f" {autonomy['share']:.0%} went on without a person."
+        )
+
+
+@app.command()
 def grants(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List standing permissions, newest first."""
     found = _Office(url).get("/v1/grants")
@@ -225,17 +288,23 @@ def revoke(
 def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Follow held calls: one line for each that comes or changes, until interrupted."""
     office = _Office(url)
-    known: dict[str, int] = {}
+    cursor = office.get("/v1/approvals/changes")["cursor"]  # before the list, so that nothing is missed
+    for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
+        _watched(each, as_json)
     while True:
-        for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
-            if known.get(each["id"]) != each["version"]:
-                known[each["id"]] = each["version"]
-                if as_json:
-                    print_json(each)
-                else:
-                    say("  ".join(_row(each)))
-                sys.stdout.flush()
-        time.sleep(_WATCH_S)
+        found = office.get("/v1/approvals/changes", after=cursor, wait=_WATCH_S)
+        cursor = found["cursor"]
+        # Of several changes of one approval in an answer the last says all.
+        for each in {change["approval"]["id"]: change["approval"] for change in found["items"]}.values():
+            _watched(each, as_json)
+
+
+def _watched(each: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(each)
+    else:
+        say("  ".join(_row(each)))
+    sys.stdout.flush()
 
 
 # ------------------------------------------------------------------------------------------------ in common
@@ -329,6 +398,24 @@ def _row(each: dict[str, Any]) -> tuple[str, ...]:
             each["decide_by"][:19],
         )
     )  # fmt: skip
+
+
+def _measured(line: dict[str, Any]) -> tuple[str, ...]:
+    normal = line["normal"]
+    alarms = [*line["alarms"], *(["capped"] if line["capped"] else [])]
+    return (
+        printable(line["name"]),
+        str(normal["decided"]),
+        "-" if normal["rate"] is None else f"{normal['rate']:.0%}",
+        "-" if normal["median_s"] is None else f"{normal['median_s']:.1f} s",
+        "-" if normal["under_3s"] is None else f"{normal['under_3s']:.0%}",
+        str(normal["burst"]),
+        str(normal["last_hour"]),
+        str(line["earning"]["decided"]),
+        f"{line['canaries_approved']} of {line['canaries']} approved" if line["canaries"] else "-",
+        str(normal["incidents"] + line["earning"]["incidents"]),
+        ", ".join(alarms),
+    )
 
 
 def _tell(found: dict[str, Any]) -> None:

@@ -33,7 +33,15 @@ def doctor(
 
     Exits 2 when there are problems, and with --strict 1 when there are warnings.
     """
-    from gateway.cli import checks_credentials, checks_identity, checks_local, checks_parts, envfile
+    from gateway.cli import (
+        checks_approvals,
+        checks_credentials,
+        checks_identity,
+        checks_local,
+        checks_parts,
+        checks_trust,
+        envfile,
+    )
     from gateway.cli.findings import ok, problem
     from gateway.config import load
     from gateway.errors import ConfigError
@@ -58,7 +66,10 @@ def doctor(
             lambda: checks_identity.exposure(loaded),
             lambda: checks_parts.policy(loaded),
             lambda: checks_parts.opa(loaded),
+            lambda: checks_approvals.approvals(loaded),
+            lambda: checks_approvals.channels(loaded),
             lambda: checks_parts.upstreams(loaded),
+            lambda: checks_trust.trust(loaded),
         )
         for check in checks:
             found.extend(check())

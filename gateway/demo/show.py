@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.cli.output import printable
 from gateway.demo import gitserver, office
+from gateway.demo.earned import earn_and_lose
 from gateway.demo.stage import REDACTED, Played, play
 from gateway.demo.story import Step, promised_effects, story
 from gateway.demo.world import World
@@ -34,6 +35,7 @@ async def run(folder: Path, console: Console, *, keep: bool) -> int:
         steps = story(str(world.repository))
         played = await _play(world, steps, console)
         broken = [*_unlike(played), *_proof(world, steps, console), *_records(world, len(steps), console)]
+        broken += await earn_and_lose(folder, console)
         _where(world, console, keep=keep)
         for sentence in broken:
             console.print(f"✗ {sentence}", style="bold red", markup=False)
@@ -137,6 +139,7 @@ def _where(world: World, console: Console, *, keep: bool) -> None:
         console.print(f"  {line}", soft_wrap=True, highlight=False)
     if keep:
         console.print(f"  agents    {world.agents_url}/mcp")
+        console.print(f"  console   {world.admin_url}/console")
         console.print(f"  API docs  {world.admin_url}/docs")
         console.print(f"  metrics   {world.admin_url}/metrics")
         console.print(f"  operator  {world.operator_key}", soft_wrap=True, highlight=False)

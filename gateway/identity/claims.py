@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.config_identity import IssuerConfig
+from gateway.config_trust import build_hash
 from gateway.errors import Unauthenticated
 from gateway.identity.jws import Jws, malformed
 
@@ -30,6 +31,7 @@ class Claims(NamedTuple):
     labels: tuple[str, ...]
     missing: tuple[str, ...]  # required scopes it lacks
     mandate_json: bytes  # what it delegates; "" when nothing
+    build: str  # hash of what the agent is; "" when it does not say
     jti: str | None
     sub: str | None  # as the issuer says it
     issued_ns: int
@@ -71,6 +73,7 @@ def check(name: str, issuer: IssuerConfig, jws: Jws, now_ns: int) -> Claims:
         labels=tuple(dict.fromkeys(label for scope in scopes for label in issuer.scopes.get(scope, ()))),
         missing=tuple(scope for scope in issuer.required_scopes if scope not in scopes),
         mandate_json=_mandate(issuer, claims),
+        build=_build(issuer, claims),
         jti=_text(claims, "jti"),
         sub=sub,
         issued_ns=issued_ns,
@@ -187,6 +190,19 @@ def _mandate(issuer: IssuerConfig, claims: Mapping[str, Any]) -> bytes:
     if not isinstance(value["mandate"], dict):
         raise malformed("the mandate is no object")
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _build(issuer: IssuerConfig, claims: Mapping[str, Any]) -> str:
+    """Which model, prompt and tools the agent is."""
+    value = _at(claims, issuer.build_claim) if issuer.build_claim is not None else None
+    if value is None:
+        return ""
+    if not isinstance(value, dict) or value.keys() != {"model", "prompt", "tools"}:
+        raise malformed(f"'{issuer.build_claim}' is no object with 'model', 'prompt' and 'tools'")
+    said = [_text(value, name) for name in ("model", "prompt", "tools")]
+    if None in said:
+        raise malformed(f"'{issuer.build_claim}' leaves something out")
+    return build_hash(*map(str, said))
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Literal
 
 from gateway.config import AgentConfig
 from gateway.config_upstream import ModeName
@@ -20,10 +21,20 @@ def principal_of(
     more_labels: tuple[str, ...] = (),
     missing_scopes: tuple[str, ...] = (),
     mandate_json: bytes = b"",
+    build: str = "",
 ) -> Principal:
-    """Who calls; ``credential`` must name the same thing for as long as its sessions are to go on."""
+    """Who calls; ``credential`` must name the same thing for as long as its sessions are to go on.
+
+    ``build`` is what the credential says the agent is.
+    """
     lenience: list[Mode] = ["enforce", "warn", "observe"]
     labels = agent.labels + tuple(label for label in more_labels if label not in agent.labels)
+    configured = agent.build.hash if agent.build is not None else ""
+    attested: Literal["", "config", "credential", "conflict"] = ""
+    if build and configured:
+        attested = "credential" if build == configured else "conflict"
+    elif build or configured:
+        attested = "credential" if build else "config"
     registered = agent.model_dump_json().encode()
     if more_labels:
         registered += repr(labels).encode()
@@ -40,4 +51,6 @@ def principal_of(
         environment=agent.environment,
         mode=max(agent.mode, gateway_mode, key=lenience.index),
         revision=sha256(registered).hexdigest()[:16],
+        build=build or configured,
+        attested=attested,
     )

@@ -137,6 +137,7 @@ class Tokens:
             more_labels=meaning.labels,
             missing_scopes=meaning.missing,
             mandate_json=meaning.mandate_json,
+            build=meaning.build,
         )
         self._believed[sha256(token).digest()] = _Believed(principal, meaning.until_ns, issuer.keyring, key)
         if len(self._believed) > REMEMBERED:

@@ -167,6 +167,30 @@ CONTRACT: Final[dict[Path, Field]] = {
     ("result", "text"): Field("All strings of the result, joined by line breaks.", _AFTER, schema=_TEXT),
 }
 
+TRUST: Final[dict[Path, Field]] = {
+    ("version",): CONTRACT[("version",)],
+    ("agent", "id"): CONTRACT[("agent", "id")],
+    ("agent", "tenant"): CONTRACT[("agent", "tenant")],
+    ("agent", "owner"): Field("The human or team behind it.", schema=_TEXT, optional=True),
+    ("agent", "labels"): Field("Labels set by the operator.", open=True, schema=_LIST),
+    ("environment",): Field("Environment of the agent.", schema=_TEXT, optional=True),
+    ("domain",): Field("The domain it is about.", schema=_TEXT),
+    ("trust",): Field("What it has: tier, bound, evidence, debt, bad, falls.", open=True, schema=_OBJECT),
+    ("change", "kind"): Field(
+        "promote, before it is signed; vouch; or keep, whenever something changed.",
+        schema=_one_of("promote", "vouch", "keep"),
+    ),
+    ("change", "from"): Field("The tier it holds.", schema=_COUNT),
+    ("change", "to"): Field("The tier it would have.", schema=_COUNT),
+    ("change", "outcomes"): Field("Of a promotion: outcomes that count.", schema=_COUNT, optional=True),
+    ("change", "days"): Field("… days they are spread over.", schema=_COUNT, optional=True),
+    ("change", "sessions"): Field("… sessions they are spread over.", schema=_COUNT, optional=True),
+    ("change", "share"): Field(
+        "… share of the most frequent template.", schema={"type": "number"}, optional=True
+    ),
+}
+"""The input of phase ``trust``: may this agent have this tier in this domain?"""
+
 FACTS: Final = ("session", "mandate", "budget", "trust", "breaker", "approval")
 """Top-level keys that come from ``Facts.slow`` or ``Facts.fast``; absent when nobody knows them."""
 
@@ -189,14 +213,15 @@ def refused(path: Path, phase: Phase) -> str | None:
     written = ".".join(("input", *path))
     if not path:
         return "reads all of 'input'; name the paths it needs"
-    known = [field for at, field in CONTRACT.items() if at == path[: len(at)] or path == at[: len(path)]]
+    table = TRUST if phase == "trust" else CONTRACT
+    known = [field for at, field in table.items() if at == path[: len(at)] or path == at[: len(path)]]
     if not known:
         return f"'{written}' is not in the input; see the table of paths in docs/reference/policy.md"
-    exact = CONTRACT.get(path)
-    if exact is None and all(len(at) < len(path) for at in CONTRACT if at == path[: len(at)]):
-        owner = next((field for at, field in CONTRACT.items() if at == path[: len(at)]), None)
+    exact = table.get(path)
+    if exact is None and all(len(at) < len(path) for at in table if at == path[: len(at)]):
+        owner = next((field for at, field in table.items() if at == path[: len(at)]), None)
         if owner is not None and not owner.open:
             return f"'{written}' is not in the input: its parent is a plain value"
-    if not any(phase in field.phases for field in known):
+    if phase != "trust" and not any(phase in field.phases for field in known):
         return f"'{written}' is not known in phase '{phase}'"
     return None

@@ -62,6 +62,7 @@ _SETS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "call": syntax.SETS,
     "result": ("deny", "obligation"),
     "list": ("deny",),
+    "trust": ("deny",),
 }
 
 

@@ -16,9 +16,11 @@ import yaml
 from gateway.model import Kind, Mode
 from gateway.reasons import REASONS
 
-Phase = Literal["call", "result", "list"]
+Phase = Literal["call", "result", "list", "trust"]
 Severity = Literal["low", "medium", "high", "critical"]
-PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+PHASES: Final[tuple[Phase, ...]] = ("call", "result", "list")
+"""Those of a call; ``trust`` is asked about an agent and knows no call."""
+
 SEVERITY_RANK: Final[dict[str, int]] = {name: rank for rank, name in enumerate(get_args(Severity))}
 
 _Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+import orjson
 
 from gateway.errors import Refused
 from gateway.model import Call, Decision, Facts, Finding, Json, Mode, Obligation, Outcome, Principal, Tool
@@ -45,16 +46,19 @@ _OTHERWISE: Final[Mapping[Phase, Literal["deny", "allow"]]] = {
     "call": "deny",
     "result": "allow",
     "list": "allow",
+    "trust": "allow",
 }
 _DUTIES: Final[Mapping[Phase, frozenset[str]]] = {
     "call": obligations.CALL_DUTIES,
     "result": obligations.RESULT_DUTIES,
     "list": frozenset(),
+    "trust": frozenset(),
 }
 _ALWAYS: Final[Mapping[Phase, frozenset[str]]] = {
     "call": frozenset(),
     "result": frozenset({"label"}),  # a denied result is shown where the gateway only observes
     "list": frozenset(),
+    "trust": frozenset(),
 }
 
 
@@ -95,6 +99,7 @@ class EmbeddedPolicy:
         self.monitors = Monitors(bundle.monitors)
         self._engine = EmbeddedEngine(bundle, memoise, coverage)
         self._phases: dict[Phase, _Groups] = {phase: _Groups(bundle, phase) for phase in PHASES}
+        self._trust = Group(bundle.phase("trust"))
         self._combined: dict[int, tuple[Sequence[Contribution], Combined]] = {}
         self._redactions: dict[int, tuple[Sequence[Obligation], Redaction | None]] = {}
         self._seen: dict[tuple[Principal, int], tuple[Tool, Mapping[str, Json], bool]] = {}
@@ -193,6 +198,16 @@ class EmbeddedPolicy:
         _bound(self._seen, _KEPT_SEEN)
         self._seen[key] = (tool, facts.slow, combined.verdict == "allow")
         return combined.verdict == "allow"
+
+    def trust(self, question: Mapping[str, Any]) -> Decision:
+        """Whether rules let an agent have a tier; ``question`` is the input of phase ``trust``.
+
+        Silence is consent, because the floors are in code. Always decided by the embedded engine.
+        """
+        started = time.perf_counter_ns()
+        contributions, memoised = self._engine.ask(self._trust, lambda _: orjson.dumps(question))
+        combined = combine(contributions, "allow", frozenset())
+        return self._decision("trust", self._trust, combined, memoised, started)
 
     def modify(self, call: Call, decision: Decision) -> Mapping[str, object] | None:
         """New arguments where obligations change them. They can be met: ``call`` refused what cannot."""

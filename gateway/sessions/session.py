@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from gateway.model import OWN, OWN_TOOL, Mark
+from gateway.model import HELD_TOOL, OWN, OWN_TOOL, Mark
 from gateway.sessions import mandate as mandates
 from gateway.sessions.budgets import Account, Limit
 from gateway.sessions.labels import Labels
@@ -29,7 +29,7 @@ KNOWN_TOOLS: Final = 128
 _SLOW: Final = 8  # targets whose facts of the mandate are kept; each may take 2 KB
 
 _NOTHING: Final[Mapping[str, Any]] = {}
-_OWN: Final = f"{OWN}/{OWN_TOOL}"
+_OWN: Final = (f"{OWN}/{OWN_TOOL}", f"{OWN}/{HELD_TOOL}")
 _S: Final = 1_000_000_000
 COMMITTED: Final = (
     "ok", "tool_error", "rpc_error", "input_required", "withheld", "unobserved", "in_doubt", "failed",
@@ -216,7 +216,7 @@ class Session:
             if len(self.slow) >= _SLOW:
                 self.slow.clear()
             about = mandates.facts(self.mandate, target or None)
-            if target == _OWN:  # whatever was delegated, its agent may look at it
+            if target in _OWN:  # whatever was delegated, its agent may look at it
                 about = {**about, "reads": "any", "risks": list(dict.fromkeys(("read", *about["risks"])))}
             found = self.slow[target] = {"mandate": about}
         return found

@@ -61,6 +61,11 @@ class Effects:
         if left > 0:
             self._doubtful[digest] = left
 
+    @property
+    def in_doubt(self) -> int:
+        """Calls of tools that are not idempotent whose outcome nobody knows; any thread may ask."""
+        return sum(list(self._doubtful.values()))
+
     def begin(self, call: Call) -> Found:
         """Reserve the effect of a call that may write, or say what stands in its way."""
         if not call.tool.writes:

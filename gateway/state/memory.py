@@ -78,6 +78,9 @@ class MemoryState:
         self.acts = acts
         self._destinations: dict[int, tuple[Tool, bool]] = {}
         self.tracing = True  # whether any rule asks where values come from
+        self.trusted: Callable[[Principal], Mapping[str, Any]] | None = (
+            None  # where a rule of lists asks for it
+        )
 
     @property
     def rules(self) -> SessionRules:
@@ -152,6 +155,9 @@ class MemoryState:
 
     def slow(self, principal: Principal, session: str = "") -> Facts:
         found = self.sessions.at_hand(principal, session)
+        if self.trusted is not None:
+            known = found.slow_facts("") if found is not None else {}
+            return Facts(slow={**known, "trust": self.trusted(principal)})
         if found is None:
             return _NO_FACTS
         return Facts(slow=found.slow_facts(""))

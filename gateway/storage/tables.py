@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA: Final = "0011"
+SCHEMA: Final = "0013"
 """The revision this code reads and writes; the head of ``migrations/``."""
 
 metadata = MetaData()
@@ -347,6 +348,87 @@ breaker_trees = Table(
     Column("at_ns", BigInteger, nullable=False),
 )
 
+trust_accounts = Table(
+    "trust_accounts",
+    metadata,
+    # What is known of an agent in a domain; its sums are those of the evidence up to a place in the ledger.
+    Column("tenant", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("tier", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # MessagePack of the whole account
+    Column("at_ns", BigInteger, nullable=False),
+)
+
+trust_evidence = Table(
+    "trust_evidence",
+    metadata,
+    # The ledger: outcomes the gateway verified. Append-only (triggers hold that).
+    Column("seq", _Sequence, primary_key=True),
+    Column("ref", Text, nullable=False),  # what must count once
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("risk", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("good", Float, nullable=False),
+    Column("bad", Float, nullable=False),
+    Column("call_id", Text, nullable=False),  # of the call that made it; "" of what no single call made
+    Column("build", Text, nullable=False),
+    Column("template", Text, nullable=False),
+    Column("print", Text, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+Index("trust_evidence_ref", trust_evidence.c.ref, unique=True)
+Index(
+    "trust_evidence_of",
+    trust_evidence.c.tenant,
+    trust_evidence.c.agent,
+    trust_evidence.c.domain,
+    trust_evidence.c.day,
+)
+Index("trust_evidence_call", trust_evidence.c.call_id)
+
+trust_waiting = Table(
+    "trust_waiting",
+    metadata,
+    # Good outcomes that may still turn out to be none; see ``grace_s``.
+    Column("call_id", Text, primary_key=True),
+    Column("due_ns", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # MessagePack of the evidence
+)
+
+Index("trust_waiting_due", trust_waiting.c.due_ns)
+
+trust_events = Table(
+    "trust_events",
+    metadata,
+    # Signatures, promotions and falls. Append-only; each row carries the hash of the one before it of the
+    # same agent and domain.
+    Column("seq", _Sequence, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("by", Text, nullable=False),  # the person; "wardgate" when it was none
+    Column("credential", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # of the evidence a signature is about
+    Column("ref", Text, nullable=False),  # of what made it: a trip, a call
+    Column("at_ns", BigInteger, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+Index("trust_events_of", trust_events.c.tenant, trust_events.c.agent, trust_events.c.domain)
+
 control = Table(
     "control",
     metadata,
@@ -428,6 +510,8 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
+    Column("envelope", Text),  # the opening that let it through instead of votes
+    Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
 _LIVE: Final = "state IN ('pending', 'approved', 'executing', 'recovering', 'in_doubt')"
@@ -442,7 +526,22 @@ Index(
 Index("approvals_digest", approvals.c.tenant, approvals.c.asked_digest)
 Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
+Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index("approvals_agent", approvals.c.tenant, approvals.c.agent, approvals.c.state)
+Index(
+    "approvals_canary",
+    approvals.c.tenant,
+    approvals.c.state,
+    sqlite_where=text("canary IS NOT NULL"),
+    postgresql_where=text("canary IS NOT NULL"),
+)
+Index(
+    "approvals_notice",
+    approvals.c.next_notice_ns,
+    sqlite_where=text("next_notice_ns IS NOT NULL"),
+    postgresql_where=text("next_notice_ns IS NOT NULL"),
+)
 Index(
     "approvals_kept",
     approvals.c.closed_ns,
@@ -490,6 +589,44 @@ approval_events = Table(
 )
 
 Index("approval_events_approval", approval_events.c.approval_id)
+Index("approval_events_kind", approval_events.c.event, approval_events.c.at_ns)
+
+approval_reviews = Table(
+    "approval_reviews",
+    metadata,
+    # What is measured of each vote, written with it; see gateway/approvals/fatigue.py.
+    Column("approval_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),  # of the vote
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("decision", Text, nullable=False),  # approve | reject
+    Column("took_ms", BigInteger, nullable=False),  # at most so long the person can have looked at it
+    Column("kind", Text, nullable=False),  # normal | earning | canary
+    Column("rules", Text, nullable=False),  # JSON: the rules that asked for a person
+)
+
+Index(
+    "approval_reviews_person",
+    approval_reviews.c.tenant,
+    approval_reviews.c.principal,
+    approval_reviews.c.at_ns,
+)
+Index("approval_reviews_at", approval_reviews.c.tenant, approval_reviews.c.at_ns)
+
+approval_incidents = Table(
+    "approval_incidents",
+    metadata,
+    # Approved calls that turned out to be wrong, as somebody reports.
+    Column("seq", _Sequence, primary_key=True),
+    Column("approval_id", Text, ForeignKey("approvals.id"), nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+Index("approval_incidents_of", approval_incidents.c.tenant, approval_incidents.c.approval_id)
 
 approval_grants = Table(
     "approval_grants",
@@ -517,4 +654,36 @@ approval_grants = Table(
     Column("revoked_by", Text),
 )
 
+approval_openings = Table(
+    "approval_openings",
+    metadata,
+    # Each time a break-glass envelope was asked for: see gateway/approvals/openings.py.
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),  # of the envelope
+    Column("revision", Text, nullable=False),  # of the envelope
+    Column("reason", Text, nullable=False),
+    Column("duration_s", Integer, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("second_by_ns", BigInteger, nullable=False),
+    Column("seconded_by", Text),
+    Column("opened_ns", BigInteger),
+    Column("expires_ns", BigInteger),
+    Column("closed_ns", BigInteger),
+    Column("closed_by", Text),
+    Column("uses", Integer, nullable=False),
+    Column("max_uses", Integer, nullable=False),
+)
+
+Index("approval_openings_name", approval_openings.c.tenant, approval_openings.c.name)
+
 Index("approval_grants_agent", approval_grants.c.tenant, approval_grants.c.agent, approval_grants.c.target)
+
+console_ended = Table(
+    "console_ended",
+    metadata,
+    # Sign-ins of the console that were ended before their time; a row is of no use after ``until_ns``.
+    Column("id", Text, primary_key=True),
+    Column("until_ns", BigInteger, nullable=False),
+)

@@ -17,12 +17,13 @@ from gateway.errors import (
     BadMandate,
     ConfigError,
     JournalError,
+    NotSigned,
     Refused,
     StateError,
     Unauthenticated,
     WardgateError,
 )
-from gateway.reasons import REASONS
+from gateway.reasons import REASONS, sentence
 
 logger = logging.getLogger("wardgate.http")
 
@@ -74,7 +75,12 @@ STATUS: Final[Mapping[str, int]] = {
     "reason_required": 422,
     "edit_refused": 422,
     "grant_refused": 409,
+    "envelope_refused": 409,
     "not_similar": 422,
+    "review_cap": 429,
+    "callback_replayed": 409,
+    "promotion_refused": 409,
+    "demotion_refused": 409,
     "overloaded": 503,
     "shutting_down": 503,
     "state_unavailable": 503,
@@ -225,7 +231,11 @@ def install(app: FastAPI, *, reply: Callable[[Request, WardgateError, str], Resp
         logger.error("a request failed inside the gateway", exc_info=error)
         return said(request, Refused("gateway_error"))
 
+    async def not_signed(request: Request, error: Any) -> Response:
+        return said(request, error, f"{error.reason.message} {sentence(error.detail)}".strip()[:_MAX_DETAIL])
+
     app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(NotSigned, not_signed)
     app.add_exception_handler(JournalError, refused)
     app.add_exception_handler(StateError, refused)
     app.add_exception_handler(ApprovalError, not_so)

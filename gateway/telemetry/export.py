@@ -1,4 +1,4 @@
-"""The way of finished spans to an OpenTelemetry collector: OTLP over HTTP, bounded, off the path of calls.
+"""The way of finished spans to an OpenTelemetry collector: OTLP, bounded, off the path of calls.
 
 A collector that is down, slow or a black hole costs the spans and nothing else: they wait in a bounded queue
 that one daemon thread empties; when it is full the newest call's spans are dropped whole and counted. Headers
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from gateway.errors import ConfigError
 
 QUEUE: Final = 4096  # spans
 BATCH: Final = 512
@@ -31,12 +32,21 @@ class SpanSink(Protocol):
 
 
 class OtlpSink:
-    """Sends to one OTLP/HTTP endpoint in batches."""
+    """Sends to one OTLP endpoint in batches."""
 
-    def __init__(self, endpoint: str, counted: Callable[[str, int], None], delay_s: float = 2.0) -> None:
-        """``counted(result, spans)`` hears of ``exported``, ``failed`` and ``dropped``."""
+    def __init__(
+        self,
+        endpoint: str,
+        counted: Callable[[str, int], None],
+        delay_s: float = 2.0,
+        protocol: Literal["http/protobuf", "grpc"] = "http/protobuf",
+    ) -> None:
+        """``counted(result, spans)`` hears of ``exported``, ``failed`` and ``dropped``.
+
+        Raises ``ConfigError`` when the protocol needs a package that is not installed.
+        """
         self._counted = counted
-        self._exporter = _Counting(OTLPSpanExporter(endpoint=endpoint, timeout=TIMEOUT_S), counted)
+        self._exporter = _Counting(_exporter(endpoint, protocol), counted)
         self._submitted = 0
         # All sizes are given, or OTEL_BSP_* variables of the environment could unbound the queue.
         self._processor = BatchSpanProcessor(
@@ -61,6 +71,21 @@ class OtlpSink:
         closing = threading.Thread(target=self._processor.shutdown, name="otlp-shutdown", daemon=True)
         closing.start()
         closing.join(timeout_s)
+
+
+def _exporter(endpoint: str, protocol: str) -> SpanExporter:
+    if protocol == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+
+        return OverHttp(endpoint=endpoint, timeout=TIMEOUT_S)
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
+    except ImportError:
+        raise ConfigError(
+            "telemetry.otlp_protocol: 'grpc' needs more packages: pip install 'wardgate[otlp-grpc]'"
+        ) from None
+    # Without TLS only where the URL says so, as the specification of the exporter asks.
+    return OverGrpc(endpoint=endpoint, insecure=endpoint.startswith("http://"), timeout=TIMEOUT_S)
 
 
 class _Counting(SpanExporter):

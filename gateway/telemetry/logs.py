@@ -15,9 +15,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
 
+import msgspec
 import orjson
 
 from gateway.errors import ConfigError, WardgateError
@@ -30,10 +32,23 @@ FIELDS: Final = (
     "config", "keys", "policy", "catalog", "revision",
     # breakers
     "trip", "detector", "scope", "key", "spared", "by", "reason",
+    # trust
+    "domain", "cause", "ref",
     # the process
     "agents", "admin", "in_flight", "calls", "what", "error", "count", "names", "seconds", "pid",
 )  # fmt: skip
 """What ``extra={…}`` may carry; anything else is left out."""
+
+
+class UnderWay(msgspec.Struct):
+    """The call a task is working on. Light, because tasks that were started meanwhile hold on to it."""
+
+    call_id: str  # "" when the call is over
+    trace_id: str
+
+
+under_way: Final[ContextVar[UnderWay | None]] = ContextVar("wardgate_call", default=None)
+"""Every line that is written while a call is worked on carries its ids, whoever writes it."""
 
 BURST: Final = 10
 WINDOW_S: Final = 60.0
@@ -96,6 +111,9 @@ def _fields(record: logging.LogRecord) -> dict[str, str | int | float]:
             found[name] = value
         elif isinstance(value, str) and value:
             found[name] = clean(value)
+    current = under_way.get()
+    if current is not None and current.call_id and found.get("call_id", current.call_id) == current.call_id:
+        found["call_id"], found["trace_id"] = current.call_id, current.trace_id
     suppressed = record.__dict__.get("suppressed")
     if suppressed:
         found["suppressed"] = suppressed

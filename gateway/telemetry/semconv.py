@@ -22,6 +22,8 @@ SERVICE_INSTANCE_ID: Final = "service.instance.id"
 # -- spans ----------------------------------------------------------------------------------------------
 POLICY_SPAN: Final = "run_guardrail policy"
 RECORD_SPAN: Final = "wardgate.record.write"
+APPROVAL_REQUEST_SPAN: Final = "wardgate.approval.request"
+APPROVAL_SPAN: Final = "wardgate.approval"
 METHODS: Final = {
     "tool": "tools/call",
     "prompt": "prompts/get",
@@ -39,6 +41,8 @@ PROMPT_NAME: Final = "gen_ai.prompt.name"
 AGENT_ID: Final = "gen_ai.agent.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
 ERROR_TYPE: Final = "error.type"
+ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+RESULT: Final = "gen_ai.tool.call.result"
 
 # -- proposed: guardrails -------------------------------------------------------------------------------
 TARGET_TYPE: Final = "gen_ai.security.target.type"
@@ -61,5 +65,11 @@ RISK: Final = "wardgate.tool.risk"
 REASON: Final = "wardgate.reason"
 MEMOISED: Final = "wardgate.policy.memoised"
 SAMPLED_BECAUSE: Final = "wardgate.sampled_because"
+APPROVAL_ID: Final = "wardgate.approval.id"
+APPROVAL_RESOLUTION: Final = "wardgate.approval.resolution"
+APPROVAL_CHAINS: Final = "wardgate.approval.chains"
+APPROVAL_ACTOR: Final = "wardgate.approval.actor"
+DETECTOR: Final = "wardgate.breaker.detector"
 
 DECISION_EVENT: Final = "wardgate.decision"
+TRIP_EVENT: Final = "wardgate.breaker.trip"

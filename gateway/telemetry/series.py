@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
 from prometheus_client.core import (
@@ -101,9 +101,20 @@ class Counters(Family[Count]):
 
 
 class Gauges(Family[float]):
+    def __init__(self, spec: Spec, known: Iterable[Key] = ()) -> None:
+        super().__init__(spec, known)
+        self._known: Final = tuple(self)
+
     def __missing__(self, key: Key) -> float:
         self[key] = 0.0
         return 0.0
+
+    def replace(self, values: Mapping[Key, float]) -> None:
+        """Show these series and no others; those known from the start stay, at zero."""
+        self.drop([key for key in list(self) if key not in values and key not in self._known])
+        for key in self._known:
+            self[key] = values.get(key, 0.0)
+        self.update(values)
 
     def collect(self) -> Metric:
         family = GaugeMetricFamily(self.spec.name, self.spec.help, labels=tuple(self.spec.labels))

@@ -20,11 +20,14 @@ KINDS_WITHOUT_NAMES: Final = {kind: f"_{kind}" for kind in get_args(Kind) if kin
 SURFACES: Final = ("mcp", "http", "extauthz", "hook", "verify", "admin")
 ACTIONS: Final = ("allow", "modify", "hold", "block")
 OUTCOMES: Final = (*ACTIONS, "error")
+MODES: Final = ("observe", "warn", "enforce")
 ENTRYPOINTS: Final = ("call", "result", "list", "trust")
 ENGINES: Final = ("embedded", "opa")
-BREAKER_STAGES: Final = ("throttled", "guarded", "open", "forced_open")
-STAGES: Final = ("list", "policy", "approval", "result", "breaker")
-NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
+BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_open")
+BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
+KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
+STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review", "envelope")
 AUTH_REASONS: Final = (
     "no_credential",
     "bad_credential",
@@ -52,8 +55,10 @@ UPSTREAM_RESULTS: Final = (
     *(code for code, reason in REASONS.items() if reason.party is Party.UPSTREAM),
     OTHER,
 )
+UPSTREAM_WATCHED: Final = ("ok", "upstream_unavailable", "upstream_timeout", "upstream_lost")
 SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 VERIFIED_AS: Final = ("verified", "refuted", "unknown")
+RECONCILED_AS: Final = ("done", "not_done", "unknown")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -102,22 +107,43 @@ APPROVAL_EVENTS: Final = (
     "failed",
     "reminded",
     "escalated",
+    "discharged",
+    "envelope_asked",
+    "envelope_opened",
+    "envelope_closed",
     "asked",
     "answered",
     "granted",
+    "incident",
     "refused",
 )
+DELIVERY_RESULTS: Final = ("delivered", "failed", "retried", "dropped")
+REVIEW_DECISIONS: Final = ("approve", "reject")
+REVIEW_KINDS: Final = ("normal", "earning", "canary")
+REVIEWER_STATES: Final = ("active", "alarm", "capped")
 APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "in_doubt")
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
     "score",
 )  # fmt: skip
+TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
+NOT_TRACED: Final = "limited"
+TRUST_OUTCOMES: Final = (
+    "verified", "reconciled", "approved", "refuted", "edited", "rejected", "denied", "compensated", "tripped",
+    "incident",
+)  # fmt: skip
+TRUST_LEFT: Final = ("known", "repeated", "enough")
+TRUST_CAUSES: Final = (
+    "promoted", "vouched", "pardoned", "incident", "trip", "failures", "faded", "expired", "elsewhere",
+    "operator", "policy",
+)  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
 BUNDLE_RESULTS: Final = ("unchanged", "activated", "waiting", "unreachable", "unverified", "refused")
 SHADOW_RESULTS: Final = ("same", "tightened", "loosened", "changed", "error", "dropped")
 
+CHAIN_CAP: Final = 100
 RULE_CAP: Final = 500
 CODE_CAP: Final = 500
 UPSTREAM_CAP: Final = 1000
@@ -193,16 +219,29 @@ UPSTREAM_SECONDS: Final = Spec(
     CALL,
     exemplar=True,
 )
+UPSTREAM_UP: Final = Spec(
+    "wardgate_upstream_up",
+    "gauge",
+    "1 when the last exchange with the upstream, or the first contact, brought an answer and its lists are "
+    "current, else 0.",
+    {"upstream": "configured upstreams that calls are sent to"},
+)
+IN_DOUBT: Final = Spec(
+    "wardgate_calls_in_doubt",
+    "gauge",
+    "Calls nobody knows the outcome of, of tools that are not idempotent; identical ones are refused until a "
+    "person says what happened.",
+)
 CREDENTIALS: Final = Spec(
     "wardgate_upstream_credentials",
     "gauge",
     "Secrets for upstreams, by how they do: kept is the last good one of a source that fails.",
     {"upstream": "configured upstreams", "state": "ok, kept, unavailable"},
 )
-CREDENTIAL_AGE: Final = Spec(
-    "wardgate_upstream_credential_age_seconds",
+CREDENTIAL_SEEN: Final = Spec(
+    "wardgate_upstream_credential_verified_timestamp_seconds",
     "gauge",
-    "Time since the source of the stalest secret in use was last seen good; variables do not count.",
+    "When the source of the stalest secret in use was last seen good; variables do not count.",
     {"upstream": "configured upstreams"},
 )
 CREDENTIAL_READS: Final = Spec(
@@ -250,6 +289,12 @@ VERIFICATIONS: Final = Spec(
     "counter",
     "Calls whose effect was to be verified by a read, by what the read said.",
     {"result": ", ".join(VERIFIED_AS)},
+)
+RECONCILIATIONS: Final = Spec(
+    "wardgate_reconciliations_total",
+    "counter",
+    "Calls in doubt whose tool has a reconcile, by what its reads said in the end.",
+    {"result": ", ".join(RECONCILED_AS)},
 )
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
@@ -342,6 +387,17 @@ SHADOW: Final = Spec(
     "Calls decided by a candidate policy too, by how they would have fared; dropped ones were not decided.",
     {"result": ", ".join(SHADOW_RESULTS)},
 )
+CANDIDATE: Final = Spec(
+    "wardgate_policy_candidate_ratio",
+    "gauge",
+    "Share of calls that a candidate policy is tried on beside the one in force; 0 when there is none.",
+)
+MODULES: Final = Spec(
+    "wardgate_policy_modules",
+    "gauge",
+    "Modules of the policy in force, by mode: what is only observed or warned about is visible here.",
+    {"mode": "observe, warn, enforce"},
+)
 AUTH_FAILURES: Final = Spec(
     "wardgate_auth_failures_total",
     "counter",
@@ -372,12 +428,92 @@ APPROVALS: Final = Spec(
     "Approvals that are not over, by state; in_doubt ones wait for a person to say what happened.",
     {"state": ", ".join(APPROVALS_WAITING)},
 )
+ENVELOPES: Final = Spec(
+    "wardgate_approval_envelopes_open",
+    "gauge",
+    "Break-glass envelopes that are open at this moment; each call they let through counts as unenforced.",
+)
 APPROVAL_SECONDS: Final = Spec(
     "wardgate_approval_decision_seconds",
     "histogram",
     "Time from the opening of an approval to the vote that decided it.",
     {"decision": "approved, rejected"},
     (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0),
+)
+REVIEWS: Final = Spec(
+    "wardgate_reviews_total",
+    "counter",
+    "Votes, by kind: earning is of agents that earn trust; who approves a canary did not look.",
+    {"decision": ", ".join(REVIEW_DECISIONS), "kind": ", ".join(REVIEW_KINDS)},
+)
+REVIEW_SECONDS: Final = Spec(
+    "wardgate_review_seconds",
+    "histogram",
+    "The most time a reviewer can have spent on a vote, canaries left out.",
+    {"decision": ", ".join(REVIEW_DECISIONS)},
+    (1.0, 3.0, 4.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
+)
+REVIEW_INCIDENTS: Final = Spec(
+    "wardgate_review_incidents_total", "counter", "Approved calls that were reported to be wrong afterwards."
+)
+REVIEWERS: Final = Spec(
+    "wardgate_reviewers",
+    "gauge",
+    "People who reviewed within the window that is measured, and how many of them there is an alarm for.",
+    {"state": ", ".join(REVIEWER_STATES)},
+)
+RULE_APPROVAL_RATIO: Final = Spec(
+    "wardgate_rule_approval_ratio",
+    "gauge",
+    "Of decisions a rule asked people for, the part that was approved; the highest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_MEDIAN: Final = Spec(
+    "wardgate_rule_review_median_seconds",
+    "gauge",
+    "Median time of the approvals a rule asked people for; the shortest of all tenants.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+RULE_REVIEW_ALARM: Final = Spec(
+    "wardgate_rule_review_alarm",
+    "gauge",
+    "1 for a rule whose approvals look like nobody looks: review the rule.",
+    {"rule_id": "module ids of the loaded bundle, up to 500"},
+)
+AUTONOMY: Final = Spec(
+    "wardgate_autonomy_ratio",
+    "gauge",
+    "Of calls of the last day that may change something, the part that went on without a person or a grant.",
+)
+APPROVALS_PENDING: Final = Spec(
+    "wardgate_approvals_pending",
+    "gauge",
+    "Approvals that wait for people, by chain; one that needs two chains counts in both.",
+    {"chain": "configured chains, or _other for one that is no longer configured"},
+)
+APPROVALS_OLDEST: Final = Spec(
+    "wardgate_approvals_oldest_pending_timestamp_seconds",
+    "gauge",
+    "When the oldest approval that waits for people was opened; absent while none waits.",
+    {"chain": "configured chains, or _other for one that is no longer configured"},
+)
+NOTIFICATIONS: Final = Spec(
+    "wardgate_notifications_total",
+    "counter",
+    "Messages about approvals to webhooks and channels; retried ones were tried once more.",
+    {"channel": "configured webhooks and channels", "result": ", ".join(DELIVERY_RESULTS)},
+)
+NOTIFICATION_QUEUE: Final = Spec(
+    "wardgate_notification_queue_length",
+    "gauge",
+    "Messages that wait for a webhook or channel.",
+    {"channel": "configured webhooks and channels"},
+)
+NOTIFIED: Final = Spec(
+    "wardgate_notification_last_success_timestamp_seconds",
+    "gauge",
+    "When a webhook or channel last took a message; 0 for never.",
+    {"channel": "configured webhooks and channels"},
 )
 ISSUER_KEYS: Final = Spec(
     "wardgate_issuer_keys",
@@ -401,11 +537,48 @@ TRIPS: Final = Spec(
         "enforced": "yes, no",
     },
 )
+BREAKERS: Final = Spec(
+    "wardgate_breakers",
+    "gauge",
+    "Circuit breakers that are not closed, by what they are about and how they stand.",
+    {"scope": ", ".join(BREAKER_SCOPES), "state": ", ".join(BREAKER_STAGES)},
+)
+KILLS: Final = Spec(
+    "wardgate_kills",
+    "gauge",
+    "What people have stopped with the kill switch and not let go again.",
+    {"scope": ", ".join(KILL_SCOPES)},
+)
+TRUST_EVIDENCE: Final = Spec(
+    "wardgate_trust_evidence_total",
+    "counter",
+    "Outcomes taken into account for trust, and good ones that did not count: told before, the same call "
+    "again that day, more than a day counts.",
+    {"outcome": ", ".join((*TRUST_OUTCOMES, *TRUST_LEFT))},
+)
+TRUST_MOVES: Final = Spec(
+    "wardgate_trust_moves_total",
+    "counter",
+    "Tiers that changed, by what made them.",
+    {"cause": ", ".join(TRUST_CAUSES)},
+)
+TRUST_TIERS: Final = Spec(
+    "wardgate_trust_tiers",
+    "gauge",
+    "Agents by the tier they hold, each counted once in every domain where anything is known of it.",
+    {"tier": "0 to 4"},
+)
 COLLAPSED: Final = Spec(
     "wardgate_label_values_collapsed_total",
     "counter",
     "How often a label value was shown as _other.",
     {"label": "labels of the metrics above"},
+)
+TRACES: Final = Spec(
+    "wardgate_traces_total",
+    "counter",
+    "Calls whose spans were made, by why; limited ones should have been, and were too many in that second.",
+    {"because": ", ".join((*TRACED_BECAUSE, NOT_TRACED))},
 )
 SPANS: Final = Spec(
     "wardgate_spans_total",
@@ -430,8 +603,10 @@ SPECS: Final = (
     TOOL_CALLS,
     UPSTREAM_REQUESTS,
     UPSTREAM_SECONDS,
+    UPSTREAM_UP,
+    IN_DOUBT,
     CREDENTIALS,
-    CREDENTIAL_AGE,
+    CREDENTIAL_SEEN,
     CREDENTIAL_READS,
     UNAUTHORIZED,
     SETTLED,
@@ -440,6 +615,7 @@ SPECS: Final = (
     SESSIONS_OPENED,
     BUDGET_REFUSALS,
     VERIFICATIONS,
+    RECONCILIATIONS,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,
@@ -455,15 +631,37 @@ SPECS: Final = (
     BUNDLE_CHECKS,
     BUNDLE_VERIFIED,
     SHADOW,
+    CANDIDATE,
+    MODULES,
     QUARANTINED,
     PIN_EVENTS,
     APPROVAL_EVENT,
     APPROVALS,
+    ENVELOPES,
     APPROVAL_SECONDS,
+    REVIEWS,
+    REVIEW_SECONDS,
+    REVIEW_INCIDENTS,
+    REVIEWERS,
+    RULE_APPROVAL_RATIO,
+    RULE_REVIEW_MEDIAN,
+    RULE_REVIEW_ALARM,
+    AUTONOMY,
+    APPROVALS_PENDING,
+    APPROVALS_OLDEST,
+    NOTIFICATIONS,
+    NOTIFICATION_QUEUE,
+    NOTIFIED,
     ISSUER_KEYS,
     ISSUER_FETCHED,
     TRIPS,
+    BREAKERS,
+    KILLS,
+    TRUST_EVIDENCE,
+    TRUST_MOVES,
+    TRUST_TIERS,
     COLLAPSED,
+    TRACES,
     SPANS,
     BUILD,
 )

@@ -7,12 +7,13 @@ A call that is not traced costs a dozen increments and one ``Live``;
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from gateway.config import TelemetryConfig
 from gateway.model import Action, Answer, Call, Decision, Outcome, Tool
-from gateway.telemetry import specs
+from gateway.ports import Permit
+from gateway.telemetry import logs, specs
 from gateway.telemetry.cardinality import OTHER
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Live, Tracer
@@ -33,8 +34,21 @@ def build(config: TelemetryConfig, *, version: str, instance: str) -> Telemetry:
         # Imported here: the exporter takes a sixth of a second that a gateway without a collector saves.
         from gateway.telemetry.export import OtlpSink
 
-        sink = OtlpSink(config.otlp_endpoint, metrics.spans_counted)
-    return Telemetry(metrics, Tracer(sink, sample=config.sample, version=version, instance=instance))
+        sink = OtlpSink(config.otlp_endpoint, metrics.spans_counted, protocol=config.otlp_protocol)
+    content = None
+    if config.trace_content:
+        from gateway.telemetry.content import shown
+
+        content = shown
+    tracer = Tracer(
+        sink,
+        sample=config.sample,
+        version=version,
+        instance=instance,
+        content=content,
+        counted=metrics.traced,
+    )
+    return Telemetry(metrics, tracer)
 
 
 class Telemetry:
@@ -70,17 +84,41 @@ class Telemetry:
 
     def call_started(self, call: Call) -> Live:
         live = self._live[call.id] = self._tracer.begin(call, self._now())
+        live.outer = logs.under_way.get()
+        live.name = logs.UnderWay(call.id, live.trace_id)
+        logs.under_way.set(live.name)
         self.metrics.in_progress[(self.metrics.surface[call.surface],)] += 1
+        return live
+
+    def waits(self, token: object) -> None:
+        assert isinstance(token, Live)
+        token.waiting = self._now()
+
+    def goes_on(self, token: object, call: Call, held: Answer, again: Call) -> Live:
+        assert isinstance(token, Live)
+        now = self._now()
+        live = self._tracer.again(token, again, now)
+        # The request is one, and its time too: only what people took of it is theirs.
+        live.begun, live.waited = token.begun or token.started, token.waited + now - token.waiting
+        live.outer, live.name = token.outer, token.name
+        if live.name is not None:
+            live.name.call_id = again.id
+        del self._live[token.call_id]
+        self._live[again.id] = live
+        self._tracer.keeps(token, held, now)
+        self._tracer.end(token, call, held, now)
         return live
 
     def traceparent(self, token: object) -> str:
         assert isinstance(token, Live)
         return token.traceparent
 
-    def decided(self, call: Call, decision: Decision, action: Action) -> None:
+    def decided(self, call: Call, decision: Decision, action: Action, permit: Permit | None = None) -> None:
         live = self._live.get(call.id)
         if live is not None:
             live.decided, live.decision, live.action = self._now(), decision, action
+            if permit is not None:
+                live.held = permit.traceparent
         self._evaluated(call, decision, action, "call", live)
         metrics = self.metrics
         if call.tool.kind == "tool":
@@ -103,13 +141,18 @@ class Telemetry:
 
     def call_ended(self, token: object, call: Call, answer: Answer | None) -> None:
         assert isinstance(token, Live)
-        self._live.pop(call.id, None)
+        self._live.pop(token.call_id, None)
+        if token.name is not None:
+            token.name.call_id = ""  # a task that was started meanwhile may keep it for as long as it lives
+            logs.under_way.set(token.outer)
         metrics, now = self.metrics, self._now()
         surface = metrics.surface[call.surface]
         metrics.in_progress[(surface,)] -= 1
         outcome = answer.outcome if answer is not None else None
-        trace = token.trace_id if token.sampled else ""
-        total = (now - token.started) / 1e9
+        trace = token.trace_id if self._tracer.keeps(token, answer, now) else ""
+        if token.waiting:
+            token.waited += now - token.waiting
+        total = (now - (token.begun or token.started) - token.waited) / 1e9
         waited = outcome.upstream_ns / 1e9 if outcome is not None else 0.0
         metrics.request_seconds[(surface,)].observe(total, trace)
         metrics.overhead_seconds[(surface,)].observe(max(total - waited, 0.0), trace)
@@ -124,7 +167,8 @@ class Telemetry:
             if code:
                 metrics.refusals[(metrics.code[code],)].value += 1
             metrics.requests[(surface, "error" if code in specs.FAULTS else answer.action)].count(trace)
-        self._tracer.end(token, call, answer, now)
+        if trace:
+            self._tracer.end(token, call, answer, now)
 
     def settled(self, call: Call, outcome: Outcome) -> None:
         self.metrics.settled[(self.metrics.server[call.tool.upstream], outcome.status)].value += 1
@@ -139,6 +183,16 @@ class Telemetry:
     def unenforced(self, stage: str, reason: str) -> None:
         known = stage in specs.STAGES and reason in specs.NOT_ENFORCED
         self.metrics.unenforced[(stage, reason) if known else (OTHER, OTHER)].value += 1
+
+    def tripped(self, call_id: str, detector: str) -> None:
+        """A call that is under way moved a breaker, so it is traced."""
+        live = self._live.get(call_id)
+        if live is not None:
+            live.tripped = detector
+
+    def approval_over(self, approval: str, opened_ns: int, said: Mapping[str, str], held: str) -> None:
+        """People, or time, decided an approval; ``held`` is the ``traceparent`` of the call it was for."""
+        self._tracer.approval(approval, opened_ns, time.time_ns(), said, held)
 
     def _evaluated(
         self, call: Call, decision: Decision, action: Action, entrypoint: str, live: Live | None

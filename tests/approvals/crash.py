@@ -3,14 +3,17 @@
     make crash-approvals                  # 2,400 seeded runs
     python -m tests.approvals.crash --runs 200 --seed 7
 
-Each run is one approval in a real store, decided by votes that come twice, late, for other bytes or from
-people who may not; two workers in processes of their own that claim it, send it to an upstream (a third
-process, which counts effects and never forgets) and settle; and somebody who changes the clock, raises the
-control epoch, edits and cancels meanwhile. The first worker is killed with SIGKILL at the point that the
-run's number says: before or after a statement, a commit, the send, the answer. Then leases lapse, a worker
-tries again, and a person says of what is in doubt what they see at the upstream.
+Each run is one approval in a real store. It is decided by votes that come twice, late, in another order, for
+other bytes or from people who may not; half of them as signed callbacks, with forged, replayed and old ones
+among them; in some runs a process of its own votes at the same time. Two workers in processes of their own
+claim it, send it to an upstream (another process, which counts effects and never forgets) and settle; and
+somebody changes the clock, raises the control epoch, edits and cancels meanwhile. The first worker is killed
+with SIGKILL at the point that the run's number says: before or after a statement, a commit, the send, the
+answer. Then leases lapse, a worker tries again, and a person says of what is in doubt what they see at the
+upstream.
 
-Wrong is: two effects of one effect key, or a record that denies an effect that happened. Processes are
+Wrong is: two effects of one effect key, a record that denies an effect that happened, or a forged callback
+that was taken. Processes are
 forked from a warm one, so a run takes some ten milliseconds.
 """
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import mmap
 import os
 import random
@@ -36,12 +40,15 @@ from typing import Final
 from sqlalchemy import Engine, event, insert, text
 
 from gateway.approvals import claim as claims
-from gateway.approvals import machine
+from gateway.approvals import fatigue, machine
 from gateway.approvals.chain import Threshold, Who
 from gateway.approvals.claim import Claim
+from gateway.approvals.notify import IN, OUT, Hook, sign
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import Approval, Blocked, Expected
+from gateway.approvals.values import Approval, Blocked, Expected, Reviewer
+from gateway.callbacks import Callbacks
+from gateway.errors import Refused, Unauthenticated
 from gateway.storage import control
 from gateway.storage.tables import records
 from tests.approvals.support import one_stage, opening, people, reviewer, seen, store_at
@@ -51,6 +58,12 @@ POINTS: Final = 48
 
 BATCH: Final = 200
 SEND_S: Final = 5.0
+TIRELESS: Final = fatigue.Settings(per_hour=10**6)
+HOOK: Final = Hook(
+    name="chat", url="https://bot.example.com", secret=b"a secret of a chat, long enough for it",
+    key_id="1",
+    actors={f"U-{name}": name for name in ("bob", "cat", "dan", "ann", "alice", "vic", "mallory")},
+)  # fmt: skip
 ANSWERS: Final = ("ok", "ok", "ok", "answer lost", "request lost", "refused", "unreachable")
 
 
@@ -253,6 +266,10 @@ class Tally:
     def __init__(self, sabotage: bool = False) -> None:
         self.sabotage = sabotage
         self.runs = self.killed = self.effects = self.double = self.denials = self.refused_votes = 0
+        self.callbacks: Counter[str] = Counter()
+        self.jumps = 0
+        self.wrongly = 0
+        self.taken = 0  # callbacks that were forged or replayed, and accepted all the same
         self.states: Counter[str] = Counter()
         self.failures: list[str] = []
 
@@ -267,8 +284,14 @@ def run(store: Store, clocks: Clocks, upstream: Upstream, number: int, seed: int
             subject=rng.choice((None, "corp:ann")),
         )
     ).approval  # fmt: skip
-    votes(store, approval, rng, tally)
-    clocks.wall_ns += rng.choice((0, 0, 0, 0, 100, 200, 1_000, -3_600, -400)) * 10**9
+    # Somebody else decides in another process at the same time.
+    elsewhere = rng.random() < 0.2 and decider(store, clocks, approval, seed)
+    votes(store, clocks, approval, rng, tally)
+    if elsewhere:
+        ended(elsewhere)
+    jump = rng.choice((0, 0, 0, 0, 100, 200, 1_000, -3_600, -400))
+    tally.jumps += jump != 0
+    clocks.wall_ns += jump * 10**9
     sweeper = Sweeper(store, lambda: clocks.monotonic)
     sweeper.sweep()
     # A pause between the claim and the last look, of the second worker: it wakes up after its lease.
@@ -304,7 +327,7 @@ def run(store: Store, clocks: Clocks, upstream: Upstream, number: int, seed: int
     judge(store, approval, upstream, key, seed, number, tally)
 
 
-def votes(store: Store, approval: Approval, rng: random.Random, tally: Tally) -> None:
+def votes(store: Store, clocks: Clocks, approval: Approval, rng: random.Random, tally: Tally) -> None:
     """Votes as they arrive: twice, in another order, for other bytes, and of people who may not."""
     said = [("bob", "approve"), ("cat", "approve")]
     said += rng.sample(
@@ -316,16 +339,76 @@ def votes(store: Store, approval: Approval, rng: random.Random, tally: Tally) ->
         rng.choice((0, 0, 1, 2, 4)),
     )  # fmt: skip
     rng.shuffle(said)
+    callbacks = Callbacks(store, lambda name: HOOK if name == HOOK.name else None)
     for name, decision in said:
         full = store.show(approval.id, "default")
         assert full is not None
         expected = seen(full.approval)
         if rng.random() < 0.2:
             expected = Expected(version=expected.version, digest="0" * 64)
+        if rng.random() < 0.5:
+            passed_on(store, clocks, callbacks, approval, name, decision, expected, rng, tally)
+            continue
         try:
             store.vote(approval.id, reviewer(name), decision, expected, reason_code="other")  # type: ignore[arg-type]
         except Blocked:
             tally.refused_votes += 1
+
+
+def passed_on(
+    store: Store, clocks: Clocks, callbacks: Callbacks, approval: Approval, name: str, decision: str,
+    expected: Expected, rng: random.Random, tally: Tally,
+) -> None:  # fmt: skip
+    """A vote as a chat passes it on, with what an attacker on the way would make of it, in any order."""
+    body = {
+        "approval": approval.id, "version": expected.version, "digest": expected.digest,
+        "actor": f"U-{name}", "decision": decision, "reason_code": "other",
+    }  # fmt: skip
+    raw, now_s = json.dumps(body).encode(), clocks.wall_ns // 10**9
+    genuine = (HOOK.key_id, str(now_s), sign(HOOK.secret, now_s, raw, IN), raw)
+    other = json.dumps({**body, "decision": "approve", "actor": "U-bob"}).encode()
+    forged = [
+        (HOOK.key_id, str(now_s), sign(b"guessed" * 5, now_s, other, IN), other),
+        (HOOK.key_id, str(now_s), genuine[2], other + b" "),  # a good signature of other bytes
+        (HOOK.key_id, str(now_s), sign(HOOK.secret, now_s, other, OUT), other),  # a delivery sent back
+        (HOOK.key_id, str(now_s - 301), sign(HOOK.secret, now_s - 301, other, IN), other),
+        ("2", str(now_s), sign(HOOK.secret, now_s, other, IN), other),
+    ]
+    again = (HOOK.key_id, str(now_s + 1), sign(HOOK.secret, now_s + 1, raw, IN), raw)  # signed anew
+    deliveries = [("genuine", genuine), ("forged", rng.choice(forged)), ("again", again)]
+    rng.shuffle(deliveries)
+    deliveries.append(("replayed", genuine))
+    for kind, delivery in deliveries:
+        tally.callbacks[kind] += 1
+        try:
+            operator, told = callbacks.take(HOOK.name, *delivery, float(now_s))
+        except (Unauthenticated, Refused):
+            continue
+        if kind in ("forged", "replayed"):
+            tally.taken += 1
+        by = Reviewer(
+            name=operator.name, tenant="default", role=operator.role, credential=operator.credential
+        )
+        what = Expected(version=told.version, digest=told.digest)
+        try:
+            store.vote(approval.id, by, told.decision, what, reason_code=told.reason_code)
+        except Blocked:
+            tally.refused_votes += 1
+
+
+def decider(store: Store, clocks: Clocks, approval: Approval, seed: int) -> int:
+    """A process of its own that votes on the same approval meanwhile."""
+    _engine(store).dispose()
+    child = os.fork()
+    if child:
+        return child
+    code = 0
+    try:
+        votes(store, clocks, approval, random.Random(seed + 77), Tally())
+    except BaseException as error:
+        print(f"decider: {type(error).__name__}: {error}", file=sys.stderr)
+        code = 1
+    os._exit(code)
 
 
 def meddle(store: Store, approval: Approval, rng: random.Random) -> None:
@@ -383,6 +466,10 @@ def judge(
     denied = effects > 0 and state in machine.DENIES
     tally.denials += denied
     unproven = effects == 0 and state == "executed"
+    if tally.taken:
+        tally.failures.append(f"seed {seed} run {number}: {tally.taken} callbacks were taken")
+        tally.wrongly += tally.taken
+        tally.taken = 0
     if effects > 1 or denied or unproven:
         tally.failures.append(f"seed {seed} run {number}: {effects} effects, recorded as {state}")
 
@@ -401,7 +488,7 @@ def crash(runs: int, seed: int, *, told: Callable[[str], None] = print, sabotage
             here = Path(folder)
             clocks = Clocks()
             upstream = Upstream(here)
-            store = store_at(here / "w.db")
+            store = store_at(here / "w.db", fatigue=TIRELESS)
             store.now = clocks.now
             people(store.database, "bob", "cat", "dan", "ann", "alice", "vic:viewer")
             try:
@@ -421,6 +508,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     started = time.monotonic()
+    logging.getLogger("wardgate").setLevel(logging.CRITICAL)  # what is refused here is refused on purpose
     gc.freeze()  # what is not collected is not copied in the workers
     tally = crash(asked.runs, asked.seed)
     found = {
@@ -432,6 +520,9 @@ def main() -> int:
         "double_effects": tally.double,
         "false_denials": tally.denials,
         "votes_refused": tally.refused_votes,
+        "callbacks": dict(sorted(tally.callbacks.items())),
+        "callbacks_wrongly_taken": tally.wrongly,
+        "clock_jumps": tally.jumps,
         "states": dict(sorted(tally.states.items())),
         "failures": tally.failures,
         "seconds": round(time.monotonic() - started, 1),

@@ -187,3 +187,26 @@ def test_a_quorum_that_cannot_be_met_is_found_out():
     # The obvious assignment (ann first) leaves nobody for the second stage; the other one works.
     tricky = Rules(stages=((Threshold(who=ANY),), (Threshold(who=Who(names=("ann",))),)))
     assert possible(tricky, everyone)
+
+
+def test_two_keys_of_one_person_are_one_vote_and_the_editor_is_alone_under_each_of_them():
+    everyone = circle("ann", "ann.miller", "bob")
+    everyone.people["ann"] = Person(name="ann", role="approver", aliases=("Ann.Miller",))  # type: ignore[index]
+    assert evaluate(TWO, yes("ann", "ann.miller"), everyone).verdict == "pending"
+    assert evaluate(TWO, yes("ann", "ann.miller", "bob"), everyone).verdict == "approved"
+    alone = [everyone.people["ann"], everyone.people["ann.miller"]]
+    assert not possible(TWO, alone) and possible(TWO, everyone.people.values())
+    edited = Rules(stages=((Threshold(who=ANY),),), editors=("ann",))
+    assert evaluate(edited, yes("ann.miller"), everyone).verdict == "pending"
+    assert evaluate(edited, yes("bob"), everyone).verdict == "approved"
+    assert not possible(edited, alone) and possible(edited, everyone.people.values())
+
+
+def test_a_place_that_was_taken_back_carries_no_vote_any_more():
+    rules = Rules(stages=((Threshold(who=Who(names=("ann",))),),))
+    vote = [Vote(stage=0, principal="dan", on_behalf="ann", decision="approve", at_ns=5 * S)]
+    away = Absence(who="ann", to="dan", from_ns=0, until_ns=10 * S)
+    assert evaluate(rules, vote, circle("ann", "dan", absences=(away,))).verdict == "approved"
+    assert evaluate(rules, vote, circle("ann", "dan")).verdict == "pending"
+    over = Absence(who="ann", to="dan", from_ns=0, until_ns=4 * S)
+    assert evaluate(rules, vote, circle("ann", "dan", absences=(over,))).verdict == "pending"

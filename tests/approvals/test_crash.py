@@ -25,3 +25,15 @@ def test_no_effect_twice_and_none_denied_wherever_a_worker_dies():
 @pytest.mark.slow
 def test_a_store_that_forgets_attempts_is_found_out():
     assert crashed(144, sabotage=True) == 3
+
+
+@pytest.mark.slow
+def test_a_long_queue_is_listed_decided_and_watched_in_time():
+    """A short run of ``make load-approvals``, with five times its targets: other things run here too."""
+    script = (
+        "import asyncio, sys; from tests.approvals.load import measure, TARGETS_MS;"
+        "found = asyncio.run(measure(1000, 10)); print(found);"
+        "sys.exit(any(found[f'{name}_ms']['p50'] > 5 * most for name, most in TARGETS_MS.items()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=110, check=False, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -205,3 +205,24 @@ def test_an_opa_that_does_not_answer_is_a_problem_with_its_address(guarded: Path
     [problem] = [finding for finding in found if finding["area"] == "opa"]
     assert (code, problem["level"]) == (2, "problem")
     assert where in problem["what"] and "opa run" in problem["todo"]
+
+
+def test_doctor_says_what_each_tier_takes_a_day_and_what_is_missing_to_earn_one(guarded: Path) -> None:
+    _, found = examined(guarded)
+    assert [each["what"] for each in found if each["area"] == "trust"] == [
+        "No trust is kept: agents have no tiers ('trust.enabled' is false)."
+    ]
+    trusting = guarded.with_name("trusting.yaml")
+    trusting.write_text(guarded.read_text() + "\ntrust: {enabled: true}\n")
+    _, found = examined(trusting)
+    said = [each["what"] for each in found if each["area"] == "trust"]
+    assert said[0] == "An agent nothing is known of holds T1."
+    assert said[1] == (
+        "T2 (bound 0.98) takes 148 verified outcomes without a failure, "
+        "and 3.4 a day under a half-life of 30 days; 50 a day are counted."
+    )
+    assert [each["level"] for each in found if each["area"] == "trust"].count("warning") >= 2
+    trusting.write_text(guarded.read_text() + "\ntrust: {enabled: true, per_day: 2}\n")
+    code, found = examined(trusting)
+    assert code == 2
+    assert "never exceed" in found[0]["what"]

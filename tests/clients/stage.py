@@ -19,25 +19,30 @@ from gateway.storage.breakers import BreakerStore
 from gateway.storage.database import Database
 from tests.clients import story
 from tests.clients.clients import HERE, Client
+from tests.clients.reviewer import CHAINS, Reviewer
 from tests.clients.tap import tapped
 from tests.e2e.gateway import BREAKERS, ROOT, Wardgate
 
 TIMEOUT_S: Final = 120.0
+HOLD_S: Final = 0.3
+"""How long a held call waits for the reviewer before it is answered as pending; as it comes, 3.5 s."""
 
 
 class Stage:
     """What all clients of one run share. Each is an agent of its own, with a key of its own."""
 
-    def __init__(self, gateway: Wardgate, effects: Path, work: Path) -> None:
+    def __init__(self, gateway: Wardgate, reviewer: Reviewer, effects: Path, work: Path) -> None:
         self._gateway = gateway
         self._effects = effects
         self._work = work
+        self._reviewer = reviewer
 
     async def play(self, client: Client, driver: Sequence[str]) -> dict[str, str | None]:
         """Run the driver to its end; what is wrong, by promise. ``driver`` is its command, with ``{url}``."""
         async with tapped(f"{self._gateway.agents_url}/mcp/crm") as tap:
             words = [word.replace("{url}", tap.url) for word in driver]
-            code, out, err = await self._run(client, words)
+            async with self._reviewer.deciding(client.name, lambda: tap.answered):
+                code, out, err = await self._run(client, words)
             wire, calls = tap.answered, tap.calls
         if code != 0:
             last = "\n".join((err or out).strip().splitlines()[-15:])
@@ -53,6 +58,7 @@ class Stage:
             wire=wire,
             effects=self._happened(client),
             decided=await self._decided(client),
+            approvals=await self._reviewer.queue(client.name),
             trips=self._trips(client),
         )
         return {"run": None, **story.judge(client, seen)}
@@ -131,14 +137,16 @@ def staged(clients: Iterable[Client], **sections: Any) -> Iterator[Stage]:
                 agents={client.name: {"owner": "team-clients"} for client in clients},
                 # The second call of an agent that has one under way is turned away.
                 limits={"in_flight_per_agent": 1},
+                approvals={"chains": CHAINS, "hold_s": HOLD_S},
                 **BREAKERS,
                 **sections,
             )
             (gateway.policies / "all.rego").unlink()
             shutil.copytree(HERE / "policies", gateway.policies, dirs_exist_ok=True)
+            reviewer = Reviewer(gateway)
             gateway.start()
             try:
-                yield Stage(gateway, effects, work)
+                yield Stage(gateway, reviewer, effects, work)
             finally:
                 gateway.kill()
         finally:

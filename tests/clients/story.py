@@ -28,6 +28,14 @@ MANIFESTS: Final[dict[str, dict[str, Any]]] = {
 REPORT_S: Final = 3.0
 """Long enough to need the stream, and to be in the way of a second call."""
 
+USD: Final = 1_000_000
+WANTED: Final = 500
+UNWANTED: Final = 600
+"""Payments in USD that a person is asked about; the reviewer approves the one and rejects the other."""
+
+REJECTED_AS: Final = "too_risky"
+REJECTED_WITH: Final = "This supplier is paid by the yearly contract."
+
 Said = Mapping[str, Any]  # one answer as a driver reports it
 
 
@@ -57,14 +65,20 @@ def _has(*words: str, failed: bool) -> Callable[[Sequence[Said]], str | None]:
     return wrong
 
 
-def _escalated(answers: Sequence[Said]) -> str | None:
-    """Nobody can be asked, and the policy's own code says why; or an approval is open."""
+def _pending(answers: Sequence[Said]) -> str | None:
     said = _plain(answers[0])
-    refused = "approvals_not_configured" in said and "payment_over_limit" in said
-    pending = re.search(r'"decision": ?"pending"', said) and re.search(r'"approval_id": ?"[^"]+"', said)
-    if not refused and not pending:
-        return f"neither refused nor pending: {said[:400]}"
+    if not re.search(r'"decision": ?"pending"', said) or approval_in(said) is None:
+        return f"not pending: {said[:400]}"
+    for word in ("above the limit of", "A person has to approve it", "same arguments"):
+        if word not in said:
+            return f"does not say {word!r}: {said[:400]}"
     return None if answers[0].get("failed", True) else "an escalated call that looks done"
+
+
+def approval_in(text: str) -> str | None:
+    """The id of the approval that an answer names."""
+    found = re.search(r'"approval_id": ?"([^"]+)"', text)
+    return found[1] if found else None
 
 
 def _redacted(answers: Sequence[Said]) -> str | None:
@@ -97,7 +111,7 @@ def steps(client: str) -> tuple[Step, ...]:
     report = ("build_report", {"title": "sales", "seconds": REPORT_S})
 
     def pay(usd: int) -> tuple[str, dict[str, Any]]:
-        return ("pay", {"invoice": invoice, "amount_micro_usd": usd * 1_000_000})
+        return ("pay", {"invoice": invoice, "amount_micro_usd": usd * USD})
 
     return (
         Step(
@@ -119,8 +133,12 @@ def steps(client: str) -> tuple[Step, ...]:
         ),
         Step(
             name="escalated",
-            promise="a call that needs a person is answered with the policy's own reason, or as pending",
-            calls=(pay(500),), wrong=_escalated,
+            promise="a call that needs a person is pending: it says why, and what to do",
+            calls=(pay(WANTED),), wrong=_pending,
+        ),
+        Step(
+            name="escalated too", promise="so is a second one, with an approval of its own",
+            calls=(pay(UNWANTED),), wrong=_pending,
         ),
         Step(
             name="after escalated", promise="the same run or session goes on after the escalation",
@@ -134,6 +152,19 @@ def steps(client: str) -> tuple[Step, ...]:
             name="after busy", promise="the same run or session goes on after a retryable refusal",
             calls=(read,), wrong=_redacted,
         ),
+        Step(
+            name="approved", promise="the same call again is carried out after a reviewer approved it",
+            calls=(pay(WANTED),), wrong=_has(f"Paid {WANTED * USD} micro-USD", failed=False),
+        ),
+        Step(
+            name="approved again", promise="once more, it is told that it was carried out already",
+            calls=(pay(WANTED),), wrong=_has("approval_done", "has been carried out", failed=True),
+        ),
+        Step(
+            name="rejected", promise="after a rejection, the reviewer's code and words are shown",
+            calls=(pay(UNWANTED),),
+            wrong=_has("Refused: ", "approval_rejected", REJECTED_AS, REJECTED_WITH, failed=True),
+        ),
     )  # fmt: skip
 
 
@@ -144,7 +175,9 @@ PROMISES: Final = (
     "Progress of the slow call came through, where the client shows progress to its user.",
     "It spoke the protocol revision of the table.",
     "It posted each call once, also those that were refused, and no call got an HTTP error.",
-    "The tool server carried out what was allowed, once, and nothing else; the journal has each decision.",
+    "The tool server carried out what was allowed or approved, once, and nothing else; the journal has each "
+    "decision.",
+    "The queue has one approval for each call that was held, however often the agent made it.",
     "No circuit breaker moved, with default thresholds, and none that only records would have.",
 )
 """What ``judge`` looks at, for the documentation."""
@@ -159,6 +192,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     wire: bytes  # all the gateway sent it
     effects: list[dict[str, Any]]  # of its calls, in the server's own account
     decided: list[tuple[str, str, str]]  # target, verdict, reason code of its calls, from the journal
+    approvals: list[tuple[str, str]]  # of its calls: the id, and the state in the end
     trips: list[str]  # detectors that moved a breaker, or would have
 
 
@@ -179,6 +213,7 @@ def judge(client: Client, seen: Seen) -> dict[str, str | None]:
     wrong["era"] = None if eras == [client.era] else f"spoke {eras}"
     wrong["calls"] = _unquiet(client, [status for _, status in seen.calls])
     wrong["effects"] = _effects(client, seen)
+    wrong["approvals"] = _approvals(seen)
     wrong["breakers"] = f"moved by {seen.trips}" if seen.trips else None
     wrong["version"] = None if seen.report["version"] == client.version else f"ran {seen.report['version']}"
     return wrong
@@ -205,11 +240,24 @@ def _unquiet(client: Client, statuses: list[int]) -> str | None:
 def _effects(client: Client, seen: Seen) -> str | None:
     """Once what was allowed, never what was not: in the server's account and in the journal."""
     happened = [(effect["tool"], effect.get("amount_micro_usd")) for effect in seen.effects]
-    if happened != [("set_status", None), ("pay", 5_000_000)]:
+    if happened != [("set_status", None), ("pay", 5 * USD), ("pay", WANTED * USD)]:
         return f"these effects happened: {happened}"
     verdicts = sorted((target, verdict) for target, verdict, _ in seen.decided if verdict)
     expected = [
         ("crm/build_report", "allow"), ("crm/get_customer", "allow"), ("crm/get_customer", "allow"),
-        ("crm/pay", "allow"), ("crm/pay", "deny"), ("crm/pay", "escalate"), ("crm/set_status", "allow"),
+        ("crm/pay", "allow"), ("crm/pay", "deny"), *[("crm/pay", "escalate")] * 5,
+        ("crm/set_status", "allow"),
     ]  # fmt: skip
     return None if verdicts == expected else f"on record: {verdicts}"
+
+
+def _approvals(seen: Seen) -> str | None:
+    """One for each call that was held, however often it was made; and what its client was told is its id."""
+    if sorted(state for _, state in seen.approvals) != ["executed", "rejected"]:
+        return f"in the queue: {seen.approvals}"
+    said = {
+        approval_in(_plain(answer))
+        for step in ("escalated", "escalated too") for answer in seen.report["steps"].get(step, ())
+    }  # fmt: skip
+    known = {approval for approval, _ in seen.approvals}
+    return None if said - {None} <= known else f"it was told of {said}, and in the queue are {known}"

@@ -42,7 +42,10 @@ async def test_a_gateway_that_only_observes_keeps_few(quick):
     with staged([MCP], mode="observe") as stage:
         wrong = await stage.play(MCP, DRIVER)
     broken = {promise for promise, what in wrong.items() if what}
-    assert broken == {"list", "read", "denied", "escalated", "after busy", "secrets", "effects"}, wrong
+    assert broken == {
+        "list", "read", "denied", "escalated", "escalated too", "after busy", "approved again", "rejected",
+        "secrets", "effects", "approvals",
+    }, wrong  # fmt: skip
 
 
 async def test_a_driver_that_does_not_get_through_is_a_failure(monkeypatch):
@@ -65,6 +68,10 @@ async def test_a_driver_that_does_not_get_through_is_a_failure(monkeypatch):
 def good() -> dict[str, Any]:
     """A run in which all is as promised, as plain values to be spoilt."""
     refusal = '{{"v":1,"decision":"{}","reason":"{}","because":["payment_over_limit"],"retryable":{}}}'
+    waiting = (
+        "Waiting for approval: 5 is above the limit of 1. A person has to approve it. "
+        r"Call again with the same arguments. {\"decision\":\"pending\",\"approval_id\":\"ap-%d\"}"
+    )
     customer = {"balance_micro_usd": 184_000_000, "password": "[redacted]"}
     read = {
         "text": '{"name": "Ada Brandt", "notes": ["her shop\'s key is [redacted:shop_key]"]}',
@@ -85,31 +92,44 @@ def good() -> dict[str, Any]:
                 "read": [read],
                 "denied": [{"text": denied, "failed": True}],
                 "after denied": [{"text": "C-1 is now silver."}],
-                "escalated": [
-                    {"text": refusal.format("deny", "approvals_not_configured", "false"), "failed": True}
-                ],
+                "escalated": [{"text": waiting % 1, "failed": True}],
+                "escalated too": [{"text": waiting % 2}],
                 "after escalated": [{"text": "Paid 5000000 micro-USD for it."}],
                 "busy": [
                     {"text": "Not done: busy. " + refusal.format("unavailable", "overloaded", "true")},
                     {"text": "Report 'sales' is ready."},
                 ],
                 "after busy": [read_again],
+                "approved": [{"text": "Paid 500000000 micro-USD for it.", "failed": False}],
+                "approved again": [{"text": "Refused: it has been carried out. approval_done"}],
+                "rejected": [
+                    {
+                        "text": "Refused: a reviewer rejected it. Reason: too_risky. "
+                        f'They say: "{story.REJECTED_WITH}" approval_rejected',
+                        "failed": True,
+                    }
+                ],
             },
         },
         "output": "",
-        "calls": [(MCP.era, 200)] * 8,
+        "calls": [(MCP.era, 200)] * 12,
         "wire": b"Ada Brandt",
-        "effects": [{"tool": "set_status"}, {"tool": "pay", "amount_micro_usd": 5_000_000}],
+        "effects": [
+            {"tool": "set_status"},
+            {"tool": "pay", "amount_micro_usd": 5_000_000},
+            {"tool": "pay", "amount_micro_usd": 500_000_000},
+        ],
         "decided": [
             ("crm/get_customer", "allow", "a"),
             ("crm/pay", "deny", "b"),
             ("crm/set_status", "allow", "a"),
-            ("crm/pay", "escalate", "c"),
+            *[("crm/pay", "escalate", "c")] * 5,
             ("crm/pay", "allow", "a"),
             ("crm/get_customer", "allow", "a"),
             ("crm/build_report", "allow", "a"),
             ("", "", "overloaded"),
         ],
+        "approvals": [("ap-1", "executed"), ("ap-2", "rejected")],
         "trips": [],
     }
 
@@ -121,15 +141,6 @@ def broken(run: dict[str, Any]) -> set[str]:
 
 def test_a_run_as_promised_has_nothing_wrong():
     assert broken(good()) == set()
-
-
-def test_a_pending_approval_is_as_good_as_no_approval_queue():
-    run = good()
-    facts = r"{\"decision\":\"pending\",\"reason\":\"approval_needed\",\"approval_id\":\"ap-1\"}"
-    run["report"]["steps"]["escalated"] = [{"text": f"Waiting for approval. {facts}"}]
-    assert broken(run) == set()
-    run["report"]["steps"]["escalated"] = [{"text": facts.replace(r"\"ap-1\"", "null")}]
-    assert broken(run) == {"escalated"}
 
 
 SPOILT = {
@@ -145,8 +156,30 @@ SPOILT = {
     "the model saw a mask": ("report steps denied 0 text", "An error occurred. Please try again.", "denied"),
     "the denial looks like a success": ("report steps denied 0 failed", False, "denied"),
     "the session ended": ("report steps", {**good()["report"]["steps"], "after denied": []}, "after denied"),
-    "the escalation was hidden": ("report steps escalated 0 text", "error", "escalated"),
+    "the escalation was hidden": (
+        "report steps", {**good()["report"]["steps"], "escalated": [{"text": "error"}]}, "escalated",
+    ),
     "the escalated call looks done": ("report steps escalated 0 failed", False, "escalated"),
+    "the second one was refused": (
+        "report steps", {**good()["report"]["steps"], "escalated too": [{"text": "Refused: no."}]},
+        "escalated too",
+    ),
+    "the approved call was held again": (
+        "report steps approved 0 text", "Waiting for approval: once more", "approved",
+    ),
+    "the approved call looks failed": ("report steps approved 0 failed", True, "approved"),
+    "it was paid twice": ("report steps", {
+        **good()["report"]["steps"], "approved again": [{"text": "Paid 500000000"}],
+    }, "approved again"),
+    "the reviewer's words were lost": (
+        "report steps rejected 0 text", "Refused: approval_rejected too_risky", "rejected",
+    ),
+    "the retry opened another approval": (
+        "approvals", [("ap-1", "executed"), ("ap-2", "rejected"), ("ap-3", "pending")], "approvals",
+    ),
+    "it was told of another approval": (
+        "approvals", [("ap-1", "executed"), ("ap-9", "rejected")], "approvals",
+    ),
     "both reports were made": ("report steps busy 0 text", "Report 'sales' is ready.", "busy"),
     "the flood was not retryable": (
         "report steps busy 0 text", 'Not done: overloaded {"retryable":false}', "busy",
@@ -155,10 +188,10 @@ SPOILT = {
     "a secret was on the wire": ("wire", b"Ada Brandt " + SECRETS[0].encode(), "secrets"),
     "the wire cannot be read": ("wire", b"\x1f\x8b", "secrets"),
     "no progress came": ("report progress", 0, "progress"),
-    "it spoke another revision": ("calls", [("2025-06-18", 200)] * 8, "era"),
-    "it spoke two": ("calls", [("2025-11-25", 200), *[(MCP.era, 200)] * 7], "era"),
-    "a refused call was repeated": ("calls", [(MCP.era, 200)] * 9, "calls"),
-    "a refusal was an HTTP error": ("calls", [(MCP.era, 403), *[(MCP.era, 200)] * 7], "calls"),
+    "it spoke another revision": ("calls", [("2025-06-18", 200)] * 12, "era"),
+    "it spoke two": ("calls", [("2025-11-25", 200), *[(MCP.era, 200)] * 11], "era"),
+    "a refused call was repeated": ("calls", [(MCP.era, 200)] * 13, "calls"),
+    "a refusal was an HTTP error": ("calls", [(MCP.era, 403), *[(MCP.era, 200)] * 11], "calls"),
     "it was another version": ("report version", "0.1", "version"),
     "the refused payment happened": ("effects", [{"tool": "pay", "amount_micro_usd": 5}], "effects"),
     "a breaker moved": ("trips", ["denied"], "breakers"),

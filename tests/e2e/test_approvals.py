@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import time
+import urllib.request
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -14,8 +17,8 @@ from aiohttp import web
 from gateway.approvals.notify import sign
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
 from tests.e2e.gateway import ALLOW_ALL, ROOT, WARDGATE, Wardgate, eventually, rule, talking
+from tests.storage.at import at
 
 HELD = rule(
     "held",
@@ -33,7 +36,7 @@ class Reviewer:
 
     def __init__(self, gateway: Wardgate, name: str, role: str = "approver") -> None:
         self.gateway = gateway
-        with Database(gateway.database_path).open() as database:
+        with at(gateway.database_path).open() as database:
             made = keys.mint(Credentials(database), kind="operator", tenant="default", name=name, role=role)
         self.key = made.token
 
@@ -475,6 +478,62 @@ async def test_the_command_line_reviews_with_the_reviewers_own_key(held, server)
         assert late.returncode == 2 and "executed" in late.stderr
 
 
+async def test_in_slack_people_see_what_would_be_sent_and_click_with_their_own_rights(held, server):
+    heard: list[dict] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append(await request.json())
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_post("/services/T0/B0/x", hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    hook = {
+        "style": "slack", "url": f"http://127.0.0.1:{port}/services/T0/B0/x", "secret": SECRET.decode(),
+        "arguments": True, "actors": {"U1": "ann", "U3": "team-a"},
+    }  # fmt: skip
+    link = "https://wardgate.example.com/console/approvals/{id}"
+    running, *_ = held("ann", "team-a", approvals={"webhooks": {"slack": hook}, "link": link})
+
+    async def click(user: str, block: str, value: str) -> tuple[int, dict]:
+        action = {"type": "button", "action_id": "approve", "block_id": block, "value": value}
+        said = {"type": "block_actions", "user": {"id": user}, "actions": [action]}
+        raw = urlencode({"payload": json.dumps(said)}).encode()
+        at = int(time.time())
+        headers = {
+            "content-type": "application/x-www-form-urlencoded", "x-slack-request-timestamp": str(at),
+            "x-slack-signature": sign(SECRET, at, raw, "v0"),
+        }  # fmt: skip
+        url = running.admin_url + "/v1/callbacks/slack"
+        async with aiohttp.ClientSession() as http, http.post(url, data=raw, headers=headers) as response:
+            return response.status, await response.json()
+
+    try:
+        async with talking(running, running.key()) as alice:
+            await alice.call("pay", text="rent")
+            await eventually(lambda: heard)
+            about, shown, buttons = heard[0]["blocks"]
+            assert (
+                '"text": "rent"' in shown["text"]["text"] and "/console/approvals/" in about["text"]["text"]
+            )
+            assert [each["action_id"] for each in buttons["elements"]] == ["approve", "reject"]
+            block = buttons["block_id"]
+            assert (await click("U9", block, "approve"))[0] == 403
+            assert (await click("U3", block, "approve"))[1]["code"] == "self_approval"
+            assert (await click("U1", block.replace("|1|", "|2|"), "approve"))[0] == 412
+            assert (await click("U1", block, "approve"))[1]["state"] == "approved"
+            assert not (await alice.call("pay", text="rent")).refused
+            assert len(server.effects()) == 1
+            await eventually(lambda: len(heard) >= 3)
+        assert 'wardgate_notifications_total{channel="slack",result="delivered"}' in _metrics(running)
+    finally:
+        await runner.cleanup()
+
+
 SECRET = b"a secret of a chat plug-in, long enough"
 
 
@@ -543,10 +602,97 @@ async def test_a_chat_is_told_and_passes_on_what_people_decide_with_their_own_ri
             assert (await decide(digest="0" * 64))[0] == 412
             assert (await decide(more=1))[0] == 422
             assert not server.effects()
-            assert (await decide())[1]["state"] == "approved"
-            assert (await decide())[1]["state"] == "approved"  # delivered twice
+            now = int(time.time())
+            assert (await decide(at=now))[1]["state"] == "approved"
+            assert (await decide(at=now + 1))[1]["state"] == "approved"  # said twice
+            assert (await decide(at=now))[1]["code"] == "callback_replayed"
             assert (await decide(decision="reject", reason_code="other"))[0] == 409
             assert not (await alice.call("pay", text="rent-secret")).refused
             assert len(server.effects()) == 1
     finally:
         await runner.cleanup()
+
+
+async def test_reviews_are_measured_capped_and_shown_and_a_canary_finds_who_does_not_look(held, server):
+    running, ann, olga = held("ann", "olga:operator", approvals={"fatigue": {"per_hour": 2}})
+    running.env = {"WARDGATE_OPERATOR_KEY": olga.key, "WARDGATE_ADMIN_URL": running.admin_url}
+    async with talking(running, running.key()) as alice:
+        await alice.call("pay", text="rent")
+        (first,) = await ann.waiting()
+        await ann.get(f"/v1/approvals/{first['id']}")  # looks
+        await ann.do("approve", first)
+        assert not (await alice.call("pay", text="rent")).refused
+
+        bad = running.folder / "bad.json"
+        bad.write_text('{"text": "rent, to the wrong account"}')
+        command = ("approvals", "canary", first["id"], str(bad), "--note", "another account", "--json")
+        made = await asyncio.to_thread(
+            subprocess.run, [*WARDGATE, *command], capture_output=True, text=True, timeout=60,
+            env=running._environment(), cwd=ROOT,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        (canary,) = await ann.waiting()
+        assert canary["id"] == json.loads(made.stdout)["id"] and canary["canary"] is None
+        status, said = await ann.do("canary", first, arguments={"text": "x"}, note="n")
+        assert (status, said["code"]) == (403, "wrong_role")
+        status, told = await ann.do("approve", canary)
+        assert (status, told["state"], told["canary"]["note"]) == (200, "cancelled", "another account")
+        assert (await alice.call("pay", text="rent, to the wrong account")).reason == "approval_needed"
+        assert len(server.effects()) == 1
+
+        (third,) = await ann.waiting(state="pending")
+        status, said = await ann.do("approve", third)
+        assert (status, said["code"]) == (429, "review_cap") and said["approval"]["state"] == "pending"
+        status, _ = await ann.do("reject", third, reason_code="wrong_arguments")
+        assert status == 200
+
+    (done,) = await olga.waiting(state="executed")
+    status, _ = await olga.do("incident", done, note="the landlord has moved")
+    assert status == 200
+    running.signal(signal.SIGTERM)
+    running.ended(40)
+    running.start()
+    status, found = await olga.get("/v1/reviewers")
+    (line,) = found["reviewers"]
+    assert (line["name"], line["normal"]["decided"], line["normal"]["incidents"]) == ("ann", 2, 1)
+    assert line["canaries_approved"] == 1 and line["capped"] and line["alarms"] == ["canary_approved"]
+    assert found["rules"][0]["name"] == "test.held"
+    assert found["autonomy"] == {"calls": 1, "by_person": 1, "by_grant": 0, "share": 0.0}
+    _, own = await ann.get("/v1/reviewers")
+    assert own["reviewers"] == found["reviewers"]
+    shown = await asyncio.to_thread(
+        subprocess.run, [*WARDGATE, "approvals", "reviewers", "--url", running.admin_url],
+        capture_output=True, text=True, timeout=60, env=running._environment(), cwd=ROOT,
+    )  # fmt: skip
+    assert shown.returncode == 0 and "canary_approved" in shown.stdout, shown.stderr
+    await eventually(lambda: 'wardgate_reviewers{state="capped"} 1.0' in _metrics(running))
+    assert 'wardgate_rule_approval_ratio{rule_id="test.held"} 0.5' in _metrics(running)
+
+
+async def test_reviews_of_an_agent_that_earns_trust_are_apart_and_an_incident_is_evidence_too(held, server):
+    running, ann = held(trust={"enabled": True})
+    async with talking(running, running.key()) as alice:
+        await alice.call("note", text="one")
+        (waiting,) = await ann.waiting()
+        await ann.do("approve", waiting)
+        assert not (await alice.call("note", text="one")).refused
+        _, found = await ann.get("/v1/reviewers")
+        (line,) = found["reviewers"]
+        assert (line["normal"]["decided"], line["earning"]["decided"], line["alarms"]) == (0, 1, [])
+        status, _ = await ann.do("incident", waiting, note="the wrong note")
+        assert status == 200
+
+        async def fell() -> bool:
+            status, body = await running.admin("/v1/trust/alice/general/history", ann.key)
+            events = json.loads(body)["events"] if status == 200 else []  # nothing known of it: 404
+            return any(each["cause"] == "incident" for each in events)
+
+        until = time.monotonic() + 10
+        while not await fell():
+            assert time.monotonic() < until, running.log()
+            await asyncio.sleep(0.05)
+
+
+def _metrics(running: Wardgate) -> str:
+    with urllib.request.urlopen(running.admin_url + "/metrics", timeout=10) as answer:
+        return answer.read().decode()

@@ -170,7 +170,7 @@ async def test_observe_mode_lets_pass_and_counts_what_was_not_enforced(
     await wardgate.recorded(
         lambda record: (
             record.get("target") == f"watched-{upstream}/elicitation/create"
-            and (record["verdict"], record["action"]) == ("deny", "allow")
+            and (record.get("verdict"), record.get("action")) == ("deny", "allow")
         )
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.model import Facts, Outcome
-from gateway.policy import EmbeddedPolicy, load
+from gateway.policy import EmbeddedPolicy, embedded, load
 from gateway.policy.engine import UNDEFINED, explain, new_engine
 from tests.policy.helpers import call, decide, inspect, policy_of, principal, rule, tool
 
@@ -122,6 +123,29 @@ def test_asking_on_another_thread_is_a_deny_and_the_first_thread_goes_on(tmp_pat
     thread.join()
     assert said == ["policy_error"]
     assert decide(policy, call({"x": 1})).verdict == "allow"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_policy_collected_on_another_thread_lets_go_of_its_engines_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda why: dropped.append(str(why.exc_value)))
+    abandoned = embedded._abandoned.setdefault(threading.get_ident(), [])
+    abandoned.clear()
+    policy = policy_of(tmp_path, {"a": READS})
+    assert decide(policy, call()).code == "fine"
+    policy.__dict__["itself"] = policy  # only the collector finds it now
+    del policy
+    collector = threading.Thread(target=gc.collect)
+    collector.start()
+    collector.join()
+    assert len(abandoned) >= 2 and not dropped  # the engine of the group and the base it was cloned from
+    while abandoned:
+        left = len(abandoned)
+        decide(policy_of(tmp_path, {"a": READS}), call())
+        assert len(abandoned) < left
+    assert not dropped
 
 
 def test_a_policy_loaded_on_another_thread_is_asked_here(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
@@ -52,7 +52,6 @@ def shipped() -> EmbeddedPolicy:
     return load(None, "starter")
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(args=ARGS)
 def test_leaving_a_module_out_says_the_same_as_asking_it(
     args: dict[str, Any], shipped: EmbeddedPolicy, asked_always: EmbeddedPolicy

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import msgspec
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 
 from gateway import pipeline
 from gateway.config import TelemetryConfig
@@ -134,9 +143,31 @@ class Collector:
         ]
 
 
+class GrpcCollector(Collector):
+    """An OTLP/gRPC receiver on loopback."""
+
+    def __init__(self) -> None:
+        self.requests, self.bodies = [], []
+        outer = self
+
+        class Servicer(TraceServiceServicer):
+            def Export(self, request, context):
+                outer.requests.append(request)
+                outer.bodies.append(request.SerializeToString())
+                return ExportTraceServiceResponse()
+
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        add_TraceServiceServicer_to_server(Servicer(), self._server)
+        self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.stop(None).wait(5)
+
+
 @contextmanager
-def collector(status=200):
-    running = Collector(status)
+def collector(status=200, *, over="http/protobuf"):
+    running = GrpcCollector() if over == "grpc" else Collector(status)
     try:
         yield running
     finally:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from gateway.model import Answer, Finding, Observed
+from gateway.model import Answer, Facts, Finding, Observed, Refusal
 from gateway.reasons import REASONS
 from gateway.telemetry import specs
 from gateway.telemetry.metrics import Metrics, RecordStats, SessionStats
@@ -43,7 +43,8 @@ async def test_a_denied_call_is_a_block_with_its_code_and_no_upstream():
     seen = series(watch)
     assert seen['wardgate_requests_total{outcome="block",surface="mcp"}'] == 1
     assert seen['wardgate_refusals_total{code="no_rule_allows"}'] == 1
-    assert not [name for name in seen if name.startswith("wardgate_upstream_requests_total")]
+    sent = [value for name, value in seen.items() if name.startswith("wardgate_upstream_requests_total")]
+    assert not any(sent)
 
 
 async def test_observing_shows_the_verdict_apart_from_the_action():
@@ -160,6 +161,49 @@ def test_sessions_are_asked_for_when_scraped_and_no_label_is_made_up():
     assert seen['wardgate_sessions_opened_total{by="token"}'] == 0
     assert seen['wardgate_budget_refusals_total{metric="writes",scope="agent"}'] == 3
     assert not any("made up" in name for name in seen)
+
+
+def test_what_stands_now_is_asked_for_at_each_scrape_and_nothing_that_is_over_stays():
+    watch = telemetry()
+    stands = {("agent", "open"): 2.0}
+    watch.metrics.watch(watch.metrics.breakers, lambda: stands)
+    assert series(watch)['wardgate_breakers{scope="agent",state="open"}'] == 2
+    stands.clear()
+    seen = series(watch)
+    assert seen['wardgate_breakers{scope="agent",state="open"}'] == 0, "a zero, where it is known ahead"
+    watch.metrics.watch(watch.metrics.upstream_up, lambda: {("git",): 1.0} if not stands else {})
+    assert series(watch)['wardgate_upstream_up{upstream="git"}'] == 1
+    stands[("agent", "open")] = 1.0
+    assert not [name for name in series(watch) if name.startswith("wardgate_upstream_up")]
+
+
+def test_approvals_wait_in_chains_that_are_configured_and_since_when_the_oldest_was_opened():
+    watch = telemetry()
+    watch.metrics.declare_chains(["high", "low"])
+    pending = [("high", 2, 200.0), ("high", 1, 100.0), ("gone", 1, 50.0)]
+    watch.metrics.approvals_waiting({"pending": 4}, pending)
+    seen = series(watch)
+    assert seen['wardgate_approvals_pending{chain="high"}'] == 3
+    assert seen['wardgate_approvals_pending{chain="low"}'] == 0
+    assert seen['wardgate_approvals_pending{chain="_other"}'] == 1
+    assert seen['wardgate_approvals_oldest_pending_timestamp_seconds{chain="high"}'] == 100
+    assert 'wardgate_approvals_oldest_pending_timestamp_seconds{chain="low"}' not in seen
+    watch.metrics.approvals_waiting({})
+    assert not [name for name in series(watch) if name.startswith("wardgate_approvals_oldest")]
+
+
+def test_what_policy_and_upstreams_will_be_watched_for_is_there_before_it_happens():
+    seen = series(telemetry())
+    assert seen['wardgate_policy_rule_hits_total{rule_id="base.deny"}'] == 0
+    for result in ("ok", "upstream_unavailable", "upstream_timeout", "upstream_lost"):
+        assert seen[f'wardgate_upstream_requests_total{{result="{result}",upstream="git"}}'] == 0
+
+
+async def test_a_call_let_through_an_exhausted_budget_in_observe_mode_is_counted_under_its_stage():
+    watch = telemetry()
+    over = Facts(refusal=Refusal(code="budget_exceeded", message="nothing left"))
+    await governed(watch, tool=replace(LOG, mode="observe"), facts=over)
+    assert series(watch)['wardgate_unenforced_total{reason="observe",stage="session"}'] == 1
 
 
 def test_only_the_active_revision_is_shown():

@@ -151,8 +151,11 @@ async def test_the_inspection_of_a_result_is_a_span_of_its_own():
     assert attributes(after)[semconv.ACTION_TYPE] == "block"
 
 
-async def test_a_caller_who_said_no_is_not_traced_even_when_refused():
-    assert await traced(traceparent=UNSAMPLED, verdicts=[DENY]) == []
+async def test_a_caller_who_said_no_is_not_traced_unless_the_call_is_worth_it():
+    assert await traced(traceparent=UNSAMPLED) == []
+    spans = await traced(traceparent=UNSAMPLED, verdicts=[DENY])
+    server = by_kind(spans, Span.SPAN_KIND_SERVER)
+    assert server.trace_id.hex() == TRACE and attributes(server)[semconv.SAMPLED_BECAUSE] == "refused"
 
 
 async def test_an_ordinary_call_that_was_not_chosen_is_not_traced():

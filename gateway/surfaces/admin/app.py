@@ -6,10 +6,11 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.types import ASGIApp
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import approvals, breakers, health, page, sessions, v1
+from gateway.surfaces.admin import approvals, breakers, envelopes, health, page, sessions, trust, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -22,8 +23,11 @@ about held calls *approver* or *operator* and a place in the chain. Operators se
 only. Errors are problem details (RFC 9457) with a reason code."""
 
 
-def create_admin(deps: AdminDeps) -> FastAPI:
-    """Build the app for the admin port; ``deps`` is asked on every request, so answers follow reloads."""
+def create_admin(deps: AdminDeps, console: ASGIApp | None = None) -> FastAPI:
+    """Build the app for the admin port; ``deps`` is asked on every request, so answers follow reloads.
+
+    ``console`` is served below ``/console``.
+    """
     app = FastAPI(
         title="wardgate admin API",
         version=deps.version,
@@ -41,7 +45,9 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     app.include_router(sessions.routes)
     app.include_router(approvals.routes)
     app.include_router(approvals.callbacks)
+    app.include_router(envelopes.routes)
     app.include_router(breakers.routes)
+    app.include_router(trust.routes)
     app.include_router(breakers.scores)
 
     @cache  # describing takes a tenth of a second, so not before somebody asks
@@ -56,5 +62,12 @@ def create_admin(deps: AdminDeps) -> FastAPI:
     async def docs() -> HTMLResponse:
         return HTMLResponse(page.render(described()), headers={"content-security-policy": page.CSP})
 
+    if console is not None:
+
+        @app.get("/console", include_in_schema=False)
+        async def to_console() -> RedirectResponse:
+            return RedirectResponse("/console/", 303)
+
+        app.mount("/console", console)
     app.add_middleware(Hosts, allowed=deps.allowed_hosts)
     return app

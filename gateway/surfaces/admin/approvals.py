@@ -31,6 +31,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 _WRITES: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ApprovalProblem, "description": "Not by this person: role, chain, or their own call."},
     409: {"model": ApprovalProblem, "description": "Not in this state; `approval` is the state now."},
+    429: {"model": ApprovalProblem, "description": "This person has approved enough for this hour."},
     412: {"model": ApprovalProblem, "description": "Not what was looked at; `approval` is what is there."},
 }
 
@@ -73,6 +74,21 @@ async def approvals(
     found = await _desk(deps.approvals).listed(operator, state or (), agent, tool, limit, cursor)
     items = [models.Approval.model_validate(each) for each in found]
     return models.ApprovalList(items=items, cursor=items[-1].id if len(items) == limit else None)
+
+
+@routes.get("/approvals/changes", summary="What happens to approvals, as it happens")
+async def changes(
+    operator: Viewer,
+    deps: Deps,
+    after: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="`cursor` of the answer before; without it, from now.")
+    ] = None,
+    wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for something.")] = 20,
+) -> models.ChangeList:
+    """Waits until something happens and answers within a second of it. Ask again with `cursor`; none is
+    missed in between."""
+    found, reached = await _desk(deps.approvals).changes(operator, after, wait)
+    return models.ChangeList(items=[models.Change.model_validate(each) for each in found], cursor=reached)
 
 
 @routes.get("/approvals/{approval_id}", summary="One held call, with everything a reviewer needs")
@@ -215,6 +231,35 @@ async def grant(
     return models.Grant.model_validate(found)
 
 
+@routes.post(
+    "/approvals/{approval_id}/incident", summary="Report that an approved call was wrong", responses=_WRITES
+)
+async def incident(
+    operator: Viewer, deps: Deps, approval_id: Id, said: Annotated[models.Incident, Body()]
+) -> models.Approval:
+    """Counts for those who approved it and for the rules that asked. Changes nothing about the call."""
+    _may_write(deps, operator)
+    found = await _desk(deps.approvals).incident(operator, approval_id, said.digest, said.note)
+    return models.Approval.model_validate(found)
+
+
+@routes.post("/approvals/{approval_id}/canary", summary="Put a canary into the queue", responses=_WRITES)
+async def canary(
+    operator: Viewer, deps: Deps, approval_id: Id, said: Annotated[models.PlantCanary, Body()]
+) -> models.Approval:
+    """A copy of this approval with arguments that must be rejected. It is never carried out, and it looks
+    like any other until it is decided; whoever approves it is counted. Needs the role operator."""
+    _may_write(deps, operator, ("operator",))
+    found = await _desk(deps.approvals).plant(operator, approval_id, said.digest, said.arguments, said.note)
+    return models.Approval.model_validate(found)
+
+
+@routes.get("/reviewers", summary="How people review, by person and by rule")
+async def reviewers(operator: Viewer, deps: Deps) -> models.Reviewers:
+    """Measured from the stored votes. Operators and policy-admins see everybody, others only themselves."""
+    return models.Reviewers.model_validate(await _desk(deps.approvals).measures(operator))
+
+
 @routes.get("/grants", summary="Standing permissions, newest first")
 async def granted(operator: Viewer, deps: Deps) -> models.GrantList:
     found = await _desk(deps.approvals).granted(operator)
@@ -235,7 +280,8 @@ async def called_back(request: Request, deps: Deps, name: str) -> models.Approva
     """From a configured webhook: `c1=` and the hex HMAC-SHA256 over `c1:<seconds>:` and the body.
 
     The body names the approval, the version and digest the person was shown, the actor and the decision. The
-    actor's own rights decide; the same decision again is answered as the first was.
+    actor's own rights decide. The same decision signed anew is answered as the first was; the same delivery
+    again is refused. Of a webhook of style `slack`: a click on one of our buttons, as Slack signs it.
     """
     body = b""
     async for chunk in request.stream():
@@ -246,10 +292,12 @@ async def called_back(request: Request, deps: Deps, name: str) -> models.Approva
     heads = request.headers
     key_id, at = heads.get("wardgate-key-id", ""), heads.get("wardgate-timestamp", "")
     signature = heads.get("wardgate-signature", "")
+    if not signature:  # Slack's own names
+        at, signature = heads.get("x-slack-request-timestamp", ""), heads.get("x-slack-signature", "")
     try:
         found = await _desk(deps.approvals).called_back(name, key_id, at, signature, body)
-    except Unauthenticated as unknown:
-        deps.refused(unknown.code, "admin")
+    except (Refused, Unauthenticated) as refused:
+        deps.refused(refused.code, "admin")
         raise
     return models.Approval.model_validate(found)
 

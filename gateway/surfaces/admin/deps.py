@@ -167,6 +167,20 @@ class Reviewing(Protocol):
         minutes: int, uses: int, budget_micro_usd: int, any_session: bool,
     ) -> Mapping[str, Any]: ...  # fmt: skip
 
+    async def plant(
+        self, operator: Operator, approval_id: str, digest: str, arguments: Any, note: str
+    ) -> Mapping[str, Any]: ...
+
+    async def incident(
+        self, operator: Operator, approval_id: str, digest: str, note: str
+    ) -> Mapping[str, Any]: ...
+
+    async def measures(self, operator: Operator) -> Mapping[str, Any]: ...
+
+    async def changes(
+        self, operator: Operator, after: int | None, wait_s: float
+    ) -> tuple[Sequence[Mapping[str, Any]], int]: ...
+
     async def granted(self, operator: Operator) -> Sequence[Mapping[str, Any]]: ...
 
     async def revoke(self, operator: Operator, grant_id: str) -> Mapping[str, Any]: ...
@@ -194,6 +208,8 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Decisions
     sessions: Sessions
     breakers: Any = None  # see ``breakers.BreakerDesk``
+    envelopes: Any = None  # see ``envelopes.Glass``
+    trust: Callable[[], Any] = lambda: None  # see ``trust.TrustDesk``; ``None`` while no trust is kept
     scores: Any = None  # see ``gateway.scores.Scores.take``
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError

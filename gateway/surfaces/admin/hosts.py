@@ -39,7 +39,9 @@ class Hosts:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                own = list(message.get("headers", ()))
+                said = {name for name, _ in own}
+                message["headers"] = [*own, *(each for each in _HEADERS if each[0] not in said)]
             await send(message)
 
         hosts = [value for name, value in scope["headers"] if name == b"host"]

@@ -37,6 +37,14 @@ class Requirement(_Model):
     revision: str = Field(description="Of the chain, when the approval was opened.")
 
 
+class Canary(_Model):
+    """A request that had to be rejected."""
+
+    by: str
+    note: str = Field(description="Why it had to be.")
+    from_: str = Field(alias="from", description="The approval it is a copy of.")
+
+
 class Approval(_Model):
     """A held call, in short."""
 
@@ -68,11 +76,29 @@ class Approval(_Model):
     question: str | None = None
     answer: str | None = None
     policy_revision: str
+    envelope: str | None = Field(
+        None, description="The opening of a break-glass envelope that let it through instead of votes."
+    )
+    canary: Canary | None = Field(None, description="Once decided: it was made to see whether people look.")
 
 
 class ApprovalList(_Model):
     items: list[Approval]
     cursor: str | None = Field(None, description="Pass it on to get the next page; null on the last.")
+
+
+class Change(_Model):
+    """Something that happened to an approval."""
+
+    event: str = Field(examples=["opened"])
+    at: Moment
+    by: str
+    approval: Approval = Field(description="As it is now.")
+
+
+class ChangeList(_Model):
+    items: list[Change]
+    cursor: int = Field(description="For `after`.")
 
 
 class Said(_Model):
@@ -161,7 +187,70 @@ class GrantList(_Model):
     items: list[Grant]
 
 
+class Measure(_Model):
+    """Reviews of one kind. Times are of approvals, and the most the person can have spent."""
+
+    decided: int
+    approved: int
+    rate: float | None = Field(None, description="Approved of decided.")
+    median_s: float | None = None
+    least_s: float | None = None
+    under_3s: float | None = Field(None, description="Share of approvals.")
+    burst: int = Field(description="Most decisions within ten minutes.")
+    last_hour: int
+    incidents: int = Field(description="Approved calls that were reported to be wrong.")
+
+
+class ReviewLine(_Model):
+    """All that is measured of one person or one rule."""
+
+    name: str
+    normal: Measure
+    earning: Measure = Field(description="Of agents that earn trust; raises no alarm.")
+    canaries: int = Field(description="Decided.")
+    canaries_approved: int
+    alarms: list[Literal["all_approved", "too_fast", "canary_approved"]]
+    capped: bool = Field(description="Of a person: approves no more this hour.")
+
+
+class AutonomyView(_Model):
+    """Calls of the last day that may change something, by what let them through."""
+
+    calls: int
+    by_person: int
+    by_grant: int
+    share: float | None = Field(None, description="Of them, the part that went on without a person.")
+
+
+class FatigueSettings(_Model):
+    per_hour: int
+    earning_per_hour: int
+    window_days: int
+    rate: float
+    rate_over: int
+    median_s: float
+    median_over: int
+
+
+class Reviewers(_Model):
+    since: Moment
+    reviews: int = Field(description="That were measured.")
+    reviewers: list[ReviewLine]
+    rules: list[ReviewLine] = Field(description="A rule with an alarm asks to be reviewed itself.")
+    autonomy: AutonomyView
+    settings: FatigueSettings
+
+
 # ---------------------------------------------------------------------------------------------- writes
+
+
+class Incident(_Write):
+    note: Annotated[str, Field(min_length=1, max_length=2000, description="What was wrong.")]
+
+
+class PlantCanary(_Write):
+    arguments: dict[str, Any] = Field(description="What must be rejected.")
+    note: Annotated[str, Field(min_length=1, max_length=2000, description="Why; shown once it is decided.")]
 
 
 class Approve(_Write):

@@ -131,7 +131,7 @@ async def tools(
     page = wanted[:limit]
     return models.ToolList(
         revision=deps.status().revisions.get("catalog", ""),
-        items=[_tool(tool) for tool in page],
+        items=[tool_view(tool) for tool in page],
         cursor=_cursor(page[-1]) if len(wanted) > limit else None,
     )
 
@@ -225,7 +225,7 @@ async def reload(operator: Viewer, deps: Deps) -> models.Reloaded:
     return models.Reloaded(revisions=dict(revisions))
 
 
-def _tool(tool: Tool) -> models.ToolView:
+def tool_view(tool: Tool) -> models.ToolView:
     manifest = tool.manifest
     return models.ToolView(
         target=tool.target,

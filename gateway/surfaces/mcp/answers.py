@@ -171,20 +171,7 @@ def _mark(answer: Answer) -> dict[str, Any] | None:
 def refused(answer: Answer, refusal: Refusal, id_json: bytes, method: str, *, modern: bool) -> Reply:
     """A refusal in the form of the method: a result for tools, an error for everything else."""
     said, refusal = _said(answer, refusal)
-    facts: dict[str, Any] = {
-        "v": 1,
-        "decision": said,
-        "reason": refusal.code,
-        "rule": refusal.rule or None,
-        "decision_id": answer.call_id,
-        "retryable": refusal.retryable,
-        "retry_after_ms": refusal.retry_after_ms,
-        "approval_id": refusal.approval,
-        "remedy": refusal.remedy or None,
-    }
-    because = [finding.code for finding in refusal.findings if finding.code != refusal.code]
-    if because:
-        facts["because"] = because
+    facts = _facts(answer, refusal, said)
     text = f"{_LEAD[said]}: {sentence(refusal.message)} {sentence(refusal.remedy)}".rstrip()
     headers: Headers = ()
     if refusal.retry_after_ms is not None:
@@ -200,6 +187,30 @@ def refused(answer: Answer, refusal: Refusal, id_json: bytes, method: str, *, mo
     if modern:
         result["resultType"] = "complete"
     return Reply(envelope.result(id_json, orjson.dumps(result)), headers=headers)
+
+
+def facts_of(answer: Answer, refusal: Refusal) -> dict[str, Any]:
+    """The object that says of a refusal what a program needs."""
+    said, refusal = _said(answer, refusal)
+    return _facts(answer, refusal, said)
+
+
+def _facts(answer: Answer, refusal: Refusal, said: Said) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "v": 1,
+        "decision": said,
+        "reason": refusal.code,
+        "rule": refusal.rule or None,
+        "decision_id": answer.call_id,
+        "retryable": refusal.retryable,
+        "retry_after_ms": refusal.retry_after_ms,
+        "approval_id": refusal.approval,
+        "remedy": refusal.remedy or None,
+    }
+    because = [finding.code for finding in refusal.findings if finding.code != refusal.code]
+    if because:
+        facts["because"] = because
+    return facts
 
 
 def _said(answer: Answer, refusal: Refusal) -> tuple[Said, Refusal]:

@@ -19,7 +19,7 @@ from gateway import strictjson
 from gateway.config import ServerConfig
 from gateway.errors import Refused
 from gateway.model import Presented, Principal
-from gateway.ports import Parts
+from gateway.ports import HeldCalls, Parts
 from gateway.surfaces.doors import (
     ClientGone,
     Doors,
@@ -36,6 +36,7 @@ from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.listeners import Listeners
+from gateway.surfaces.mcp.pages import Pages
 from gateway.surfaces.mcp.parked import Parked
 from gateway.surfaces.mcp.ports import Authenticate, UpstreamInfo
 from gateway.surfaces.mcp.request import Front, Request
@@ -43,6 +44,7 @@ from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions, owner_of
 from gateway.surfaces.mcp.stream import Exchange, send_reply
+from gateway.surfaces.mcp.tasks import Tasks
 from gateway.surfaces.mcp.transport import READ, accepts
 from gateway.surfaces.mcp.view import Views
 
@@ -78,6 +80,7 @@ class McpSurface:
         config: ServerConfig,
         upstream_info: UpstreamInfo,
         seal_key: bytes,
+        held: HeldCalls | None = None,
     ) -> None:
         """``seal_key`` are 32 bytes that only this gateway (and its replicas) has."""
         self._parts = parts
@@ -98,6 +101,8 @@ class McpSurface:
             parked=Parked(seal, lambda: parts().clock.now_ns(), config.ask_timeout_s),
             changes=self.changes,
             listeners=Listeners(self.sessions, self.changes, config.session_idle_s),
+            tasks=Tasks(held, parts),
+            pages=Pages(held),
             watch=Watch(),
             still=self._still,
             ask_timeout_s=config.ask_timeout_s,

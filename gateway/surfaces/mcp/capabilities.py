@@ -29,19 +29,25 @@ MAX_DECLARED: Final = 16 * 1024
 """Bytes of capabilities that a client may declare: they are kept with what is opened upstream for it."""
 
 
+def declared(request: Request) -> dict[str, Any]:
+    """What the client of a request says it can do; empty when it says nothing that can be read."""
+    session = request.session
+    said = request.meta.get(protocol.META_CAPABILITIES) if session is None else session.capabilities
+    return said if isinstance(said, dict) else {}
+
+
 def of_client(request: Request, upstream: str) -> bytes:
     """What the upstream of a call is told of its client, as a JSON object; ``b""`` for nothing."""
-    session = request.session
-    declared = request.meta.get(protocol.META_CAPABILITIES) if session is None else session.capabilities
-    if not declared or not isinstance(declared, dict):
+    session, can = request.session, declared(request)
+    if not can:
         return b""
     known: dict[str, Any] = {}
     # A legacy client is asked on the stream of its request.
     if session is None or request.exchange.accepts_stream:
         for method, kind in QUESTIONS.items():
-            if isinstance(declared.get(kind), dict) and _visible(request, upstream, method):
-                known[kind] = declared[kind]
-    extensions = declared.get("extensions")
+            if isinstance(can.get(kind), dict) and _visible(request, upstream, method):
+                known[kind] = can[kind]
+    extensions = can.get("extensions")
     if isinstance(extensions, dict) and (
         kept := {key: extensions[key] for key in EXTENSIONS & extensions.keys()}
     ):
@@ -83,4 +89,6 @@ def of_server(request: Request) -> dict[str, Any]:
     for name in LISTS:
         if name in offered:
             offered[name]["listChanged"] = True
+    if request.modern and request.front.tasks.offered:
+        offered["extensions"] = {protocol.TASKS: {}}
     return offered

@@ -93,6 +93,11 @@ def error(id_json: bytes, error_json: bytes) -> bytes:
     return b"".join((b'{"jsonrpc":"2.0","id":', id_json, b',"error":', error_json, b"}"))
 
 
+def member(body: bytes, id_json: bytes) -> bytes:
+    """``"result":…`` or ``"error":…`` of a message that this module made, byte for byte."""
+    return body[len(b'{"jsonrpc":"2.0","id":,') + len(id_json) : -1]
+
+
 def rejection(rejected: Rejected, id_json: bytes = b"null") -> Reply:
     """The whole answer to a refused request; every one says its reason code and a remedy in ``data``."""
     reason = REASONS[rejected.code]

@@ -19,8 +19,14 @@ from gateway.surfaces.doors import Heads
 from gateway.surfaces.mcp import protocol
 from gateway.surfaces.mcp.envelope import Rejected
 
-NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED: Final = {
+    "tools/call": "name", "prompts/get": "name", "resources/read": "uri",
+    "tasks/get": "taskId", "tasks/update": "taskId", "tasks/cancel": "taskId",
+}  # fmt: skip
 """Methods whose ``Mcp-Name`` repeats a parameter, and which one."""
+
+_OPTIONAL: Final = "tasks/"
+"""Begins the methods whose ``Mcp-Name`` is for those who route, so that clients need not send it to us."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,40}(\.0+)?")
@@ -45,7 +51,7 @@ def check(heads: Heads, method: str, params: Mapping[str, Any], *, required: boo
         return
     value = params.get(key)
     if said is None:
-        if required and value is not None:
+        if required and value is not None and not method.startswith(_OPTIONAL):
             raise Rejected("header_mismatch", "The Mcp-Name header is missing.")
     elif not _repeats(said, value):
         raise Rejected("header_mismatch", f"The Mcp-Name header does not match the body's '{key}'.")

@@ -7,7 +7,7 @@ there, whether its session and its credential still hold, whether this process i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -80,11 +80,13 @@ class Listeners:
         exchange: Exchange,
         receive: Receive,
         holds: Holds,
+        tasks: Sequence[str] = (),
+        watch: Callable[[], asyncio.Task[None]] | None = None,
     ) -> Reply:
         """Serve one ``subscriptions/listen``; the reply is its last message.
 
-        ``resolve`` names the upstream a resource is read from. What is refused is left out of the
-        acknowledgement, as the specification has it.
+        ``resolve`` names the upstream a resource is read from; ``watch`` begins to tell of ``tasks``. What is
+        refused is left out of the acknowledgement, as the specification has it.
         """
         if not exchange.accepts_stream:
             raise Rejected("invalid_request", "Accept text/event-stream.", status=406)
@@ -97,6 +99,7 @@ class Listeners:
         if not all(isinstance(uri, str) for uri in uris):
             raise _invalid("'resourceSubscriptions' must hold URIs.")
         self._counts[who] = self._counts.get(who, 0) + 1
+        watching = None
         try:
             lists = [name for name in LISTS if wanted.get(f"{name}ListChanged") is True]
             self._changes.add(outbox, lists)
@@ -110,10 +113,15 @@ class Listeners:
             agreed: dict[str, object] = {f"{name}ListChanged": True for name in lists}
             if outbox.uris:
                 agreed["resourceSubscriptions"] = list(outbox.uris)
+            if tasks:
+                agreed["taskIds"] = list(tasks)
             acknowledged = "notifications/subscriptions/acknowledged"
             await exchange.push(outbox.message(acknowledged, {"notifications": agreed}))
+            watching = watch() if tasks and watch is not None else None
             await self._drain(outbox, exchange, receive, holds)
         finally:
+            if watching is not None:
+                watching.cancel()
             self._changes.remove(outbox)
             left = self._counts[who] - 1
             if left:

@@ -12,21 +12,15 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway import pipeline
-from gateway.model import OWN, OWN_TOOL, Answer, Ask, Kind
-from gateway.surfaces.mcp import answers, capabilities, envelope, headers, lists, protocol
-from gateway.surfaces.mcp.callers import LegacyCaller, ModernCaller
+from gateway.model import HELD_TOOL, OWN, OWN_TOOL, Answer, Ask, Kind
+from gateway.surfaces.mcp import answers, capabilities, carry, envelope, headers, lists, protocol, tasks
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
 from gateway.surfaces.mcp.names import exposed as exposed_name
 from gateway.surfaces.mcp.request import Request
-from gateway.surfaces.mcp.rounds import binding, responses_in
 
 _NOT_THERE: Final = frozenset({"unknown_tool", "unknown_upstream", "not_visible"})
 _SHOWN: Final = 128  # characters of an unknown name that are repeated to the client
-_OF_ROUNDS: Final = frozenset({"inputResponses", "requestState"})
-_ROUNDED: Final[frozenset[Kind]] = frozenset({"tool", "prompt", "resource"})
-"""What may ask its client something (2026-07-28, basic/patterns/mrtr: Supported Requests)."""
 
 _OF_SESSIONS: Final = frozenset({
     "budget_exceeded", "mandate_expired", "outside_mandate", "amount_unreadable",
@@ -162,16 +156,51 @@ async def subscriptions_listen(request: Request) -> Reply:
             outbox.capabilities[upstream] = capabilities.of_client(request, upstream)
         return upstream
 
+    watched: list[str] = []
+    if "taskIds" in wanted and request.front.tasks.offered:
+        if not tasks.declared(capabilities.declared(request)):
+            raise tasks.missing()
+        watched = await request.front.tasks.mine(request.principal, wanted["taskIds"])
     return await request.front.listeners.subscription(
-        outbox, wanted, resolve, request.id_json, request.exchange, request.receive, request.holds
-    )
+        outbox, wanted, resolve, request.id_json, request.exchange, request.receive, request.holds,
+        watched, lambda: request.front.tasks.watch(outbox, watched),
+    )  # fmt: skip
+
+
+async def tasks_get(request: Request) -> Reply:
+    task = await request.front.tasks.get(request.principal, _task_id(request))
+    return Reply(envelope.result(request.id_json, task))
+
+
+async def tasks_update(request: Request) -> Reply:
+    """No task of ours asks its client anything, so whatever is answered was not asked, and is ignored."""
+    await request.front.tasks.known(request.principal, _task_id(request))
+    return tasks.acknowledged(request.id_json)
+
+
+async def tasks_cancel(request: Request) -> Reply:
+    await request.front.tasks.cancel(request.principal, _task_id(request))
+    return tasks.acknowledged(request.id_json)
+
+
+def _task_id(request: Request) -> str:
+    if not request.front.tasks.offered:
+        raise Rejected("unknown_method", status=404)
+    if not tasks.declared(capabilities.declared(request)):
+        raise tasks.missing()
+    return _text(request, "taskId")
 
 
 LEGACY_METHODS: Final[dict[str, Method]] = {
     "resources/subscribe": resources_subscribe,
     "resources/unsubscribe": resources_unsubscribe,
 }
-MODERN_METHODS: Final[dict[str, Method]] = {"subscriptions/listen": subscriptions_listen}
+MODERN_METHODS: Final[dict[str, Method]] = {
+    "subscriptions/listen": subscriptions_listen,
+    "tasks/get": tasks_get,
+    "tasks/update": tasks_update,
+    "tasks/cancel": tasks_cancel,
+}
 
 METHODS: Final[dict[str, Method]] = {
     "tools/call": tools_call,
@@ -209,13 +238,13 @@ async def _call(
         mandate_json=request.mandate(),
         thread=request.thread,
         client_meta_json=request.client_meta(),
-        capabilities_json=capabilities.of_client(request, upstream) if kind in _ROUNDED else b"",
+        capabilities_json=capabilities.of_client(request, upstream) if kind in carry.ROUNDED else b"",
         log_level=exchange.log_name,
         traceparent=traceparent,
         http_traceparent=http_traceparent,
+        waits=carry.waits(request, kind),
     )
-    carry = _modern if request.session is None else _legacy
-    answer = await carry(request, ask)
+    answer = await (carry.modern if request.session is None else carry.legacy)(request, ask)
     if isinstance(answer, dict):
         return Reply(envelope.result(request.id_json, orjson.dumps(answer)))
     if answer.refusal is not None and answer.refusal.code in _NOT_THERE:
@@ -225,62 +254,30 @@ async def _call(
 
 
 def _with_way_out(request: Request, answer: Answer) -> Answer:
-    """A refusal for want of a mandate or budget names the tool that shows them, where there is one."""
+    """A refusal names the gateway's own tool that helps with it, where the agent has that tool."""
     refusal = answer.refusal
-    if refusal is None or refusal.code not in _OF_SESSIONS or request.upstream not in (None, OWN):
+    if refusal is None or not (refusal.asks or refusal.code in _OF_SESSIONS):
         return answer
-    if request.view.find(request.parts, request.principal, "tool", OWN, OWN_TOOL) is None:
+    own = HELD_TOOL if refusal.asks else OWN_TOOL
+    if request.view.find(request.parts, request.principal, "tool", OWN, own) is None:
         return answer
-    tool = OWN_TOOL if request.upstream is not None else exposed_name(OWN, OWN_TOOL)
-    told = f"The tool '{tool}' shows what you may do and what is left."
+    if refusal.asks:
+        told = f"{_place(request, own)} answers the reviewer, who waits for that."
+    elif request.upstream in (None, OWN):
+        told = f"{_place(request, own)} shows what you may do and what is left."
+    else:
+        return answer
     remedy = f"{refusal.remedy.rstrip('.')}. {told}" if refusal.remedy else told
     return msgspec.structs.replace(answer, refusal=msgspec.structs.replace(refusal, remedy=remedy))
 
 
-async def _legacy(request: Request, ask: Ask) -> Answer:
-    session = request.session
-    assert session is not None
-    if not request.params.keys().isdisjoint(_OF_ROUNDS):
-        raise _invalid("Input rounds came with revision 2026-07-28.")
-    front = request.front
-    caller = LegacyCaller(session.conversation, request.exchange, request.id_json, front.ask_timeout_s)
-    try:
-        return await pipeline.call(request.parts, ask, caller)
-    finally:
-        caller.done()
-
-
-async def _modern(request: Request, ask: Ask) -> Answer | dict[str, Any]:
-    """A call, or the next round of one; the members of the result when the client is asked something."""
-    front, parts, params = request.front, request.parts, request.params
-    caller = ModernCaller(request.exchange, request.receive, front.watch)
-    try:
-        if not params.keys().isdisjoint(_OF_ROUNDS):
-            if ask.kind not in _ROUNDED:
-                raise _invalid("This method has no input rounds.")
-            responses = responses_in(params)
-            owner = request.principal.credential
-            kept = front.seal.open(params.get("requestState"), binding(ask), owner, parts.clock.now_ns())
-            if "parked" in kept:
-                return await front.parked.resume(ask, responses, kept["parked"], caller)
-            following = await front.rounds.answered(parts, ask, kept, responses)
-            if isinstance(following, Answer):
-                return following
-            ask = following
-        elif ask.capabilities_json and _asks_in_between(request, ask.upstream):
-            return await front.parked.begin(ask, lambda parked: pipeline.call(parts, ask, parked), caller)
-        answer = await pipeline.call(parts, ask, caller)
-    finally:
-        caller.done()
-    outcome = answer.outcome
-    if outcome is not None and outcome.status == "input_required" and answer.refusal is None:
-        return await front.rounds.asked(parts, ask, answer)
-    return answer
-
-
-def _asks_in_between(request: Request, upstream: str) -> bool:
-    info = request.front.info(upstream)
-    return info is not None and info.era == "legacy"
+def _place(request: Request, own: str) -> str:
+    """Where a tool of the gateway's own is for this client."""
+    if request.upstream == OWN:
+        return f"The tool '{own}'"
+    if request.upstream is None:
+        return f"The tool '{exposed_name(OWN, own)}'"
+    return f"The tool '{own}' at /mcp/{OWN}"
 
 
 def _resolve(request: Request, kind: Kind, exposed: str) -> tuple[str, str] | None:

@@ -33,6 +33,7 @@ META_DECISION: Final = VENDOR_PREFIX + "decision"
 META_SESSION: Final = VENDOR_PREFIX + "session"
 META_MANDATE: Final = VENDOR_PREFIX + "mandate"
 META_THREAD: Final = VENDOR_PREFIX + "thread"
+TASKS: Final = PROTOCOL_PREFIX + "tasks"  # the extension
 TRACE_KEYS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 
 # -- JSON-RPC error codes -------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ from gateway.surfaces.mcp.callers import Watch
 from gateway.surfaces.mcp.changes import Changes
 from gateway.surfaces.mcp.envelope import Rejected
 from gateway.surfaces.mcp.listeners import Listeners
+from gateway.surfaces.mcp.pages import Pages
 from gateway.surfaces.mcp.parked import Parked
 from gateway.surfaces.mcp.ports import UpstreamInfo
 from gateway.surfaces.mcp.rounds import Rounds
 from gateway.surfaces.mcp.seal import Seal
 from gateway.surfaces.mcp.sessions import Session, Sessions
 from gateway.surfaces.mcp.stream import Exchange
+from gateway.surfaces.mcp.tasks import Tasks
 from gateway.surfaces.mcp.view import View
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -41,6 +43,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     parked: Parked
     changes: Changes
     listeners: Listeners
+    tasks: Tasks
+    pages: Pages
     watch: Watch
     still: Callable[[Presented, Principal], Awaitable[Principal | None]]  # what a credential makes of it now
     ask_timeout_s: float
