@@ -19,7 +19,7 @@ UPGRADE ?= --upgrade
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --no-annotate --custom-compile-command "make lock"
 
-.PHONY: help demo helm test test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals load-approvals docs lock lock-clients wheel clean
+.PHONY: help demo helm test test-postgresql test-clients slow check bench bench-policy eval eval-breakers bench-breakers conformance parity model-check crash-approvals load-approvals observability dashboards picture docs lock lock-clients wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -30,6 +30,10 @@ demo: $(VENV)/.run ## Run the gateway in front of real tool servers; KEEP=1 leav
 
 test: $(VENV)/.dev ## Run the tests, without the slow ones
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/helm $(ARGS)
+
+test-postgresql: $(VENV)/.dev ## Run the tests of storage, journal and approvals on a real PostgreSQL
+	WARDGATE_TEST_STORAGE=postgresql $(PY) -m pytest tests/storage tests/journal \
+	    tests/approvals/test_store.py tests/approvals/test_stateful.py tests/approvals/test_crash.py --timeout 600 $(ARGS)
 
 test-clients: $(VENV)/.dev ## Drive real MCP clients against the gateway; CLIENTS="mcp23 ts1 …" for some
 	$(PY) -m tests.clients $(ARGS) $(CLIENTS)
@@ -71,6 +75,15 @@ crash-approvals: $(VENV)/.dev ## Kill workers between the statements of claim, s
 
 load-approvals: $(VENV)/.dev ## Measure a queue of 10,000 at the API of a real gateway; writes build/approvals-load.json
 	$(PY) -m tests.approvals.load $(ARGS)
+
+observability: $(VENV)/.dev ## Prove boards, alerts and traces with a real Prometheus and real collectors
+	$(PY) -m pytest -m "slow or not slow" tests/observability $(ARGS)
+
+dashboards: $(VENV)/.dev ## Write the dashboards of observability/grafana
+	$(PY) -m observability.boards
+
+picture: $(VENV)/.dev ## Draw docs/images/overview.svg from a run of the scenario
+	PICTURE=$(CURDIR)/docs/images/overview.svg $(PY) -m pytest -q -m slow tests/observability/test_proof.py
 
 helm: $(VENV)/.dev ## Render, validate and evaluate the chart (needs helm on the path)
 	$(PY) -m pytest tests/helm $(ARGS)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from gateway.approvals.notify import Notifier
 from gateway.approvals.queue import Queue
 from gateway.approvals.store import Store
 from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import Notice
+from gateway.approvals.values import SYSTEM, Approval, EnvelopeNotice, Notice
 from gateway.breaker_desk import BreakerDesk
 from gateway.breakers.trip import Trip
 from gateway.builtin import INFO, OwnUpstream, WithOwn
@@ -36,11 +36,14 @@ from gateway.config import Config, load
 from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, WardgateError
+from gateway.glass import BreakGlass
 from gateway.guard import Guard
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
+from gateway.identity.people import PeopleSignIn
+from gateway.journal.doubts import Doubts
 from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
@@ -48,23 +51,26 @@ from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.looking import Looking
-from gateway.model import OWN, Kind, Revisions, Tool, Verified
+from gateway.model import OWN, Kind, Operator, Revisions, Tool, Verified
 from gateway.outside import Outside
 from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts, Upstreams
+from gateway.reconciling import Doubt, Reconciler
 from gateway.remembered import Remembered
 from gateway.reviews import Reviews
 from gateway.rollout import Found, Rollout
+from gateway.scores import Scores
+from gateway.standing.desk import SIGNERS
 from gateway.storage import control
 from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import StorageKey, load_key
-from gateway.storage.database import Database
 from gateway.storage.idempotency import IdempotencyKeys
 from gateway.storage.pins import Pins
+from gateway.storage.place import place
 from gateway.storage.revocations import TokenRevocations
 from gateway.storage.rollouts import Rollouts
 from gateway.surfaces.admin.app import create_admin
@@ -124,6 +130,7 @@ class Gateway:
         self.directory = Directory(self.clock.now_ns)
         self.authenticator = Authenticator(self.directory)
         self._config_revision = _revision(self.config)
+        self._people: PeopleSignIn | None = None
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -141,7 +148,7 @@ class Gateway:
     async def _open(self, stack: AsyncExitStack) -> None:
         config = self.config
         key = load_key(config.storage.key_file)
-        self.database = stack.enter_context(Database(config.storage.path).open(gateway=True))
+        self.database = stack.enter_context(place(config.storage).open(gateway=True))
         self.credentials = Credentials(self.database)
         self.pins = Pins(self.database)
         pin_epoch = self._pin_epoch()
@@ -191,12 +198,13 @@ class Gateway:
             lambda: {each.tenant for each in self.config.agents.values()},
         )
         self.reviews.reviewed = self.oversight.soon
+        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
         self.telemetry.metrics.watch_deliveries(
             lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
         )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
-        self.telemetry.metrics.watch_records("sqlite", lambda: overview.record_stats(self.journal))
+        self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
         gauges.watch(self)
         acts = self._acts()  # before sessions are read: what is done to one meanwhile is seen
@@ -221,6 +229,8 @@ class Gateway:
             took_back=self._took_back,
         )  # fmt: skip
         self.trust = self.trusted.keeper
+        self.reviews.on_incident.append(self._incident)
+        self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
         stack.push_async_callback(self.guard.close)
@@ -230,6 +240,7 @@ class Gateway:
 
         told = (self.journal.verified, self._verified, self.trust.intake.verified)
         self.verifications = Verifications(lambda: self.parts, approvals=NoApprovals(), told=told)
+        self.reconciler = self._open_reconciler()
         self.telemetry.metrics.declare_upstreams(config.upstreams)
         self.outside = await self._open_outside(config)
         stack.push_async_callback(self._close_outside)
@@ -273,6 +284,7 @@ class Gateway:
         self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
         self._spawn(self.rollout.poll(self._bundle_came))
         self._spawn(self._sweep_approvals())
+        self._spawn(self.reconciler.run())
         self._spawn(self.notifier.run())
         self._spawn(self.oversight.run())
         watched = config.policy.watched
@@ -304,13 +316,48 @@ class Gateway:
             config=lambda: self.config,
         )  # fmt: skip
         stack.callback(look.close)
+        stack.push_async_callback(self._close_people)
         return create_console(overview.console_deps(self, admin, look, key.derived("console sign-in")))
+
+    def people(self) -> PeopleSignIn | None:
+        """The identity provider of the console as it is configured now."""
+        wanted = self.config.console.oidc
+        if self._people is not None and self._people.config != wanted:
+            self._spawn(self._people.close())
+            self._people = None
+        if self._people is None and wanted is not None:
+            self._people = PeopleSignIn(wanted, self.directory.now_ns)
+        return self._people
+
+    async def _close_people(self) -> None:
+        if self._people is not None:
+            await self._people.close()
+
+    def _open_reconciler(self) -> Reconciler:
+        journal = Doubts(self.database, self._key, SYSTEM)
+
+        def doubts(targets: Sequence[str]) -> Sequence[Doubt]:
+            return [
+                Doubt(call_id=call_id, target=target, since_ns=since_ns)
+                for target in targets
+                for call_id, since_ns in journal.of(target)
+            ]
+
+        return Reconciler(
+            lambda: self.parts, approvals=NoApprovals(), doubts=doubts, recall=journal.recall,
+            say=journal.say, told=self.telemetry.metrics.reconciled,
+        )  # fmt: skip
 
     def _owner_of(self, tenant: str, agent: str) -> str | None:
         found = self.config.agents.get(agent)
         return found.owner if found is not None and found.tenant == tenant else None
 
-    def _noticed(self, notice: Notice) -> None:
+    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
+        if isinstance(notice, EnvelopeNotice):
+            self.telemetry.metrics.approval_event(notice.event)
+            self.notifier.tell_envelope(notice)
+            self.channels.tell_envelope(notice)
+            return
         if notice.approval.canary is None:  # which is no approval of anything
             self.telemetry.metrics.approval_event(notice.event)
             overview.trace_approval(self.telemetry, notice)
@@ -321,6 +368,17 @@ class Gateway:
             self.trust.intake.rejected(
                 each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
             )
+
+    def _incident(self, approval: Approval, by: Operator, note: str) -> None:
+        """An approved call was wrong: that is also evidence about the agent, from who may give evidence."""
+        if by.role in SIGNERS and approval.attempt_call is not None:
+            self._spawn(self._against(approval.tenant, approval.attempt_call, by, note))
+
+    async def _against(self, tenant: str, call_id: str, by: Operator, note: str) -> None:
+        try:
+            await self.trusted.desk.report(tenant, call_id, by, kind="incident", reason=note)
+        except WardgateError as error:
+            logger.warning("an incident is no evidence: %s", error.code, extra={"call_id": call_id})
 
     async def _sweep_approvals(self) -> None:
         """What time does to approvals, once a second; a fault of the database is tried again."""
@@ -336,10 +394,12 @@ class Gateway:
                 notices = await asyncio.to_thread(sweeper.sweep)
                 waiting = await asyncio.to_thread(self.approvals.store.counts)
                 pending = await asyncio.to_thread(self.approvals.store.pending)
+                open_now = await asyncio.to_thread(self.glass.count_open)
             except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
                 logger.warning("approvals not swept: %s", error)
                 continue
             self.telemetry.metrics.approvals_waiting(waiting, pending)
+            self.telemetry.metrics.envelopes_open(open_now)
             for notice in notices:
                 self._noticed(notice)
             if notices:
@@ -372,6 +432,7 @@ class Gateway:
         self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
         self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
+        self.scores.configure(config.breakers.parties())
         own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
@@ -645,10 +706,12 @@ def _own_tools(config: Config) -> tuple[Tool, ...]:
 def _controls(config: Config) -> tuple[str, ...]:
     breakers = "memory" if config.breakers.enabled else "off"
     queue = "approvals:database" if config.approvals.chains else "approvals:absent"
-    built = {"approvals:absent": queue}
+    chosen = {"approvals:absent": queue}
+    if config.storage.url is not None:
+        chosen["journal:sqlite"] = "journal:postgresql"
     if config.trust.enabled:
-        built["trust:absent"] = "trust:database"
-    there = (built.get(each, each) for each in CONTROLS)
+        chosen["trust:absent"] = "trust:database"
+    there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
 
 

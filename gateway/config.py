@@ -87,6 +87,11 @@ class LimitsConfig(Section):
 
 class StorageConfig(Section):
     path: Path = Field(Path("wardgate.db"), description="SQLite file of journal, keys and payloads.")
+    url: str | None = Field(
+        None,
+        description="PostgreSQL instead of it: postgresql://user:${NAME}@host/name?sslmode=verify-full. "
+        "${NAME} expands. Other hosts than this one must name sslmode.",
+    )
     key_file: Path | None = Field(
         None,
         description="File with the 32-byte storage key (base64), mode 0600. Or set WARDGATE_STORAGE_KEY. "
@@ -190,6 +195,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _known(self) -> Config:
+        for name, envelope in self.approvals.envelopes.items():
+            where = f"approvals.envelopes.{name}"
+            if strange := set(envelope.agents) - self.agents.keys():
+                raise ValueError(f"{where}.agents: {', '.join(sorted(strange))} is no agent")
+            if strange := {tool.partition("/")[0] for tool in envelope.tools} - self.upstreams.keys():
+                raise ValueError(f"{where}.tools: {', '.join(sorted(strange))} is no upstream")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Config:
         if OWN in self.upstreams:
             raise ValueError(f"upstreams.{OWN}: this name is the gateway's own; choose another")
@@ -215,11 +230,14 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping")
+    document = yaml.compose(text, Loader=yaml.SafeLoader)
     try:
         config = Config.model_validate(_absolute(raw, path.resolve().parent))
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}" for e in error.errors()
+            f"  {path.name}:{_line(document, e)}: "
+            f"{'.'.join(str(part) for part in e['loc']) or '(top)'}: {e['msg']}"
+            for e in error.errors()
         ]
         raise ConfigError(f"{path}:\n" + "\n".join(lines)) from error
     if config.policy.opa.token_env is not None:
@@ -231,12 +249,20 @@ def load(path: Path) -> Config:
         for part, secret in upstream.credentials.sources():
             if secret.env is not None:
                 expand(f"${{{secret.env}}}", f"{path}: upstreams.{name}.credentials.{part}.env")
+    oidc = config.console.oidc
+    if oidc is not None and oidc.client_secret is not None:
+        expand(oidc.client_secret, f"{path}: console.oidc.client_secret")
+    if config.storage.url is not None:
+        expand(config.storage.url, f"{path}: storage.url")
     if (token := config.policy.source.token) is not None:
         expand(token, f"{path}: policy.source.token")
     for name, hook in config.approvals.webhooks.items():
         secured(expand(hook.url, f"{path}: approvals.webhooks.{name}.url"), name)
-        where = f"{path}: approvals.webhooks.{name}.secret"
-        if len(expand(hook.secret, where).encode()) < LEAST_SECRET:
+    signed = {f"approvals.webhooks.{name}": hook.secret for name, hook in config.approvals.webhooks.items()}
+    signed |= {f"breakers.scores.{name}": each.secret for name, each in config.breakers.scores.items()}
+    for name, text in signed.items():
+        where = f"{path}: {name}.secret"
+        if len(expand(text, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     for channel in config.approvals.told().values():
         address(channel)
@@ -248,6 +274,24 @@ def load(path: Path) -> Config:
             if len(expand(value, where).encode()) < LEAST_SECRET:
                 raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
     return config
+
+
+def _line(document: Any, error: Any) -> int:
+    """Where in the file an error is: the line of the last part of its place that is written there."""
+    # What is wrong between several parts says in its message which one it means.
+    said = error["msg"].removeprefix("Value error, ").partition(": ")[0]
+    node, line = document, 1
+    for part in (*error["loc"], *(said.split(".") if said.isprintable() and " " not in said else ())):
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def expand(value: str, where: str) -> str:
@@ -287,6 +331,10 @@ def _absolute(raw: dict[str, Any], base: Path) -> dict[str, Any]:
                     upstream[key] = str(base / upstream[key])
             if isinstance(upstream.get("credentials"), dict):
                 _absolute_secrets(upstream["credentials"], base)
+    console = raw.get("console")
+    oidc = console.get("oidc") if isinstance(console, dict) else None
+    if isinstance(oidc, dict) and isinstance(oidc.get("ca_file"), str):
+        oidc["ca_file"] = str(base / oidc["ca_file"])
     identity = raw.get("identity")
     issuers = identity.get("issuers") if isinstance(identity, dict) else None
     if isinstance(issuers, dict):

@@ -17,6 +17,7 @@ from gateway.approvals import chain as chains
 from gateway.approvals import channels, fatigue
 from gateway.approvals.chain import Absence, Chain, Escalation, Person, Rules, Threshold, Who
 from gateway.approvals.channels import Channel
+from gateway.approvals.envelope import MAX_S, Envelope
 from gateway.approvals.notify import Hook
 from gateway.approvals.values import Settings
 from gateway.config_identity import LEAST_SECRET, secure_url
@@ -204,6 +205,34 @@ class FatigueConfig(Section):
         return fatigue.Settings(**self.model_dump())
 
 
+class EnvelopeConfig(Section):
+    """Break-glass: what two people may let through for a while when a chain cannot be asked."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="What it is for.")
+    openers: WhoConfig = Field(description="Who may open it; always two different people.")
+    agents: tuple[Name, ...] = Field(min_length=1, description="Agents whose calls it lets through.")
+    tools: tuple[Annotated[str, Field(pattern=r"^[^/*]+/([^*]+|\*)$")], ...] = Field(
+        min_length=1, description="Tools, as upstream/name or upstream/*."
+    )
+    chains: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Chains it stands in for; what needs another one is held all the same.",
+    )
+    max_s: Annotated[float, Field(ge=60, le=MAX_S)] = Field(
+        1800.0, description="How long it can be open at most; never more than an hour."
+    )
+    max_uses: int = Field(20, ge=1, le=100, description="Calls it lets through at most each time.")
+    second_s: Annotated[float, Field(ge=30, le=3600)] = Field(
+        600.0, description="How long the second person has after the first."
+    )
+
+    def built(self, name: str) -> Envelope:
+        return Envelope(
+            name=name, title=self.title, openers=self.openers.built(), agents=self.agents, tools=self.tools,
+            chains=self.chains, max_s=self.max_s, max_uses=self.max_uses, second_s=self.second_s,
+        )  # fmt: skip
+
+
 class ApprovalsConfig(Section):
     chains: dict[Name, ChainConfig] = Field(default_factory=dict)
     groups: dict[Name, tuple[Operator, ...]] = Field(
@@ -223,6 +252,7 @@ class ApprovalsConfig(Section):
         description="Address where people look at an approval, for messages; {id} is replaced by its id.",
     )
     fatigue: FatigueConfig = FatigueConfig()
+    envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
     hold_s: Annotated[float, Field(ge=0, le=30)] = Field(
         3.5, description="How long a call waits for its approval before the agent is told to call again."
     )
@@ -266,6 +296,18 @@ class ApprovalsConfig(Section):
                 raise ValueError(f"channels.{name}: there is no chain {', '.join(sorted(unknown))}")
         if self.channels and not channels.installed():
             raise ValueError("channels need more than is installed: pip install 'wardgate[notify]'")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> ApprovalsConfig:
+        for name, each in self.envelopes.items():
+            if unknown := set(each.chains) - self.chains.keys():
+                raise ValueError(f"envelopes.{name}: there is no chain {', '.join(sorted(unknown))}")
+            if unknown := set(each.openers.groups) - self.groups.keys():
+                raise ValueError(f"envelopes.{name}: there is no group {', '.join(sorted(unknown))}")
+            people = set(each.openers.names).union(*(self.groups[group] for group in each.openers.groups))
+            if not each.openers.roles and len(people) < 2:
+                raise ValueError(f"envelopes.{name}: 'openers' must be at least two people")
         return self
 
     def _people(self, chain: ChainConfig) -> list[Person]:
@@ -331,6 +373,7 @@ class ApprovalsConfig(Section):
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
             console_url=self.console_url,
+            envelopes={name: each.built(name) for name, each in self.envelopes.items()},
             keep_days=keep_days,
             fatigue=self.fatigue.built(),
         )

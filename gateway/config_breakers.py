@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gateway.breakers import plugin
 from gateway.breakers.settings import TAILS, Caps, Settings, Tail
-from gateway.section import Section
+from gateway.config_identity import LEAST_SECRET
+from gateway.section import Name, Section
+
+if TYPE_CHECKING:
+    from gateway.scores import Party
 
 DetectorName = Literal[
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
@@ -38,12 +43,35 @@ class TailConfig(Section):
     scale: float = Field(gt=0, le=100, description="How slowly they get fewer.")
 
 
+class ScoreConfig(Section):
+    """A detector elsewhere that posts scores of agents to `/v1/scores/<name>` on the admin port, signed."""
+
+    secret: str = Field(description="What signs the body, at least 32 bytes; ${NAME} expands.")
+    key_id: Name = Field("1", description="Sent along, so that a secret can be replaced.")
+    tenant: Name = Field("default", description="The tenant whose agents it has an opinion of.")
+    first: float = Field(0.5, ge=0, le=1, description="From this score on writes need a person.")
+    stop: float = Field(0.9, ge=0, le=1, description="From this score on the agent is stopped.")
+    enforce_percent: int = Field(
+        0, ge=0, le=100, description="The percentage of agents it acts on; 0 only records."
+    )
+    per_minute: int = Field(600, ge=1, le=60_000, description="Scores taken in a minute.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> ScoreConfig:
+        if self.first > self.stop:
+            raise ValueError("'first' must not be above 'stop'")
+        if not self.secret.startswith("${") and len(self.secret.encode()) < LEAST_SECRET:
+            raise ValueError(f"'secret' needs at least {LEAST_SECRET} bytes")
+        return self
+
+
 class BreakersConfig(Section):
     enabled: bool = Field(True, description="False lets everything pass but what the kill switch stops.")
-    enforce_percent: dict[DetectorName, int] = Field(
+    enforce_percent: dict[Name, Annotated[int, Field(ge=0, le=100)]] = Field(
         default_factory=dict,
-        description="For a detector: the percentage of agents it acts on; 0 only records. When not named "
-        "100, and 0 for those that estimate (errors, denials, rate, surprise, tools, bytes, cost, places).",
+        description="For a detector, or one of your own: the percentage of agents it acts on; 0 only "
+        "records. When not named 100, and 0 for those that estimate (errors, denials, rate, surprise, tools, "
+        "bytes, cost, places).",
     )
     max_open_percent: int = Field(
         10, ge=1, le=100,
@@ -84,6 +112,35 @@ class BreakersConfig(Section):
     throttle_gap_ms: int = Field(1000, ge=1, le=60_000, description="Between calls of an agent slowed down.")
     slow_s: float = Field(60.0, gt=0, description="A call that takes longer counts as slow for its upstream.")
 
+    scores: dict[Name, ScoreConfig] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Detectors elsewhere, by the name trips have of them.",
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> BreakersConfig:
+        unknown = set(self.enforce_percent) - set(get_args(DetectorName))
+        if unknown:  # looked up only then: it takes some milliseconds
+            unknown -= plugin.names()
+        if unknown:
+            raise ValueError(f"enforce_percent: there is no detector {', '.join(sorted(unknown))}")
+        return self
+
+    def parties(self) -> dict[str, Party]:
+        """Those who may post, with their secrets read; ``config.load`` has seen that they are there."""
+        from gateway.config import expand  # which is made of this module
+        from gateway.scores import Party
+
+        return {
+            name: Party(
+                name=name, secret=expand(each.secret, f"breakers.scores.{name}.secret").encode(),
+                key_id=each.key_id, tenant=each.tenant, first=each.first, stop=each.stop,
+                per_minute=each.per_minute,
+            )
+            for name, each in self.scores.items()
+        }  # fmt: skip
+
     def settings(self) -> Settings:
         tails = dict(TAILS)
         for name, each in self.tails.items():
@@ -92,7 +149,8 @@ class BreakersConfig(Section):
             tails=tails,
             # What compares is sure of itself; what estimates first shows what it would have done here.
             enforce_percent=dict.fromkeys(_ESTIMATING, 0)
-            | {str(name): share for name, share in self.enforce_percent.items()},
+            | {str(name): share for name, share in self.enforce_percent.items()}
+            | {f"score:{name}": each.enforce_percent for name, each in self.scores.items()},
             max_open_percent=self.max_open_percent,
             false_first=self.false_first_per_day,
             false_open=self.false_open_per_day,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway.config_verify import VerifyConfig, check
+from gateway.config_verify import ReconcileConfig, VerifyConfig, check
 from gateway.section import Name, Seconds, Section
 
 RiskName = Literal["read", "reversible", "compensable", "irreversible"]
@@ -78,7 +78,17 @@ class ToolConfig(Section):
     verify: VerifyConfig | None = Field(
         None, description="A read that says, after the answer, whether the call had its effect."
     )
+    reconcile: ReconcileConfig | None = Field(
+        None, description="A read that says what became of a call whose outcome is in doubt."
+    )
     extra: dict[str, Any] = Field(default_factory=dict, description="More for policy to read.")
+
+    def readers(self) -> Iterator[tuple[str, str]]:
+        """The tools that look back at its calls, by what for."""
+        if self.verify is not None:
+            yield "verify", self.verify.tool
+        if self.reconcile is not None:
+            yield "reconcile", self.reconcile.tool
 
     @field_validator("sensitive", "trusted_fields", "untrusted_fields", "sinks")
     @classmethod

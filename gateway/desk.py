@@ -181,6 +181,15 @@ class Desk:
         detail = {"labels": list(labels)} if act == "declassify" else {}
         return await self._act(found, act, OPERATOR + operator, note, detail)
 
+    async def has(self, tenant: str, agent: str, session: str) -> bool:
+        """Whether there is such an agent of a tenant and, when one is named, such a session of it."""
+        if not self.knows(tenant, agent):
+            return False
+        if not session:
+            return True
+        found = await self._sessions.find(session)
+        return found is not None and (found.whose.tenant, found.whose.agent) == (tenant, agent)
+
     # -- breakers ----------------------------------------------------------------------------------------
 
     async def suspected(self, session: str, trip: str, since_ns: int, why: str) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.breakers import plugin
 from gateway.breakers.breakers import Asking, Breakers
-from gateway.breakers.event import Event, What, print_of
+from gateway.breakers.event import Alarm, Event, What, print_of
 from gateway.breakers.kill import Kill, Kills
 from gateway.breakers.machine import Machine
 from gateway.breakers.settings import NO_CAPS, Settings
@@ -43,7 +43,7 @@ _NO_EVENT: Final = frozenset(
      "client_declined", "result_withheld",
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
-)  # fmt: skip
+) | {code for code in REASONS if code.startswith("approval_") and code != "approval_rejected"}  # fmt: skip
 """Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or does
 again what it was told to."""
 
@@ -195,6 +195,23 @@ class Guard:
             self._moved.update(asking.keys)
         if trips:
             self._tripped(trips)
+
+    def scored(
+        self, name: str, *, tenant: str, agent: str, domain: str, session: str, stops: bool, score: float,
+        threshold: float, sentence: str, by: str, post: str,
+    ) -> list[str]:  # fmt: skip
+        """A score that a detector elsewhere posted is high; the ids of the trips it made."""
+        if not self.enabled:
+            return []
+        now = self._now_ns()
+        alarm = Alarm(
+            detector=f"score:{name}", level=2 if stops else 1, statistic=score, threshold=threshold,
+            since_ns=now, sentence=f"{sentence or 'a high score'}; {score:.3g} ≥ {threshold:.3g}, by {by}",
+            exact=False,
+        )  # fmt: skip
+        trips = self.breakers.scored(tenant, agent, domain, session, alarm, now, by, post)
+        self._tripped(trips)
+        return [trip.id for trip in trips]
 
     # -- people ----------------------------------------------------------------------------------
 

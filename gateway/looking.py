@@ -18,7 +18,7 @@ import orjson
 
 from gateway import pipeline
 from gateway.approvals import chain as chains
-from gateway.approvals import lookup, rows
+from gateway.approvals import grants, lookup, rows
 from gateway.approvals.lookup import Narrow
 from gateway.approvals.queue import Queue, Snapshot
 from gateway.approvals.store import Store
@@ -191,6 +191,7 @@ class Looking:
                 "arguments": self._arguments(last, sealed[last.id]) if may else None,
             } if last is not None else None,
             "provenance": kept.provenance,
+            "no_grant": _no_grant(tool, kept),
             "tool": _described(tool) if tool is not None else None,
             "explanation": None,
         }  # fmt: skip
@@ -302,6 +303,14 @@ class Looking:
             return self._parts().catalog.resolve("tool", upstream, name)
         except Refused:
             return None
+
+
+def _no_grant(tool: Tool | None, kept: Snapshot) -> str:
+    """Why similar calls cannot be let through for a while; "" when they can."""
+    if tool is None:
+        return "the tool is not what it was"
+    private = grants.confidentiality(tool, Facts(slow=kept.slow, fast=kept.fast))
+    return grants.forbidden(tool.manifest.risk, tool.manifest.effects, private)
 
 
 def _described(tool: Tool) -> Mapping[str, Any]:

@@ -105,6 +105,18 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True):
     within_s: float = 30.0  # from the answer of the call to the last word about it
 
 
+class Reconcile(msgspec.Struct, frozen=True, kw_only=True):
+    """A read that says what became of a call in doubt; see ``sessions/reconcile.py``."""
+
+    tool: str  # a read tool of the same upstream, by its name
+    arguments: Mapping[str, Json] = {}  # templates over the arguments of the call
+    done: Mapping[str, Json]  # JSON pointer into the result of the read → what stands there after the effect
+    not_done: Mapping[str, Json] = {}  # the same without it; empty when that cannot be told
+    late_s: float = 60.0  # an effect may appear this long after the doubt began
+    every_s: float = 30.0  # between two reads; doubled after each
+    attempts: int = 10
+
+
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call says what it costs: a JSON pointer into one of the two."""
 
@@ -137,7 +149,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     polling: bool = False  # repeating it is normal
     interruptible: bool = True  # a call under way may be cut off when its client gives up
     verify: Verify | None = None  # a read that says whether a call had its effect
-    extra: Mapping[str, Json] = {}  # undo, reconcile: read by later parts, shown to policy
+    reconcile: Reconcile | None = None  # a read that says what became of a call in doubt
+    extra: Mapping[str, Json] = {}  # undo: read by later parts, shown to policy
     source: Literal["operator", "hint", "default"] = "default"  # where ``risk`` comes from
 
 

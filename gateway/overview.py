@@ -19,13 +19,14 @@ from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
+from gateway.glass import BreakGlass
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.ledger import RecordedCalls, readable
 from gateway.limits import InFlight
-from gateway.model import Revisions, Tool
+from gateway.model import Operator, Revisions, Tool
 from gateway.outside import Outside
 from gateway.pins import waiting
 from gateway.policy import schema
@@ -34,6 +35,7 @@ from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
 from gateway.reviews import Reviews
 from gateway.rollout import Rollout
+from gateway.scores import Scores
 from gateway.state.memory import MemoryState
 from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
@@ -52,7 +54,8 @@ from gateway.surfaces.admin.deps import (
     ShadowState,
     UpstreamState,
 )
-from gateway.surfaces.console.deps import ConsoleDeps, Look, Terms
+from gateway.surfaces.console.deps import ConsoleDeps, Look, People, Terms
+from gateway.surfaces.console.signin import SignIn
 from gateway.surfaces.http import HttpDeps
 from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
@@ -71,6 +74,8 @@ class Running(Protocol):
     desk: Desk
     breaker_desk: BreakerDesk
     trusted: Trusted
+    scores: Scores
+    glass: BreakGlass
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -86,6 +91,8 @@ class Running(Protocol):
     telemetry: Telemetry
 
     def revisions(self) -> Revisions: ...
+
+    def people(self) -> People | None: ...
 
     async def reload(self) -> Mapping[str, str]: ...
 
@@ -115,6 +122,8 @@ def admin_deps(gateway: Running) -> AdminDeps:
         sessions=gateway.desk,
         breakers=gateway.breaker_desk,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
+        scores=gateway.scores.take,
+        envelopes=gateway.glass,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
@@ -134,10 +143,17 @@ def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> 
         key=key,
         now_ns=gateway.directory.now_ns,
         terms=terms,
-        holder=gateway.directory.holder,
+        holder=lambda found: _holder(gateway.directory, found),
+        people=lambda: gateway.people(),
         sign_ins=EndedSignIns(gateway.database),
         look=look,
     )
+
+
+def _holder(directory: Directory, found: SignIn) -> Operator:
+    if found.person:
+        return directory.person(found.tenant, found.person, found.credential)
+    return directory.holder(found.credential)
 
 
 def http_deps(gateway: Running) -> HttpDeps:

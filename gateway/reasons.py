@@ -236,6 +236,8 @@ _ALL: Final = (
     Reason("callback_replayed", "Delivered before",
            "This signed decision was delivered before, so it is not taken again.",
            "Sign each delivery anew, with the time it is sent at.", Party.OPERATOR),
+    Reason("envelope_refused", "Envelope not opened", "This envelope cannot be opened, or closed, like this.",
+           "See the detail; envelopes are declared under 'approvals.envelopes'.", Party.OPERATOR),
     Reason("not_similar", "Calls too different, or too risky, for one decision",
            "These calls cannot be decided in one step.",
            "Decide each of them, or name up to 20 low-risk calls of one tool.", Party.OPERATOR),

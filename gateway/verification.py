@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,7 +28,7 @@ from gateway.config import LimitsConfig
 from gateway.digest import new_id
 from gateway.errors import Refused
 from gateway.limits import InFlight
-from gateway.model import VERIFY, Ask, Call, Outcome, Verified, Verify
+from gateway.model import VERIFY, Answer, Ask, Call, Json, Outcome, Verified, Verify
 from gateway.ports import Approvals, Parts
 from gateway.sessions.verify import Unfillable, differs, fill, matches
 
@@ -178,32 +178,16 @@ class Verifications:
     async def _read(self, call: Call, verify: Verify, attempt: int) -> _Said:
         """One read, and what it says."""
         parts = self._parts()
-        try:
-            tool = parts.catalog.resolve("tool", call.tool.upstream, verify.tool)
-        except Refused as error:
-            return _Said(_unknown(call, f"{verify.tool}: {error.code}"), final=True)
-        if tool.writes or tool.elsewhere:  # the pipeline holds it against this once more
-            return _Said(_unknown(call, f"{tool.target} is not a read that can be made here"), final=True)
         read = Verified(
             call_id=call.id, principal=call.principal, tool=call.tool, session=call.session, result="unknown",
             read=new_id(), reads=attempt, made=call,
         )  # fmt: skip
-        ask = Ask(
-            principal=call.principal,
-            surface=VERIFY,
-            kind="tool",
-            upstream=call.tool.upstream,
-            name=verify.tool,
-            args=dict(verify.arguments),
-            # A token that delegates one piece of work says itself which session it is for.
-            session="" if call.principal.mandate_json else call.session,
-            traceparent=call.traceparent,
-            call_id=read.read,
-        )
         own = msgspec.structs.replace(
             parts, limits=self._limits, approvals=self._approvals, verifications=None
         )
-        answer = await pipeline.call(own, ask)
+        answer = await read_back(own, call, verify.tool, verify.arguments, read.read)
+        if isinstance(answer, str):
+            return _Said(_unknown(call, answer), final=True)
         outcome = answer.outcome
         if answer.refusal is not None and (outcome is None or outcome.status == "withheld"):
             said = msgspec.structs.replace(read, detail=f"the read was refused: {answer.refusal.code}")
@@ -219,6 +203,34 @@ class Verifications:
             return _Said(msgspec.structs.replace(read, result="verified"))
         where = ", ".join(pointer or "(all)" for pointer in differs(verify, outcome.result_json))
         return _Said(msgspec.structs.replace(read, result="refuted", detail=f"not as expected: {where}"))
+
+
+async def read_back(
+    parts: Parts, call: Call, tool_name: str, arguments: Mapping[str, Json], read_id: str
+) -> Answer | str:
+    """A read about a call, made in the name of whoever made the call; or in words why it cannot be made.
+
+    Its principal is as it was then. It is decided by policy as it is now, and shown to nobody.
+    """
+    try:
+        tool = parts.catalog.resolve("tool", call.tool.upstream, tool_name)
+    except Refused as error:
+        return f"{tool_name}: {error.code}"
+    if tool.writes or tool.elsewhere:  # the pipeline holds it against this once more
+        return f"{tool.target} is not a read that can be made here"
+    ask = Ask(
+        principal=call.principal,
+        surface=VERIFY,
+        kind="tool",
+        upstream=call.tool.upstream,
+        name=tool_name,
+        args=dict(arguments),
+        # A token that delegates one piece of work says itself which session it is for.
+        session="" if call.principal.mandate_json else call.session,
+        traceparent=call.traceparent,
+        call_id=read_id,
+    )
+    return await pipeline.call(parts, ask)
 
 
 def _unknown(call: Call, detail: str, last: Verified | None = None) -> Verified:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from gateway.catalog.manifests import Manifests
+from gateway.config import load
 from gateway.config_upstream import UpstreamConfig
-from gateway.model import Verify
+from gateway.errors import ConfigError
+from gateway.model import Reconcile, Verify
 
 READ = {"risk": "read"}
 
@@ -67,3 +70,40 @@ def test_the_manifest_of_a_tool_says_how_it_is_verified() -> None:
     )
     assert manifests.of("tool", "get").verify is None
     assert manifests.of("prompt", "put_it").verify is None
+
+
+FOUND = {"tool": "get", "done": {"/a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("reconcile", "at", "said"),
+    [
+        ({"tool": "add"}, "reconcile", "'add' is reversible; only a read may reconcile"),
+        ({"tool": "nowhere"}, "reconcile", "describe 'nowhere' with 'risk: read'"),
+        ({"done": {"/a": "{result.id}"}}, "done", "no result"),
+        ({"not_done": {"/a": 1}}, "reconcile", "are the same"),
+        ({"done": {}}, "reconcile", "'done' says what the read returns"),
+        ({"late_s": -1}, "late_s", "greater than or equal to 0"),
+        ({"often": 1}, "often", "Extra inputs"),
+    ],
+)
+def test_a_reconcile_that_cannot_be_meant_is_refused_with_file_and_line(tmp_path, reconcile, at, said):
+    tools = {
+        "put": {"risk": "irreversible", "reconcile": {**FOUND, **reconcile}},
+        "add": {"risk": "reversible"}, "get": READ,
+    }  # fmt: skip
+    upstreams = {"files": {"url": "https://tools.example/mcp", "tools": tools}}
+    document = {"storage": {"key_file": "k"}, "upstreams": upstreams}
+    path = tmp_path / "wardgate.yaml"
+    path.write_text(json.dumps(document, indent=1))  # JSON is YAML
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if f'"{at}"' in text)
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert f"wardgate.yaml:{line}: upstreams.files" in str(refused.value), refused.value
+    assert said in str(refused.value)
+
+
+def test_a_reconcile_reaches_the_manifest_of_its_tool():
+    tools = {"put": {"risk": "irreversible", "reconcile": FOUND}, "get": READ}
+    manifest = Manifests(upstream(tools)).of("tool", "put")
+    assert manifest.reconcile == Reconcile(tool="get", done={"/a": 1})

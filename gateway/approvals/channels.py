@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.approvals.values import Notice
+from gateway.approvals.values import EnvelopeNotice, Notice
 from gateway.approvals.words import fields
 from gateway.errors import ConfigError
 
@@ -100,8 +100,15 @@ def service(channel: Channel, address: str) -> Any:
     return made
 
 
-def title_and_body(notice: Notice, link: str) -> tuple[str, str]:
+def title_and_body(notice: Notice | EnvelopeNotice, link: str) -> tuple[str, str]:
     """What a person reads, as plain text."""
+    if isinstance(notice, EnvelopeNotice):
+        said, what = notice.said, notice.event.removeprefix("envelope_")
+        owners = ", ".join(said.get("owners", ())) or "nobody"
+        return (
+            f"Break-glass: {said['name']} was {'asked for' if what == 'asked' else what}",
+            f"{said.get('title', '')}\nfor {', '.join(said.get('agents', ()))}, owned by {owners}",
+        )
     said = fields(notice)
     until = datetime.fromtimestamp(notice.approval.decide_by_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [
@@ -128,12 +135,12 @@ class Worker(threading.Thread):
         self.last_s = 0.0
         self._read = read
         self._pauses_s = pauses_s
-        self._waiting: queue.Queue[Notice | None] = queue.Queue(most)
+        self._waiting: queue.Queue[Notice | EnvelopeNotice | None] = queue.Queue(most)
         self._over = threading.Event()
         self._address = ""
         self._service: Any = None
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: Notice | EnvelopeNotice) -> None:
         """Never blocks."""
         try:
             self._waiting.put_nowait(notice)
@@ -166,7 +173,7 @@ class Worker(threading.Thread):
             else:
                 logger.warning("channel %s: given up on %s", self.channel.name, notice.event)
 
-    def _tell(self, notice: Notice) -> bool:
+    def _tell(self, notice: Notice | EnvelopeNotice) -> bool:
         title, body = title_and_body(notice, self.channel.link)
         kind = _KINDS.get(notice.event, "info")
         for pause in (*self._pauses_s, None):
@@ -214,6 +221,12 @@ class Channels:
         """Never blocks."""
         for worker in self._workers.values():
             if worker.channel.wants(notice):
+                worker.put(notice)
+
+    def tell_envelope(self, notice: EnvelopeNotice) -> None:
+        """Of break-glass everybody hears, whatever events they chose; never blocks."""
+        for worker in self._workers.values():
+            if worker.channel.tenant == notice.tenant:
                 worker.put(notice)
 
     def deliveries(self) -> list[Delivery]:

@@ -198,7 +198,7 @@ def holds(grant: Grant, now: int) -> bool:
 
 def use(connection: Connection, now: int, grant_id: str, *, cost: int, policy_revision: str) -> None:
     """Count one use, in the transaction of the intent; raises ``Blocked``."""
-    row = connection.execute(select(table).where(table.c.id == grant_id).with_for_update()).one_or_none()
+    row = connection.execute(select(table).where(table.c.id == grant_id)).one_or_none()
     if row is None:
         raise Blocked("approval_changed", detail="no such grant")
     grant = _grant(row)
@@ -220,7 +220,7 @@ def use(connection: Connection, now: int, grant_id: str, *, cost: int, policy_re
 def revoke(connection: Connection, now: int, grant_id: str, tenant: str, by: str) -> Grant:
     """End a grant at once; again is the same. Raises ``Blocked`` with ``not_found``."""
     query = select(table).where(table.c.id == grant_id, table.c.tenant == tenant)
-    row = connection.execute(query.with_for_update()).one_or_none()
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise Blocked("not_found")
     if row.revoked_ns is None:

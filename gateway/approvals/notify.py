@@ -26,7 +26,7 @@ import orjson
 from gateway.approvals import slack
 from gateway.approvals.channels import Delivery
 from gateway.approvals.slack import Preview
-from gateway.approvals.values import Notice
+from gateway.approvals.values import EnvelopeNotice, Notice
 
 if TYPE_CHECKING:
     from gateway.breakers.trip import Trip
@@ -104,6 +104,8 @@ def payload(notice: Notice) -> bytes:
             "state": approval.state,
             "tenant": approval.tenant,
             "agent": approval.agent,
+            "owner": approval.owner,
+            "envelope": approval.envelope,
             "target": approval.target,
             "risk": approval.risk,
             "codes": sorted({each.code for each in approval.requirements}),
@@ -171,6 +173,13 @@ class Notifier:
                 line.hook.style == "wardgate" or notice.event in slack.EVENTS
             ):
                 line.put(notice)
+
+    def tell_envelope(self, notice: EnvelopeNotice) -> None:
+        """That break-glass was asked for, opened or closed; as ``tell`` does."""
+        body = orjson.dumps({"event": notice.event, "envelope": notice.said})
+        for line in self._lines.values():
+            if line.hook.tenant == notice.tenant and line.hook.style == "wardgate":
+                line.put(body)
 
     def tell_trip(self, trip: Trip, owner: str | None) -> None:
         """That a breaker guards or stops somebody, for the parties of its tenant; as ``tell`` does."""

@@ -35,7 +35,7 @@ def now_ns(connection: Connection) -> int:
 
 def load(connection: Connection, approval_id: str) -> Approval | None:
     """One approval, locked until the transaction ends where the database has row locks."""
-    row = connection.execute(_COLUMNS.where(approvals.c.id == approval_id).with_for_update()).one_or_none()
+    row = connection.execute(_COLUMNS.where(approvals.c.id == approval_id)).one_or_none()
     return None if row is None else approval(row)
 
 
@@ -46,7 +46,7 @@ def live(connection: Connection, tenant: str, asked_digest: str) -> Approval | N
             approvals.c.tenant == tenant,
             approvals.c.asked_digest == asked_digest,
             approvals.c.state.in_(LIVE),
-        ).with_for_update()
+        )
     ).one_or_none()
     return None if row is None else approval(row)
 
@@ -222,6 +222,7 @@ _SAME: Final = (
     "risk", "asked_digest", "digest", "effect_key", "policy_revision", "opened_ns", "decide_by_ns",
     "execute_s", "execute_by_ns", "lease_s", "lease_until_ns", "attempt_call", "closed_ns", "closed_by",
     "reason_code", "reason_text", "supersedes", "superseded_by", "question", "asked_by", "answer", "canary",
+    "envelope",
 )  # fmt: skip
 _COLUMNS: Final = select(
     *(column for column in approvals.c if column.name not in ("key_id", "nonce", "ciphertext")),

@@ -55,6 +55,7 @@ def shown(approval: Approval) -> dict[str, Any]:
         "answer": approval.answer,
         "policy_revision": approval.policy_revision,
         "canary": canaries.shown(approval),
+        "envelope": approval.envelope,
     }
 
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import msgspec
 
 from gateway.breakers.cusum import Cusum, Limits, limits, log_day_of
-from gateway.breakers.event import Alarm, Event
+from gateway.breakers.event import Alarm, Event, bounded
 from gateway.breakers.firsts import Firsts
 from gateway.breakers.pace import Pace
 from gateway.breakers.settings import STATISTICAL, Settings
@@ -115,12 +115,14 @@ class Behaviour(msgspec.Struct, array_like=True):
             found.append(
                 self._share("tools", "tools this agent has hardly used", self.new_tools, limits.tools, level)
             )
-        if event.bytes_out and (
-            level := self.bytes.add(event.bytes_out, tool, at_ns, limits.bytes, learn, warm)
+        if event.bytes_out > 0 and (
+            level := self.bytes.add(bounded(event.bytes_out), tool, at_ns, limits.bytes, learn, warm)
         ):
             words = "more data leaves than is usual for these tools"
             found.append(_alarm("bytes", self.bytes.sum, limits.bytes, level, words))
-        if event.cost and (level := self.cost.add(event.cost, tool, at_ns, limits.cost, learn, warm)):
+        if event.cost > 0 and (
+            level := self.cost.add(bounded(event.cost), tool, at_ns, limits.cost, learn, warm)
+        ):
             words = "calls cost more than is usual for these tools"
             found.append(_alarm("cost", self.cost.sum, limits.cost, level, words))
         new = bool(event.places) and self.places.new(event.places, at_ns)

@@ -10,10 +10,14 @@ from gateway.breakers.settings import Settings
 
 class Returns(msgspec.Struct, array_like=True):
     """The last eight states of one resource, as prints of the arguments that made them, with who made
-    each."""
+    each.
+
+    An agent answers for what it put back itself: who only waits for others to change something, to change it
+    again, cannot have them stopped before they have done so as often.
+    """
 
     states: list[tuple[int, str]] = msgspec.field(default_factory=list)
-    count: int = 0
+    counts: dict[str, int] = msgspec.field(default_factory=dict)  # by agent
     since_ns: int = 0
 
     def observe(self, event: Event, settings: Settings) -> list[Alarm]:
@@ -29,14 +33,14 @@ class Returns(msgspec.Struct, array_like=True):
         del states[:-8]
         if not returned:
             if earlier is None:
-                self.count = 0
+                self.counts = {}  # a state that is new: they get on
             return []
-        if self.count == 0:
+        if not self.counts:
             self.since_ns = event.at_ns
-        self.count += 1
-        if self.count < settings.returns:
+        count = self.counts[event.agent] = self.counts.get(event.agent, 0) + 1
+        if count < settings.returns:
             return []
-        count, self.count = self.count, 0
+        self.counts = {}
         return [
             Alarm(
                 detector="return", level=2, statistic=float(count), threshold=float(settings.returns),

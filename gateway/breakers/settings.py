@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
 DAY: Final = 86_400 * SECOND
 
 STATISTICAL: Final = ("errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places")

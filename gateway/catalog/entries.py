@@ -89,21 +89,24 @@ def build(
 
 
 def unverifiable(upstream: str, tools: Sequence[Tool]) -> list[Problem]:
-    """What stands in the way of verifying calls: such calls are made, and stay unverified."""
+    """What stands in the way of looking back at calls, which are made all the same."""
     listed = {tool.name: tool for tool in tools}
     problems: list[Problem] = []
     for tool in tools:
-        verify = tool.manifest.verify
-        if verify is None:
-            continue
-        reader = listed.get(verify.tool)
-        if reader is None or reader.writes:
+        verify, reconcile = tool.manifest.verify, tool.manifest.reconcile
+        for named, stay in (
+            (verify.tool if verify is not None else None, "unverified"),
+            (reconcile.tool if reconcile is not None else None, "in doubt when they are"),
+        ):
+            reader = listed.get(named) if named is not None else None
+            if named is None or (reader is not None and not reader.writes):
+                continue
             why = (
                 "is not listed by the upstream"
                 if reader is None
                 else f"is {reader.manifest.risk}, not a read"
             )
-            detail = f"its calls stay unverified: {names.shown(verify.tool)} {why}"
+            detail = f"its calls stay {stay}: {names.shown(named)} {why}"
             problems.append(Problem(upstream=upstream, subject=names.shown(tool.name), detail=detail))
     return problems
 

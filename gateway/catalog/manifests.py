@@ -73,6 +73,7 @@ class Manifests:
             polling=said.polling,
             interruptible=risk == "read" if said.interruptible is None else said.interruptible,
             verify=said.verify.made if said.verify is not None else None,
+            reconcile=said.reconcile.made if said.reconcile is not None else None,
             extra=said.extra,
             source=source,  # type: ignore[arg-type]  # one of its three words, see the callers
         )

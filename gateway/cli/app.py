@@ -11,6 +11,7 @@ from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.envelopes import app as envelopes_app
 from gateway.cli.hook import hook
 from gateway.cli.incident import app as incident_app
 from gateway.cli.init import init
@@ -22,6 +23,7 @@ from gateway.cli.records import app as records_app
 from gateway.cli.serve import serve
 from gateway.cli.sessions import app as sessions_app
 from gateway.cli.stdio import stdio
+from gateway.cli.storage import app as storage_app
 from gateway.cli.tokens import app as tokens_app
 from gateway.cli.tools import app as tools_app
 from gateway.cli.trust import app as trust_app
@@ -55,7 +57,9 @@ app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
+app.add_typer(envelopes_app, name="envelopes")
 app.add_typer(records_app, name="records")
+app.add_typer(storage_app, name="storage")
 app.add_typer(tools_app, name="tools")
 app.add_typer(breaker_app, name="breaker")
 app.add_typer(trust_app, name="trust")

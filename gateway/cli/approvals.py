@@ -60,7 +60,7 @@ def list_approvals(
     as_json: AsJson = False,
 ) -> None:
     """List held calls, newest first."""
-    found = _Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
+    found = Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -70,7 +70,7 @@ def list_approvals(
 @app.command()
 def show(approval: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show one held call: what would be sent, why a person is asked, and who has said what."""
-    found = _Office(url).get(f"/v1/approvals/{approval}")
+    found = Office(url).get(f"/v1/approvals/{approval}")
     if as_json:
         print_json(found)
     else:
@@ -114,7 +114,7 @@ def edit(
     """Put other arguments in place of the agent's. Somebody else must approve them too."""
     import orjson
 
-    before = _Office(url).get(f"/v1/approvals/{approval}")
+    before = Office(url).get(f"/v1/approvals/{approval}")
     if file is not None:
         text = file.read_text()
     else:
@@ -197,7 +197,7 @@ def incident(
     as_json: AsJson = False,
 ) -> None:
     """Report that an approved call turned out to be wrong."""
-    office = _Office(url)
+    office = Office(url)
     body = {"digest": office.get(f"/v1/approvals/{approval}")["digest"], "note": note}
     found = office.post(f"/v1/approvals/{approval}/incident", body, None)
     if as_json:
@@ -221,7 +221,7 @@ def canary(
         arguments = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         fail(f"{file} cannot be used: {error}.", "Nothing was made.")
-    office = _Office(url)
+    office = Office(url)
     digest = office.get(f"/v1/approvals/{approval}")["digest"]
     body = {"digest": digest, "arguments": arguments, "note": note}
     found = office.post(f"/v1/approvals/{approval}/canary", body, None)
@@ -234,7 +234,7 @@ def canary(
 @app.command()
 def reviewers(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show how people review, by person and by rule, and what is a reason to worry."""
-    found = _Office(url).get("/v1/reviewers")
+    found = Office(url).get("/v1/reviewers")
     if as_json:
         print_json(found)
         return
@@ -251,7 +251,7 @@ def reviewers(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 @app.command()
 def grants(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List standing permissions, newest first."""
-    found = _Office(url).get("/v1/grants")
+    found = Office(url).get("/v1/grants")
     if as_json:
         print_json(found)
         return
@@ -277,7 +277,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a standing permission at once."""
-    found = _Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
+    found = Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
     if as_json:
         print_json(found)
     else:
@@ -287,7 +287,7 @@ def revoke(
 @app.command()
 def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Follow held calls: one line for each that comes or changes, until interrupted."""
-    office = _Office(url)
+    office = Office(url)
     cursor = office.get("/v1/approvals/changes")["cursor"]  # before the list, so that nothing is missed
     for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
         _watched(each, as_json)
@@ -310,7 +310,7 @@ def _watched(each: dict[str, Any], as_json: bool) -> None:
 # ------------------------------------------------------------------------------------------------ in common
 
 
-class _Office:
+class Office:
     """The admin port, with the reviewer's key."""
 
     def __init__(self, url: str) -> None:
@@ -368,7 +368,7 @@ def _write(
 ) -> None:  # fmt: skip
     if yes and pinned and len(digest) < LEAST_DIGEST:
         fail("--yes needs --digest: what nobody has looked at, nobody decides.")
-    office = _Office(url)
+    office = Office(url)
     found = office.get(f"/v1/approvals/{approval}")
     if digest and not (len(digest) >= LEAST_DIGEST and found["digest"].startswith(digest)):
         fail(

@@ -116,15 +116,16 @@ def clock() -> Iterator[Finding]:
 
 def storage(config: Config) -> Iterator[Finding]:
     """Whether the journal can be used, and what it says of itself."""
-    from gateway.storage.database import Database
+    from gateway.storage.place import place
 
-    path = config.storage.path
-    if not path.exists():
-        yield ok("storage", f"{path} will be made at the first start.")
-        return
     try:
-        with Database(path).open(read_only=True) as database:
-            yield ok("storage", f"{path} has the schema of this version.")
+        found = place(config.storage)
+        if not found.exists:
+            yield ok("storage", f"{config.storage.path} will be made at the first start.")
+            return
+        with found.open(read_only=True) as database:
+            shown = config.storage.path if config.storage.url is None else database.name
+            yield ok("storage", f"{shown} has the schema of this version.")
             yield from _records(database)
             yield from _keys(config, database)
             yield from _pins(config, database)

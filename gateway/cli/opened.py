@@ -26,12 +26,13 @@ def configuration(path: Path) -> Config:
 def database(config: Config, *, read_only: bool = False) -> Iterator[Database]:
     """The gateway's storage, whether or not the gateway is running."""
     from gateway.cli.output import NOT_FOUND, fail
-    from gateway.storage.database import Database
+    from gateway.storage.place import place
 
+    found = place(config.storage)
     # To look must not create: a mistyped path would show an empty journal instead of an error.
-    if read_only and not config.storage.path.exists():
+    if read_only and not found.exists:
         fail(f"There is no storage at {config.storage.path} yet.", "Start the gateway once.", NOT_FOUND)
-    with Database(config.storage.path).open(read_only=read_only) as opened:
+    with found.open(read_only=read_only) as opened:
         yield opened
 
 

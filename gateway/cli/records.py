@@ -62,5 +62,5 @@ def erase(
     else:
         say(f"Erased {erased.payloads} payload(s) of {erased.calls} call(s).")
     if not erased.complete:
-        note("A reader holds older pages of the file. Run this again when it is done.")
+        note(opened.leftovers)
         raise typer.Exit(FOUND_SOMETHING)

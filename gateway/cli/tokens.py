@@ -55,6 +55,7 @@ def inspect(
 
     from gateway.cli.opened import configuration, database
     from gateway.identity.examination import examine
+    from gateway.storage.place import place
     from gateway.storage.revocations import TokenRevocations
 
     loaded = configuration(config)
@@ -66,7 +67,7 @@ def inspect(
         )
     raw = _read(file)
     revocations: list[TokenRevocation] = []
-    if loaded.storage.path.exists():
+    if place(loaded.storage).exists:
         with database(loaded, read_only=True) as opened:
             revocations = list(TokenRevocations(opened).list())
     examined = asyncio.run(examine(raw, loaded, revocations))

@@ -366,6 +366,6 @@ def _part(text: str) -> str:
 
 
 def _office(url: str) -> Any:
-    from gateway.cli.approvals import _Office
+    from gateway.cli.approvals import Office
 
-    return _Office(url)
+    return Office(url)

@@ -139,6 +139,7 @@ def _where(world: World, console: Console, *, keep: bool) -> None:
         console.print(f"  {line}", soft_wrap=True, highlight=False)
     if keep:
         console.print(f"  agents    {world.agents_url}/mcp")
+        console.print(f"  console   {world.admin_url}/console")
         console.print(f"  API docs  {world.admin_url}/docs")
         console.print(f"  metrics   {world.admin_url}/metrics")
         console.print(f"  operator  {world.operator_key}", soft_wrap=True, highlight=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.config import AgentConfig
 from gateway.config_upstream import ModeName
@@ -18,6 +18,8 @@ from gateway.identity import keys
 from gateway.identity.principals import principal_of
 from gateway.model import Operator, Principal
 from gateway.storage.credentials import Credential, CredentialKind
+
+_RANK: Final = {"viewer": 0, "policy-admin": 1, "approver": 2, "operator": 3}
 
 
 class _Entry(NamedTuple):
@@ -84,6 +86,26 @@ class Directory:
         who = self._in_force(key_id, entry)
         assert isinstance(who, Operator)
         return who
+
+    def person(self, tenant: str, name: str, credential: str) -> Operator:
+        """An operator by name, for somebody whom an identity provider vouches for.
+
+        Their rights are those of their keys that hold, the strongest of them; without one they have none.
+        """
+        found: Operator | None = None
+        for key_id, entry in self._entries.items():
+            who = entry.who
+            if not isinstance(who, Operator) or (who.tenant, who.name) != (tenant, name):
+                continue
+            try:
+                self._in_force(key_id, entry)
+            except Unauthenticated:
+                continue
+            if found is None or _RANK[who.role] > _RANK[found.role]:
+                found = who
+        if found is None:
+            raise Unauthenticated("bad_credential", f"no key of {name[:80]!r} holds")
+        return Operator(name=name, tenant=tenant, role=found.role, credential=credential)
 
     def _in_force(self, key_id: str, entry: _Entry) -> Principal | Operator:
         now_ns = self.now_ns()

@@ -62,7 +62,7 @@ def source(config: IssuerConfig, http: Callable[[], httpx.AsyncClient]) -> Fetch
                 if config.jwks_file is not None:
                     return Fetched(await asyncio.to_thread(_read, config.jwks_file))
                 url = config.jwks_url or await _discovered(config.issuer, http())
-                return await _get(url, http())
+                return await get(url, http())
         except TimeoutError:
             raise NotFetched(f"no answer within {config.timeout_s:g} s") from None
 
@@ -77,7 +77,7 @@ def discovery_url(issuer: str) -> str:
 async def _discovered(issuer: str, http: httpx.AsyncClient) -> str:
     """The ``jwks_uri`` of an issuer's own metadata."""
     where = discovery_url(issuer)
-    document = (await _get(where, http)).document
+    document = (await get(where, http)).document
     try:
         said: Any = strictjson.parse(document, 16)
     except Refused as refused:
@@ -101,7 +101,8 @@ async def _discovered(issuer: str, http: httpx.AsyncClient) -> str:
     return uri
 
 
-async def _get(url: str, http: httpx.AsyncClient) -> Fetched:
+async def get(url: str, http: httpx.AsyncClient) -> Fetched:
+    """One document, bounded; raises ``NotFetched``. The caller's deadline holds."""
     try:
         async with http.stream("GET", url, timeout=None) as response:  # the caller's deadline holds
             if response.status_code != 200:

@@ -13,27 +13,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import ApprovalError, JournalError, WardgateError
 from gateway.journal.entries import Encoder, End, Entry, Intent
 from gateway.ports import Permit
-from gateway.storage.database import Database
+from gateway.storage.database import Appender, Database
 
 logger = logging.getLogger(__name__)
 
 Waiting = tuple[Entry, "asyncio.Future[None] | None", int]
 """An entry, who waits for it to be on disk, and its size in bytes."""
 
-_LAST_PAYLOAD: Final = "SELECT coalesce(max(id), 0) FROM payloads"
-_PROBE: Final = "INSERT OR REPLACE INTO control (name, epoch) VALUES ('probe', unixepoch())"
+_PROBE: Final = (
+    "INSERT INTO control (name, epoch) VALUES ('probe', ?)"
+    " ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch"
+)
 RETRY_S: Final = 0.5
 CHORES_S: Final = 60.0
 _MORE_CHORES_S: Final = 0.05
@@ -57,8 +57,7 @@ class Writer:
         self._queue: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="wardgate-journal", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: Connection | None = None
-        self._cursor: sqlite3.Cursor | None = None
+        self._appender: Appender | None = None
         self.stopped = False
         # Written by the thread only, read anywhere.
         self.failing = False
@@ -118,7 +117,7 @@ class Writer:
         try:
             self._commit(batch)
         except Exception as error:  # the thread must outlive any fault: without it no call can be made
-            if _is_the_database(error):
+            if self._database.at_fault(error):
                 return self._failed(batch, error)
             if isinstance(error, ApprovalError):  # the claim was lost, so there is no intent either
                 self._finish(batch, error)
@@ -158,20 +157,16 @@ class Writer:
         if len(batch) == 1 and (permit := _permit(batch[0][0])) is not None:
             self._commit_with(permit, batch[0][0])
             return
-        cursor = self._connected()
+        appender = self._connected()
         try:
-            rows = self._encoder.rows(entry for entry, _, _ in batch)
-            cursor.execute("BEGIN IMMEDIATE")
-            for statement, values in rows.statements():
-                if values:
-                    cursor.executemany(statement, values)
-            if not batch:  # a probe must write: a full disk still reads
-                cursor.execute(_PROBE)
-            cursor.execute("COMMIT")
+            if batch:
+                statements = self._encoder.rows(entry for entry, _, _ in batch).statements()
+            else:  # a probe must write: a full disk still reads
+                statements = [(_PROBE, [(int(time.time()),)])]
+            said = self._database.statement
+            appender.append([(said(text), values) for text, values in statements if values])
         except BaseException:  # whatever it was, nothing of this batch is stored
             self._encoder.forget()  # … nor are the snapshots it believes stored
-            if cursor.connection.in_transaction:
-                cursor.execute("ROLLBACK")
             raise
 
     def _commit_with(self, permit: Permit, entry: Entry) -> None:
@@ -188,7 +183,7 @@ class Writer:
                     permit.begin(connection)
                 for statement, values in rows.statements():
                     if values:
-                        connection.exec_driver_sql(statement, values)
+                        connection.exec_driver_sql(self._database.statement(statement), values)
         except BaseException:  # whatever it was, nothing of it is stored
             self._encoder.forget()
             raise
@@ -240,20 +235,18 @@ class Writer:
             logger.warning("journal housekeeping failed: %s", error)
             return False
 
-    def _connected(self) -> sqlite3.Cursor:
-        """The driver's own cursor: SQLAlchemy's execution costs 150 µs more for a batch of one."""
-        if self._cursor is None:
-            self._connection = self._database.connect_writing()
-            cursor: sqlite3.Cursor = self._connection.connection.cursor()  # type: ignore[assignment]  # SQLite
-            self._encoder.payloads_after(cursor.execute(_LAST_PAYLOAD).fetchone()[0])
-            self._cursor = cursor
-        return self._cursor
+    def _connected(self) -> Appender:
+        if self._appender is None:
+            appender = self._database.appender()
+            self._encoder.payloads_after(appender.last_payload())
+            self._appender = appender
+        return self._appender
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._cursor = self._connection, None, None
-        if connection is not None:
+        appender, self._appender = self._appender, None
+        if appender is not None:
             try:
-                connection.close()
+                appender.close()
             except Exception as error:  # noqa: BLE001 - it is given up anyway; the thread must live on
                 logger.debug("closing the broken connection failed: %s", error)
 
@@ -270,11 +263,3 @@ def _resolve(waiters: list[asyncio.Future[None]], error: WardgateError | None) -
             waiter.set_result(None)
         else:
             waiter.set_exception(error)
-
-
-def _is_the_database(error: Exception) -> bool:
-    """Whether the disk or the file is at fault rather than one record."""
-    cause = error.orig if isinstance(error, DBAPIError) else error  # connecting goes through SQLAlchemy
-    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(
-        cause, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
-    )

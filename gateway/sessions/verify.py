@@ -135,6 +135,12 @@ def _texts(value: Json, depth: int) -> Iterator[str]:
             yield from _texts(item, depth + 1)
 
 
+def of_results(verify: Verify) -> bool:
+    """Whether anything in it is taken from the result of the call."""
+    texts = _texts([*verify.arguments.values(), *verify.match.values()], 0)
+    return any(found[1] == "result" for text in texts for found in _TEMPLATE.finditer(text))
+
+
 # ------------------------------------------------------------------------------------------- filling
 
 

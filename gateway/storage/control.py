@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage.tables import control
 
@@ -37,6 +37,9 @@ FOLDED: Final = "folded"
 APPROVALS: Final = "approvals"
 CONTROL: Final = "control"
 """Raised by whatever takes an authority back: kill, trip, demotion. See ``authority``."""
+HOLDER: Final = "holder"
+"""Raised by each gateway that opens a PostgreSQL database; it shuts out those before it."""
+
 RECOVERED: Final = "recovered"
 """Every intent up to this sequence number has its end; recovery looks only behind it."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage import control
 from gateway.storage.database import Database

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from sqlalchemy import Connection, Row, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage import control
 from gateway.storage.crypto import Sealed, StorageKey

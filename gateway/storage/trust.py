@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage import control
 from gateway.storage.database import Database

@@ -32,6 +32,8 @@ FIELDS: Final = (
     "config", "keys", "policy", "catalog", "revision",
     # breakers
     "trip", "detector", "scope", "key", "spared", "by", "reason",
+    # trust
+    "domain", "cause", "ref",
     # the process
     "agents", "admin", "in_flight", "calls", "what", "error", "count", "names", "seconds", "pid",
 )  # fmt: skip

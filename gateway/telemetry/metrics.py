@@ -110,6 +110,7 @@ class Metrics(Collector):
         )
         self._sessions: Callable[[], SessionStats] = SessionStats
         self.verifications = Counters(specs.VERIFICATIONS, ((result,) for result in specs.VERIFIED_AS))
+        self.reconciliations = Counters(specs.RECONCILIATIONS, ((each,) for each in specs.RECONCILED_AS))
         self.policy_decisions = Counters(specs.POLICY_DECISIONS)
         self.rule_hits = Counters(specs.RULE_HITS)
         self.policy_seconds = Histograms(specs.POLICY_SECONDS)
@@ -135,6 +136,7 @@ class Metrics(Collector):
         self.pin_events = Counters(specs.PIN_EVENTS)
         self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
         self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
+        self._envelopes = Gauges(specs.ENVELOPES, [()])
         self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
         self._reviews = Counters(
             specs.REVIEWS,
@@ -216,6 +218,7 @@ class Metrics(Collector):
             self._sessions_opened,
             self._budget_refusals,
             self.verifications,
+            self.reconciliations,
             self.policy_decisions,
             self.rule_hits,
             self.policy_seconds,
@@ -237,6 +240,7 @@ class Metrics(Collector):
             self.pin_events,
             self._approval_events,
             self._approvals,
+            self._envelopes,
             self._approval_seconds,
             self._reviews,
             self._review_seconds,
@@ -392,6 +396,10 @@ class Metrics(Collector):
         """A verification is over."""
         self.verifications[(result,)].value += 1
 
+    def reconciled(self, result: str) -> None:
+        """Reads have said, or could not say, what became of a call in doubt."""
+        self.reconciliations[(result,)].value += 1
+
     def bundle_failed(self) -> None:
         """Policy could not be loaded; the last good revision stays active."""
         self._activations[("failure",)].value += 1
@@ -441,6 +449,10 @@ class Metrics(Collector):
         """A vote decided an approval, so long after it was opened."""
         if (decision,) in self._approval_seconds:
             self._approval_seconds[(decision,)].observe(seconds)
+
+    def envelopes_open(self, number: int) -> None:
+        """How many break-glass envelopes are open."""
+        self._envelopes[()] = number
 
     def approvals_waiting(
         self, counted: Mapping[str, int], pending: Iterable[tuple[str, int, float]] = ()
@@ -496,7 +508,8 @@ class Metrics(Collector):
 
     def tripped(self, detector: str, after: str, observed: bool) -> None:
         """A breaker moved, or would have."""
-        known = detector if detector in specs.BREAKER_DETECTORS else OTHER
+        kind = detector.partition(":")[0]  # "score:<who posted it>"
+        known = kind if kind in specs.BREAKER_DETECTORS else OTHER
         self.trips[(known, after, "no" if observed else "yes")].value += 1
 
     def trust_evidence(self, outcome: str, number: int) -> None:

@@ -27,7 +27,7 @@ BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_op
 BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
 KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
 STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
-NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review", "envelope")
 AUTH_REASONS: Final = (
     "no_credential",
     "bad_credential",
@@ -58,6 +58,7 @@ UPSTREAM_RESULTS: Final = (
 UPSTREAM_WATCHED: Final = ("ok", "upstream_unavailable", "upstream_timeout", "upstream_lost")
 SETTLED_AS: Final = ("ok", "tool_error", "failed", "not_sent", "in_doubt", "unobserved")
 VERIFIED_AS: Final = ("verified", "refuted", "unknown")
+RECONCILED_AS: Final = ("done", "not_done", "unknown")
 POLICY_FAULTS: Final = (
     "policy_error",
     "policy_undefined",
@@ -106,6 +107,10 @@ APPROVAL_EVENTS: Final = (
     "failed",
     "reminded",
     "escalated",
+    "discharged",
+    "envelope_asked",
+    "envelope_opened",
+    "envelope_closed",
     "asked",
     "answered",
     "granted",
@@ -120,6 +125,7 @@ APPROVALS_WAITING: Final = ("pending", "approved", "executing", "recovering", "i
 BREAKER_DETECTORS: Final = (
     "errors", "denials", "rate", "surprise", "tools", "bytes", "cost", "places",
     "repeat", "no_progress", "cycle", "return", "denied", "cap", "canary", "health", "person",
+    "score",
 )  # fmt: skip
 TRACED_BECAUSE: Final = ("caller", "ratio", "refused", "failed", "tripped", "approval")
 NOT_TRACED: Final = "limited"
@@ -284,6 +290,12 @@ VERIFICATIONS: Final = Spec(
     "Calls whose effect was to be verified by a read, by what the read said.",
     {"result": ", ".join(VERIFIED_AS)},
 )
+RECONCILIATIONS: Final = Spec(
+    "wardgate_reconciliations_total",
+    "counter",
+    "Calls in doubt whose tool has a reconcile, by what its reads said in the end.",
+    {"result": ", ".join(RECONCILED_AS)},
+)
 POLICY_DECISIONS: Final = Spec(
     "wardgate_policy_decisions_total",
     "counter",
@@ -415,6 +427,11 @@ APPROVALS: Final = Spec(
     "gauge",
     "Approvals that are not over, by state; in_doubt ones wait for a person to say what happened.",
     {"state": ", ".join(APPROVALS_WAITING)},
+)
+ENVELOPES: Final = Spec(
+    "wardgate_approval_envelopes_open",
+    "gauge",
+    "Break-glass envelopes that are open at this moment; each call they let through counts as unenforced.",
 )
 APPROVAL_SECONDS: Final = Spec(
     "wardgate_approval_decision_seconds",
@@ -598,6 +615,7 @@ SPECS: Final = (
     SESSIONS_OPENED,
     BUDGET_REFUSALS,
     VERIFICATIONS,
+    RECONCILIATIONS,
     POLICY_DECISIONS,
     RULE_HITS,
     POLICY_SECONDS,
@@ -619,6 +637,7 @@ SPECS: Final = (
     PIN_EVENTS,
     APPROVAL_EVENT,
     APPROVALS,
+    ENVELOPES,
     APPROVAL_SECONDS,
     REVIEWS,
     REVIEW_SECONDS,

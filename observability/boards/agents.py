@@ -113,6 +113,32 @@ BOARD = Board(
     ],
     rows=[
         (
+            "Trust",
+            [
+                lines(
+                    "Agents by tier",
+                    Query(f"sum by (tier) ({of('wardgate_trust_tiers')})", "T{{tier}}"),
+                    "Each agent once in every domain where anything is known of it.",
+                    width=8,
+                    stacked=True,
+                ),
+                lines(
+                    "Tiers that changed",
+                    Query(within("wardgate_trust_moves_total", "1h", by="cause"), "{{cause}}"),
+                    "In the last hour, by what made them.",
+                    width=8,
+                    stacked=True,
+                ),
+                lines(
+                    "Evidence",
+                    Query(within("wardgate_trust_evidence_total", "1h", by="outcome"), "{{outcome}}"),
+                    "Outcomes taken into account in the last hour.",
+                    width=8,
+                    stacked=True,
+                ),
+            ],
+        ),
+        (
             "Kills and issuers of tokens",
             [
                 rows(

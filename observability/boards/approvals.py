@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from observability.boards.panels import Board, Query, lines, number, of, quantile, rate, within
+from observability.boards.panels import Board, Query, lines, number, of, quantile, rate, rows, within
 
 _PENDING = 'state="pending"'
 _IN_DOUBT = 'state="in_doubt"'
 _REJECTED = 'event="rejected"'
 _DECIDED = within("wardgate_approval_decision_seconds_bucket", "24h", by="le")
+_TAKEN = "wardgate_notification_last_success_timestamp_seconds"
 _EVENTS = "wardgate_approval_events_total"
 _ENDS = 'event=~"approved|rejected|expired|cancelled"'
 
@@ -60,9 +61,9 @@ BOARD = Board(
             width=3,
         ),
         number(
-            "Notices not delivered, 24 h",
-            within("wardgate_approval_notices_total", "24h", 'result!="delivered"'),
-            "Webhooks that did not take what they were told.",
+            "Messages lost, 24 h",
+            within("wardgate_notifications_total", "24h", 'result=~"failed|dropped"'),
+            "Messages about approvals that no webhook or channel took.",
             bad_from=1,
             decimals=0,
             width=4,
@@ -119,10 +120,95 @@ BOARD = Board(
                     width=8,
                 ),
                 lines(
-                    "Notices to webhooks",
-                    Query(rate("wardgate_approval_notices_total", by="result"), "{{result}}"),
-                    "Deliveries a second, by what came of them.",
+                    "Messages by channel",
+                    Query(
+                        rate("wardgate_notifications_total", by="channel, result"), "{{channel}}: {{result}}"
+                    ),
+                    "To webhooks and channels, a second; retried ones were tried once more.",
                     "ops",
+                    width=8,
+                ),
+                lines(
+                    "Messages waiting",
+                    Query(
+                        f"sum by (channel) ({of('wardgate_notification_queue_length')})",
+                        "{{channel}}",
+                    ),
+                    "A channel that takes nothing fills its queue.",
+                    width=8,
+                ),
+                lines(
+                    "Since a channel last took a message",
+                    Query(
+                        f"time() - (max by (channel) ({of(_TAKEN)}) > 0)",
+                        "{{channel}}",
+                    ),
+                    "Normal where nothing happens; empty for one that never took any.",
+                    "s",
+                    width=8,
+                ),
+                lines(
+                    "Carried out without a person",
+                    Query(f"max by (instance) ({of('wardgate_autonomy_ratio')})", "{{instance}}"),
+                    "Of calls of the last day that may change something.",
+                    "percentunit",
+                    width=8,
+                    share=True,
+                ),
+            ],
+        ),
+        (
+            "How people review",
+            [
+                lines(
+                    "Votes",
+                    Query(
+                        within("wardgate_reviews_total", "1h", by="decision, kind"), "{{decision}} ({{kind}})"
+                    ),
+                    "In the last hour. Who approves a canary did not look.",
+                    width=8,
+                ),
+                lines(
+                    "Time spent on a vote",
+                    Query(quantile(0.5, "wardgate_review_seconds", by="decision"), "{{decision}} p50"),
+                    "The most a reviewer can have spent. Seconds for what takes minutes are a sign.",
+                    "s",
+                    width=8,
+                ),
+                lines(
+                    "Reviewers",
+                    Query(f"sum by (state) ({of('wardgate_reviewers')})", "{{state}}"),
+                    "Who reviewed lately, who votes as if nobody looked, and whose votes are capped.",
+                    width=8,
+                ),
+                rows(
+                    "Rules that look rubber-stamped",
+                    Query(f"max by (rule_id) ({of('wardgate_rule_review_alarm')})"),
+                    "1: review the rule, not the people.",
+                    width=8,
+                ),
+                lines(
+                    "Approved, by rule",
+                    Query(f"topk(8, max by (rule_id) ({of('wardgate_rule_approval_ratio')}))", "{{rule_id}}"),
+                    "A rule whose questions are always approved asks too much.",
+                    "percentunit",
+                    width=8,
+                    share=True,
+                ),
+                lines(
+                    "Median time to approve, by rule",
+                    Query(
+                        f"bottomk(8, min by (rule_id) ({of('wardgate_rule_review_median_seconds')}))",
+                        "{{rule_id}}",
+                    ),
+                    "The quickest first.",
+                    "s",
+                    width=8,
+                ),
+                lines(
+                    "Approved and wrong",
+                    Query(within("wardgate_review_incidents_total", "1h"), "reported in 1 h"),
+                    "Approved calls that were reported to be wrong afterwards.",
                     width=8,
                 ),
             ],

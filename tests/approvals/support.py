@@ -14,6 +14,7 @@ from gateway.approvals.values import Approval, Expected, Opening, Requirement, R
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
+from tests.storage.at import at
 
 KEY = StorageKey(bytes(range(32)))
 SECOND = 1_000_000_000
@@ -49,7 +50,7 @@ def people(database: Database, *named: str, tenant: str = "default") -> None:
 
 
 def store_at(path: Path, now: Now | None = None, **settings: Any) -> Store:
-    database = Database(path).open()
+    database = at(path).open()
     made = Settings(**{"chains": {"default": one_stage()}, **settings})
     return Store(database, KEY, made, clock=now or Now())
 

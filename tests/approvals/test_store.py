@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 
 import msgspec
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError
 
 from gateway.approvals import claim as claims
 from gateway.approvals import grants
 from gateway.approvals.chain import Escalation, Threshold, Who
 from gateway.approvals.claim import Claim
+from gateway.approvals.queue import GrantPermit
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected
-from gateway.model import Facts, Manifest, Tool
+from gateway.journal.doubts import Doubts
+from gateway.model import Call, Cost, Decision, Facts, Manifest, Principal, Tool
+from gateway.sessions.budgets import MAX_AMOUNT
 from gateway.storage import control
+from gateway.storage.tables import records
 from tests.approvals.support import (
+    KEY,
     Now,
     approve,
     events,
@@ -29,6 +35,7 @@ from tests.approvals.support import (
     seen,
     store_at,
 )
+from tests.storage.at import ON_POSTGRESQL, sqlite_only
 
 
 @pytest.fixture
@@ -78,6 +85,7 @@ def test_a_call_waits_once_however_often_it_is_made(store):
     assert first.approval.call_id == second.approval.call_id == "c1"
 
 
+@sqlite_only
 def test_its_arguments_are_sealed_and_shown_to_reviewers_only_through_the_key(store):
     made = store.open(opening(args_json=b'{"iban":"DE89370400440532013000"}')).approval
     assert b"DE8937" in store.show(made.id, "default").args_json
@@ -260,12 +268,19 @@ def test_the_vote_of_a_revoked_operator_does_not_carry_a_claim(store):
         take(store, made)
 
 
+DROP = (
+    "DROP TRIGGER approval_votes_append_only ON approval_votes"
+    if ON_POSTGRESQL
+    else "DROP TRIGGER approval_votes_no_update"
+)
+
+
 def test_votes_cannot_be_changed_and_a_forged_one_is_noticed(store):
     made = approve(store, store.open(opening()).approval, "ann")
-    with pytest.raises(IntegrityError), store.database.writing() as connection:
+    with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
         connection.execute(text("UPDATE approval_votes SET principal = 'bob'"))
     with store.database.writing() as connection:
-        connection.execute(text("DROP TRIGGER approval_votes_no_update"))
+        connection.execute(text(DROP))
         connection.execute(text("UPDATE approval_votes SET reason = 'other words'"))
     with pytest.raises(Blocked) as blocked:
         take(store, made)
@@ -336,6 +351,36 @@ def test_a_person_says_what_became_of_it(store, executed, then):
         ).state
         == then
     )
+
+
+def doubted(store, call_id):
+    """The journal has a call in doubt."""
+    with store.database.writing() as connection:
+        connection.execute(
+            insert(records).values(call_id=call_id, phase="in_doubt", tenant="default", at_ns=1)
+        )
+
+
+@pytest.mark.parametrize(("executed", "then"), [(True, "executed"), (False, "failed")])
+def test_a_doubt_that_a_read_ended_in_the_journal_ends_here_too(store, executed, then):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, executed, "find says so")
+    assert [notice.event for notice in Sweeper(store, lambda: 0.0).sweep()] == [then]
+    found = store.show(doubt.id, "default").approval
+    assert (found.state, found.closed_by) == (then, "wardgate")
+    assert not Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, not executed, "again")
+
+
+def test_the_late_answer_of_the_attempt_comes_before_what_a_read_says(store):
+    wanted = take(store, approve(store, store.open(opening()).approval, "ann"))
+    doubt = settle(store, wanted, "in_doubt")
+    doubted(store, doubt.attempt_call)
+    assert settle(store, wanted, "executed").state == "executed"
+    Doubts(store.database, KEY, "wardgate").say(doubt.attempt_call, False, "find says so")
+    assert Sweeper(store, lambda: 0.0).sweep() == []
+    assert state(store, doubt) == "executed"
 
 
 def test_what_was_claimed_is_never_cancelled_rejected_or_expired(store, now):
@@ -499,3 +544,22 @@ def test_a_grant_is_shown_to_be_over_as_soon_as_its_policy_is_another(store):
     assert ended() == [None]
     Sweeper(store, lambda: 0.0, policy_revision=lambda: "r2").sweep()
     assert ended() == ["wardgate"]
+
+
+@pytest.mark.parametrize(
+    ("args", "spent"), [({"amount": 2}, 2_000_000), ({}, MAX_AMOUNT), ({"amount": "two"}, MAX_AMOUNT)]
+)
+def test_a_use_of_a_grant_costs_what_stands_in_the_arguments_and_what_cannot_be_read_fits_no_budget(
+    args, spent
+):
+    manifest = Manifest(risk="reversible", cost=Cost(arguments="/amount"))
+    tool = Tool(kind="tool", upstream="b", name="pay", target="b/pay", schema_hash="h", manifest=manifest)
+    principal = Principal(tenant="default", agent="bot", owner="team", credential="k")
+    raw = json.dumps(args).encode()
+    call = Call(
+        id="c", principal=principal, tool=tool, args=args, args_json=raw, digest="d", session="s",
+        thread="", surface="mcp", effect_key="c", received_ns=1,
+    )  # fmt: skip
+    permit = GrantPermit(None, None, 0)  # type: ignore[arg-type]
+    permit.bind(call, Decision(verdict="escalate", findings=()), 0.0)
+    assert permit._cost == spent

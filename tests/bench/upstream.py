@@ -1,4 +1,4 @@
-"""A trivial MCP upstream: answers at once, does nothing.
+"""A trivial MCP upstream: answers at once, does nothing. Every answer is another one, as those of real tools.
 
 It has ``BENCH_TOOLS`` tools in pairs: ``lookup_0000`` (reads) and ``update_0000`` (writes). Both eras are
 answered, so that a gateway may ask either way, and ``/v1/traces`` takes spans and forgets them.
@@ -69,6 +69,7 @@ _CALL = orjson.dumps(
 _LIST = orjson.dumps(
     {"tools": _TOOLS, "resultType": "complete", "ttlMs": 3_600_000, "cacheScope": "public", "_meta": _META}
 )
+_BEFORE, _AFTER = _CALL.split(b"o-000000")
 _RESULTS = {
     "tools/call": _CALL,
     "tools/list": _LIST,
@@ -117,6 +118,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if result is _CALL and request["params"]["name"] not in _NAMES:
         await _refuse(send, 200, request["id"], -32602, f"Unknown tool: {request['params']['name']}")
         return
+    if result is _CALL:
+        result = _BEFORE + str(request["id"])[-8:].rjust(8, "0").encode() + _AFTER
     await _answer(send, 200, b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (orjson.dumps(request["id"]), result))
 
 

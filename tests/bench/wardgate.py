@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from gateway.breakers.settings import STATISTICAL
 from gateway.config import load
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
@@ -78,12 +77,6 @@ def prepare(setup: Setup, upstream: Server, work: Path) -> Path:
             }
         },
         "agents": {AGENT: {"owner": "performance", "labels": [LABEL]}},
-        # Thousands of lookups with the same answer are what a benchmark is, and a loop to a breaker: every
-        # detector runs, and none stops it.
-        "breakers": {
-            "no_progress": 1_000_000_000,
-            "enforce_percent": dict.fromkeys((*STATISTICAL, "repeat"), 0),
-        },
     }
     path = folder / "wardgate.yaml"
     path.write_text(yaml.safe_dump(config))

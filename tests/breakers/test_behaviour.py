@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from itertools import islice
+from random import Random
+from uuid import UUID
 
 import msgspec
 import pytest
 
-from gateway.breakers.breakers import Breakers
+from gateway.breakers.breakers import Breakers, packed
 from gateway.breakers.calibrate import fit, peaks
 from gateway.breakers.cusum import Cusum, Limits
 from gateway.breakers.firsts import Firsts
@@ -81,6 +83,57 @@ def test_a_clock_that_jumps_trips_nothing(jump):
     assert found == []
 
 
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"bytes_out": 1 << 70}, {"bytes_out": -5}, {"cost": -(1 << 70)}, {"cost": 1 << 200}, {"depth": 1 << 40},
+        {"args": -1}, {"result": 1 << 64}, {"places": tuple(range(100_000))}, {"resource": -7, "writes": True},
+        {"tool": "x" * 100_000}, {"tool": ""}, {"domain": "\x00"}, {"at_ns": 0}, {"at_ns": -1}, {"at_ns": 1 << 62},
+    ],
+)  # fmt: skip
+def test_absurd_values_break_nothing_and_stop_nobody_else(absurd):
+    """Neither their own event nor the ones after it fail, and another agent's are judged as before."""
+    life = Life()
+    life.does("other", times=300)
+    before = life.breakers.encode("t", "other")
+    life.does(times=300)
+    for _ in range(30):
+        life.breakers.observe(life.event(**absurd))
+    life.does(times=30)
+    assert life.breakers.encode("t", "other") == before
+    assert life.ask("other").stage == "closed"
+    assert {key.name for key in life.breakers.machines} <= {"bot"}
+
+
+def test_events_out_of_order_trip_nothing():
+    """Calls end in another order than they began: an honest life, shuffled within a minute."""
+    r = Random(3)
+    for name in ("coder", "support", "pipeline"):
+        breakers = Breakers(Settings())
+        lot = list(islice(events(name, HELD_OUT + 79, 1.0), 6_000))
+        for start in range(0, len(lot), 40):
+            part = lot[start : start + 40]
+            times = [event.at_ns for event in part]
+            r.shuffle(times)
+            for event, at_ns in zip(part, times, strict=True):
+                assert breakers.observe(msgspec.structs.replace(event, at_ns=at_ns)) == []
+
+
+def test_an_agent_that_crafts_its_traffic_trips_no_breaker_but_its_own_and_is_on_record():
+    """Whatever one agent does, in every detector at once: keys of others, and what is usual for them, stay."""
+    life = Life()
+    life.does("victim", times=400)
+    before = life.breakers.encode("t", "victim")
+    found = []
+    for n in range(300):
+        found += life.does("mallory", args=n % 2, result=n % 2, what="denied" if n % 3 else "ok")
+        found += life.does("mallory", writes=True, bytes_out=10**9, places=(n << 20 | 1,), tool=f"u/t{n}")
+    assert found
+    assert all(trip.agent == "mallory" and trip.key.name == "mallory" and trip.calls for trip in found)
+    assert life.breakers.encode("t", "victim") == before
+    assert life.ask("victim").stage == "closed"
+
+
 def test_the_same_event_again_counts_once():
     life = Life()
     event = life.event(args=7, result=9)
@@ -135,17 +188,23 @@ def test_sizes_learn_each_tool_apart():
     assert sizes.sum.peak < 5
 
 
-def test_state_is_small_and_does_not_grow():
+@pytest.mark.parametrize("name", ["assistant", "support"])
+def test_state_is_small_and_does_not_grow(name):
+    """2 KB for each agent and domain, and a fraction of it for each session, as they are written down."""
     breakers = Breakers(Settings())
     sizes = []
-    for n, event in enumerate(islice(events("assistant", 5), 20_000)):
+    for n, event in enumerate(islice(events(name, 5), 20_000)):
+        call_id = str(UUID(int=n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128))  # as calls have them
+        event = msgspec.structs.replace(event, call_id=call_id)
         for trip in breakers.observe(event):
             breakers.reset(trip.key, event.at_ns)
         if n % 5_000 == 4_999:
-            behaviour = breakers.behaviours["t", "assistant", "general"]
-            sizes.append(len(msgspec.msgpack.encode(behaviour)))
-    assert max(sizes) <= 3_000
-    assert max(sizes) - sizes[0] < 500
+            behaviour = breakers.behaviours["t", name, "general"]
+            sizes.append(len(packed(msgspec.msgpack.encode(behaviour))))
+            sessions = breakers._owners["t", name].threads.values()
+            assert max(len(msgspec.msgpack.encode(each)) for each in sessions) <= 512
+    assert max(sizes) <= 2_048
+    assert max(sizes) - sizes[0] < 300
 
 
 def test_detectors_cost_microseconds():
@@ -160,8 +219,6 @@ def test_detectors_cost_microseconds():
 
 
 def test_calibration_recovers_a_tail_it_is_given():
-    from random import Random
-
     r = Random(1)
     found = fit("errors", 100_000, [r.expovariate(1 / 2.0) for _ in range(20_000)])
     assert found is not None

@@ -106,6 +106,18 @@ def test_of_two_agents_that_undo_each_other_one_is_stopped_and_one_alone_is_not(
         assert not [t for t in alone.does("ann", args=n % 2 + 1, **changes) if t.detector == "return"]
 
 
+def test_who_has_put_something_back_only_once_is_not_stopped_for_what_another_did():
+    """One who undoes whatever another does cannot have the other stopped by that alone."""
+    life = Life()
+    changes = {"resource": 5, "writes": True, "result": 1, "tool": "git/set"}
+    life.does("mallory", args=1, **changes)
+    life.does("ann", args=2, **changes)
+    life.does("mallory", args=1, **changes)
+    assert life.does("ann", args=2, **changes) == []
+    (trip,) = life.does("mallory", args=1, **changes)
+    assert (trip.detector, trip.agent) == ("return", "mallory")
+
+
 def test_five_refusals_in_a_row_ask_for_a_person_and_ten_stop():
     """A model that tries what a remedy names, twice or three times, is not stopped for it."""
     life = Life()

@@ -60,6 +60,8 @@ async def test_a_whole_review_by_keyboard(company, at_desk):
         await page.wait_for_selector(".notice.fine")
         after = await made.api("bob", "GET", f"/v1/approvals/{waiting['delete']}")
         assert (after["state"], after["reason_code"]) == ("rejected", "too_risky")
+        await page.keyboard.press("n")
+        await page.wait_for_url(lambda url: "/approvals/" in url and waiting["delete"] not in url)
         await page.keyboard.press("g")
         await page.wait_for_url("**/console/queue")
         await page.keyboard.press("?")
@@ -76,6 +78,9 @@ def pages(waiting) -> list[str]:
         f"/approvals/{waiting['mail']}",
         f"/approvals/{waiting['hostile']}",
         "/grants",
+        "/reviewers",
+        "/trust",
+        "/trust/support-bot/mail",
         "/decisions",
         "/sessions",
         "/agents",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.journal.query import Filter, Query
+from gateway.storage.breakers import BreakerStore
 from gateway.storage.database import Database
 from tests.clients import story
 from tests.clients.clients import HERE, Client
@@ -58,6 +59,7 @@ class Stage:
             effects=self._happened(client),
             decided=await self._decided(client),
             approvals=await self._reviewer.queue(client.name),
+            trips=self._trips(client),
         )
         return {"run": None, **story.judge(client, seen)}
 
@@ -91,6 +93,10 @@ class Stage:
             event for event in events
             if str(event.get("invoice") or event.get("customer")).endswith(f" of {client.name}")
         ]  # fmt: skip
+
+    def _trips(self, client: Client) -> list[str]:
+        with Database(self._gateway.database_path).open(read_only=True) as database:
+            return [told.trip.detector for told in BreakerStore(database).trips(agent=client.name)]
 
     async def _decided(self, client: Client) -> list[tuple[str, str, str]]:
         """The client's calls: target, verdict, reason code; reads are written behind, so in no order."""

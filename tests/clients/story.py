@@ -178,6 +178,7 @@ PROMISES: Final = (
     "The tool server carried out what was allowed or approved, once, and nothing else; the journal has each "
     "decision.",
     "The queue has one approval for each call that was held, however often the agent made it.",
+    "No circuit breaker moved, with default thresholds, and none that only records would have.",
 )
 """What ``judge`` looks at, for the documentation."""
 
@@ -192,6 +193,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     effects: list[dict[str, Any]]  # of its calls, in the server's own account
     decided: list[tuple[str, str, str]]  # target, verdict, reason code of its calls, from the journal
     approvals: list[tuple[str, str]]  # of its calls: the id, and the state in the end
+    trips: list[str]  # detectors that moved a breaker, or would have
 
 
 def judge(client: Client, seen: Seen) -> dict[str, str | None]:
@@ -212,6 +214,7 @@ def judge(client: Client, seen: Seen) -> dict[str, str | None]:
     wrong["calls"] = _unquiet(client, [status for _, status in seen.calls])
     wrong["effects"] = _effects(client, seen)
     wrong["approvals"] = _approvals(seen)
+    wrong["breakers"] = f"moved by {seen.trips}" if seen.trips else None
     wrong["version"] = None if seen.report["version"] == client.version else f"ran {seen.report['version']}"
     return wrong
 

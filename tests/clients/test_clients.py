@@ -130,6 +130,7 @@ def good() -> dict[str, Any]:
             ("", "", "overloaded"),
         ],
         "approvals": [("ap-1", "executed"), ("ap-2", "rejected")],
+        "trips": [],
     }
 
 
@@ -193,6 +194,7 @@ SPOILT = {
     "a refusal was an HTTP error": ("calls", [(MCP.era, 403), *[(MCP.era, 200)] * 11], "calls"),
     "it was another version": ("report version", "0.1", "version"),
     "the refused payment happened": ("effects", [{"tool": "pay", "amount_micro_usd": 5}], "effects"),
+    "a breaker moved": ("trips", ["denied"], "breakers"),
     "it is not on record": ("decided", good()["decided"][1:], "effects"),
 }  # fmt: skip
 

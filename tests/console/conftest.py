@@ -87,6 +87,17 @@ class Breakers:
         return {"id": "k1", "scope": scope, "name": name, "reason": reason, "by": by, "at_ns": 1}
 
 
+class Uncounted:
+    def approval_decided(self, decision, seconds):
+        pass
+
+    def reviewed(self, decision, kind, seconds):
+        pass
+
+    def incident(self):
+        pass
+
+
 class House:
     """The console, its people, and calls that wait."""
 
@@ -94,6 +105,7 @@ class House:
         self.database = database
         self.now_ns = time.time_ns
         self.terms = Terms()
+        self.people = None
         self.refused: list[tuple[str, str]] = []
         self.breakers = Breakers()
         self.minted = {}
@@ -119,7 +131,7 @@ class House:
             noticed=lambda notice: None,
         )  # fmt: skip
         parts = self.stage.parts()
-        self.desk = Reviews(queue, lambda: parts, lambda what, seconds: None, lambda name: None)
+        self.desk = Reviews(queue, lambda: parts, Uncounted(), lambda name: None)
         self.look = Looking(
             queue, KEY, Pins(database), parts=lambda: parts, bundle=lambda: bundle, config=Config
         )
@@ -140,7 +152,8 @@ class House:
         )  # fmt: skip
         self.console = ConsoleDeps(
             admin=admin, key=bytes(range(32)), now_ns=lambda: self.now_ns(), terms=lambda: self.terms,
-            holder=self.directory.holder, sign_ins=EndedSignIns(database), look=self.look,
+            holder=holder_of(self.directory), sign_ins=EndedSignIns(database), look=self.look,
+            people=lambda: self.people,
         )  # fmt: skip
         self.app = create_admin(admin, create_console(self.console))
         self._opened = 0
@@ -159,6 +172,15 @@ class House:
         self.directory.load(self.credentials.values(), {}, "enforce")
 
 
+def holder_of(directory):
+    def holder(found):
+        if found.person:
+            return directory.person(found.tenant, found.person, found.credential)
+        return directory.holder(found.credential)
+
+    return holder
+
+
 class Browser:
     """Somebody at a browser: cookies, and the headers a browser sends by itself."""
 
@@ -172,7 +194,8 @@ class Browser:
         return await self.http.get(f"/console{path}", headers=headers)
 
     async def post(self, path: str, data=None, **headers: str) -> httpx.Response:
-        sent = {"sec-fetch-site": "same-origin", "origin": self.base, **headers}
+        kind = "application/x-www-form-urlencoded"  # with an empty form too
+        sent = {"sec-fetch-site": "same-origin", "origin": self.base, "content-type": kind, **headers}
         sent = {name: value for name, value in sent.items() if value}
         return await self.http.post(f"/console{path}", data=data or {}, headers=sent)
 
@@ -217,5 +240,6 @@ def clean(request):
     yield
     house.now_ns = time.time_ns
     house.terms = Terms()
+    house.people = None
     house.credentials = {each.credential.id: each.credential for each in house.minted.values()}
     house.directory.load(house.credentials.values(), {}, "enforce")

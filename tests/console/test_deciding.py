@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import orjson
 import pytest
@@ -29,7 +30,7 @@ async def test_a_reviewer_sees_what_it_is_about_and_approves_once(house):
         "approved", "ann", waiting.digest, "ordered",
     )  # fmt: skip
     after = text_of(await browser.page(f"/approvals/{waiting.id}?done=approve"))
-    assert "Your approval is counted" in after and "Approve similar calls for a while" in after
+    assert "Your approval is counted" in after and "Not carried out yet" in after
 
 
 async def test_a_rejection_has_a_code_and_words_for_the_agent(house):
@@ -168,6 +169,33 @@ async def test_several_low_risk_calls_of_one_tool_are_approved_together(house):
     assert {house.store.state_of(each.id) for each in many} == {"approved"}
 
 
+async def test_a_grant_is_made_of_ticked_fields_and_can_be_ended(house):
+    waiting = house.opens(target="up/act", risk="reversible", args_json=b'{"n":1,"to":"x"}')
+    browser = await Browser(house).sign_in("ann")
+    await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
+    now = house.store.show(waiting.id, "default").approval
+    page = await browser.page(f"/approvals/{waiting.id}")
+    assert "Approve similar calls for a while" in page and 'value="/n"' in page
+    said = pinned(now, field=["/n"], minutes="20", uses="3", budget="1.5")
+    answer = await browser.post(f"/approvals/{waiting.id}/grant", said)
+    assert answer.status_code == 303, text_of(answer.text)[:400]
+    (grant,) = (await browser.get("/grants.json")).json()["items"]
+    assert (grant["fields"], grant["max_uses"], grant["budget_micro_usd"]) == (["/n"], 3, 1_500_000)
+    assert grant["in_force"]
+    assert (await browser.post(f"/grants/{grant['id']}/revoke")).status_code == 303
+    assert "revoked by ann" in text_of(await browser.page("/grants"))
+
+
+async def test_what_cannot_be_undone_gets_no_grant(house):
+    waiting = house.opens()
+    browser = await Browser(house).sign_in("ann")
+    await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
+    assert house.store.state_of(waiting.id) == "approved"
+    now = house.store.show(waiting.id, "default").approval
+    answer = await browser.post(f"/approvals/{waiting.id}/grant", pinned(now))
+    assert answer.status_code in (403, 409) and "grant_refused" in answer.text
+
+
 async def test_together_only_what_is_alike_and_low_is_approved_and_anything_rejected(house):
     high = house.opens(agent="batch2")
     low = house.opens(target="up/act", risk="reversible", agent="batch2")
@@ -182,6 +210,25 @@ async def test_together_only_what_is_alike_and_low_is_approved_and_anything_reje
     page = text_of(await browser.page(answer.headers["location"].removeprefix("/console")))
     assert "1 rejected, 1 not" in page and high.id in page
     assert (house.store.state_of(high.id), house.store.state_of(low.id)) == ("pending", "rejected")
+
+
+async def test_a_canary_looks_like_any_call_until_it_is_decided(house):
+    real = house.opens(target="up/act", risk="reversible", args_json=b'{"iban":"DE1"}')
+    olga = house.directory.operator(b"Bearer " + house.minted["olga"].token.encode())
+    planted = await house.desk.plant(olga, real.id, real.digest, {"iban": "XX9"}, "another IBAN")
+    browser = await Browser(house).sign_in("ann")
+    for path in ("/queue", f"/approvals/{planted['id']}", f"/approvals/{planted['id']}.json"):
+        text = (await browser.get(path)).text.lower()
+        assert '"canary": {' not in text and "another iban" not in text and "this was a canary" not in text
+    ids = r"[0-9a-f]{8,}(-[0-9a-f]{4})?|\d+ s"
+    before = re.sub(ids, "", text_of(await browser.page(f"/approvals/{real.id}")))
+    after = re.sub(ids, "", text_of(await browser.page(f"/approvals/{planted['id']}")))
+    assert set(after.split()) - set(before.split()) <= {"XX9", '"XX9"'}
+    said = {"version": str(planted["version"]), "digest": planted["digest"]}
+    assert (await browser.post(f"/approvals/{planted['id']}/approve", said)).status_code == 303
+    assert "This was a canary" in text_of(await browser.page(f"/approvals/{planted['id']}"))
+    page = text_of(await browser.page("/reviewers"))
+    assert "1 of 1" in page and "canary approved" in page and "you see your own" in page
 
 
 HOSTILE = (

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from hashlib import sha256
+import subprocess
+import tarfile
+from hashlib import sha256, sha512
 from importlib.resources import files
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from gateway.surfaces.console import inert, tree
 from gateway.surfaces.console.views import ACTS, PAGES
 from tests.console.conftest import CALL, Browser, text_of
+from tests.requires import requires
 
 STATIC = files("gateway.surfaces.console").joinpath("static")
 LISTED = [
@@ -127,6 +132,27 @@ def test_no_page_needs_what_the_policy_for_content_forbids():
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|<script(?![^>]*\ssrc=)|\|\s*safe\b|hx-on", text), (
             template
         )
+
+
+def test_every_page_and_act_is_in_the_reference():
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "console.md").read_text()
+    for each in (*PAGES, *ACTS):
+        assert f"`{each.path}`" in text, each.path
+
+
+@requires("npm")
+def test_what_is_vendored_is_what_npm_has(tmp_path):
+    manifest = json.loads(STATIC.joinpath("vendored.json").read_text())
+    name = f"{manifest['package']}@{manifest['version']}"
+    command = ["npm", "pack", name, "--silent", "--pack-destination", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    (tarball,) = tmp_path.glob("*.tgz")
+    content = tarball.read_bytes()
+    assert "sha512-" + base64.b64encode(sha512(content).digest()).decode() == manifest["integrity"]
+    with tarfile.open(tarball) as archive:
+        for file, said in manifest["files"].items():
+            packed = archive.extractfile(f"package/{said['from']}")
+            assert packed is not None and packed.read() == STATIC.joinpath(file).read_bytes(), file
 
 
 # ------------------------------------------------------------------------------------------- small parts

@@ -68,6 +68,18 @@ def test_every_metric_is_described():
             assert f"| `{label}` | {bound} |" in text, "every label says what bounds it"
 
 
+def test_dashboards_and_alerts_are_what_they_are_now():
+    made = SimpleNamespace(**runpy.run_path(str(DOCS / "generate" / "dashboards.py")))
+    assert page("dashboards-and-alerts.md") == made.page(), "run 'make docs'"
+
+
+def test_every_alert_is_described():
+    text = page("dashboards-and-alerts.md")
+    alerts = (ROOT / "observability/prometheus/rules/alerts.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"^ +- alert: (\w+)$", alerts, flags=re.MULTILINE):
+        assert f"| `{name}` |" in text and f"runbooks/{name}.md" in text
+
+
 def test_every_reason_code_is_described():
     text = page("reason-codes.md")
     for code in REASONS:

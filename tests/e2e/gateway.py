@@ -27,7 +27,7 @@ import yaml
 from gateway.identity import keys
 from gateway.journal.query import Filter, Query
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
+from tests.storage.at import ON_POSTGRESQL, at, url
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WARDGATE: Final = (sys.executable, "-m", "gateway.cli")
@@ -87,7 +87,7 @@ class Wardgate:
         key.chmod(0o600)
         self.config: dict[str, Json] = {
             "server": {"port": 0, "admin_port": 0},
-            "storage": {"path": "wardgate.db", "key_file": "storage.key"},
+            "storage": {**self._where(), "key_file": "storage.key"},
             "policy": {"path": "policies"},
             "upstreams": {name: {"tools": TOOLS, **section} for name, section in upstreams.items()},
             "agents": {"alice": {"owner": "team-a"}, "bob": {"owner": "team-b"}},
@@ -142,7 +142,7 @@ class Wardgate:
     def key(self, agent: str = "alice") -> str:
         """The key an agent had from the start; ``new_key`` makes more."""
         if agent not in self._keys:
-            with Database(self.database_path).open() as database:
+            with at(self.database_path).open() as database:
                 made = keys.mint(Credentials(database), kind="agent", tenant="default", name=agent)
             self._keys[agent] = made.token
         return self._keys[agent]
@@ -168,7 +168,7 @@ class Wardgate:
                 stdout=out, stderr=err, env=self._environment(), cwd=ROOT,
             )  # fmt: skip
 
-    def start(self, timeout_s: float = 30) -> Wardgate:
+    def start(self, timeout_s: float = 120) -> Wardgate:
         self.spawn()
         deadline = time.monotonic() + timeout_s
         while not (said := self._stdout.read_bytes()).endswith(b"\n"):
@@ -212,6 +212,10 @@ class Wardgate:
             self.process.kill()
             self.process.wait(10)
 
+    def _where(self) -> dict[str, str]:
+        """Where the gateway keeps its records: a file, or a database of the tests' server."""
+        return {"url": url(self.database_path)} if ON_POSTGRESQL else {"path": "wardgate.db"}
+
     @property
     def log_path(self) -> Path:
         return self.folder / "stderr.log"
@@ -240,7 +244,7 @@ class Wardgate:
 
     def records(self) -> list[Record]:
         """Every record, oldest first."""
-        with Database(self.database_path).open(read_only=True) as database:
+        with at(self.database_path).open(read_only=True) as database:
             found: list[Record] = []
             while more := Query(database).tail(found[-1]["seq"] if found else 0, limit=5000):
                 found += more
@@ -248,11 +252,11 @@ class Wardgate:
 
     def exported(self) -> list[Record]:
         """Every record with its snapshots, as ``wardgate decisions export`` gives it."""
-        with Database(self.database_path).open(read_only=True) as database:
+        with at(self.database_path).open(read_only=True) as database:
             return [json.loads(line) for line in Query(database).export()]
 
     def in_doubt(self) -> list[Record]:
-        with Database(self.database_path).open(read_only=True) as database:
+        with at(self.database_path).open(read_only=True) as database:
             return Query(database).list_decisions(Filter(in_doubt=True), limit=10_000).decisions
 
     async def recorded(self, wanted: Callable[[Record], bool], timeout_s: float = 5) -> Record:

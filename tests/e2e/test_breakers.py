@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 
+import aiohttp
 import pytest
 
-from tests.e2e.gateway import Agent, Json, Said, eventually, rule, talking
+from gateway.approvals.notify import sign
+from tests.e2e.gateway import TOOLS, Agent, Json, Said, eventually, rule, talking
+from tests.e2e.test_client import client
 
 ON: Final[dict[str, Json]] = {}
 KILLS: Final[dict[str, Json]] = {}
@@ -265,6 +268,78 @@ async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway
     assert (await running.cli("incident", "test", str(where))).returncode == 1
     assert (await running.cli("incident", "export", "trip_none")).returncode == 3
     assert (await running.cli("incident", "export", trip["id"], "--to", str(where))).returncode == 2
+
+
+async def test_the_retry_loops_of_a_real_client_move_no_breaker_of_its_agent(gateway, server):
+    """The official client, in both its eras, asking again while it must wait, with default thresholds."""
+    chain = {"stages": [{"any": [{"who": {"roles": ["operator"]}}]}]}
+    running = gateway(
+        {"tools": {**TOOLS, "look": {"risk": "read", "polling": True}}},
+        approvals={"chains": {"default": chain}, "hold_s": 0},
+        limits={"in_flight_per_agent": 1},
+    )
+    escalates = 'escalate contains {"code": "big", "message": "ask"} if input.tool.name == "pay"'
+    running.policy("pay.rego", rule("pay", escalates, codes=["big"]))
+    running.start()
+    met: set[str] = set()
+
+    def reason(done: Any) -> str:
+        found = done.meta["dev.wardgate/decision"]["reason"] if done.is_error else ""
+        met.add(found)
+        return str(found)
+
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for _ in range(25):
+                assert reason(await session.call_tool("pay", {"text": name})) == "approval_needed"
+            for _ in range(25):
+                assert reason(await session.call_tool("look", {"text": "is it done?"})) == ""
+            sent = [reason(await session.call_tool("send", {"text": name})) for _ in range(25)]
+            assert sent == ["", *["duplicate_effect"] * 24]
+            for _ in range(10):
+                both = [session.call_tool("note", {"text": f"{name} {n}"}) for n in range(3)]
+                for done in await asyncio.gather(*both):
+                    reason(done)
+    assert (await running.cli_json("breaker", "trips"))["items"] == []
+    server.stop()
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for n in range(15):
+                reason(await session.call_tool("note", {"text": f"down {n}"}))
+    assert {"approval_needed", "duplicate_effect", "overloaded", "upstream_unavailable"} <= met
+    # What is stopped is the upstream that is down, and nobody who asked it.
+    trips = (await running.cli_json("breaker", "trips"))["items"]
+    assert {(each["detector"], each["scope"]) for each in trips} <= {("health", "upstream")}
+
+
+async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, server):
+    party = {"secret": "s" * 32, "enforce_percent": 100}
+    running = gateway(breakers={"scores": {"drift": party}}).start()
+
+    async def post(secret: bytes = b"s" * 32, **changes: Json) -> tuple[int, Json]:
+        said = {"id": "p1", "agent": "alice", "score": 0.97, "sentence": "drifts", **changes}
+        body, at = json.dumps(said).encode(), int(time.time())
+        heads = {
+            "wardgate-key-id": "1", "wardgate-timestamp": str(at),
+            "wardgate-signature": sign(secret, at, body, "s1"),
+        }  # fmt: skip
+        url = running.admin_url + "/v1/scores/drift"
+        async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=heads) as answer:
+            return answer.status, await answer.json()
+
+    async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
+        assert (await post(b"x" * 32))[0] == 401
+        assert (await post(agent="nobody"))[0] == 404
+        assert (await post(score=7))[0] == 422
+        assert (await alice.call("look", text="before")).text == "done"
+        await asyncio.sleep(1)  # what is signed in the second of the start may be from before it
+        status, said = await post()
+        assert (status, len(said["trips"])) == (200, 1)
+        refused = await alice.call("look", text="after")
+        assert refused.reason == "breaker_open"
+        assert "drifts" in refused.text
+        assert (await bob.call("look", text="bob")).text == "done"
+        assert (await post())[1]["repeated"] is True
 
 
 async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):

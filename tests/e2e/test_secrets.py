@@ -10,12 +10,17 @@ import asyncio
 import base64
 import json
 
-from tests.e2e.gateway import Wardgate, rule, talking
+from aiohttp import web
+
+from tests.e2e.gateway import Wardgate, eventually, rule, talking
+from tests.e2e.test_approvals import Reviewer
+from tests.telemetry.scene import collector
 
 ARGUMENT = "canary-argument-7d1e"
 RESULT = "canary-result-52b8"
 SECRET = "canary-environment-c4f6"
 
+HELD = 'escalate contains {"code": "needs_person", "message": "a person"} if input.tool.name == "pay"'
 NO_TEXT = 'deny contains {"code": "no_text", "message": "not today"} if input.call.args.deny'
 
 
@@ -102,6 +107,72 @@ async def test_canaries_are_found_nowhere(gateway, server):
     # A result may be shown to operators, who read the journal; never in logs, metrics or on disk.
     kept = {"/metrics", *places(running)}
     assert [where for where, text in seen.items() if where in kept and RESULT.encode() in text] == []
+
+
+async def test_canaries_of_held_calls_are_in_no_approval_message_span_metric_or_log(gateway, server):
+    """The call is held, told to a webhook, looked at, rejected and approved, with everything switched on."""
+    heard: list[bytes] = []
+
+    async def hear(request: web.Request) -> web.Response:
+        heard.append(await request.read())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/told", hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    hook = {
+        "url": f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/told",
+        "secret": "a secret of at least thirty-two bytes",
+    }
+    stages = [{"any": [{"who": {"roles": ["approver", "operator"]}}]}]
+    with collector() as receiver:
+        running = gateway(
+            telemetry={
+                "log_level": "debug", "otlp_endpoint": receiver.url, "sample": 1.0, "trace_content": True,
+            },
+            approvals={
+                "chains": {"default": {"stages": stages}}, "hold_s": 0, "webhooks": {"chat": hook},
+            },
+        )  # fmt: skip
+        tools = running.config["upstreams"]["counting"]["tools"]
+        tools["pay"] = {**tools["pay"], "sensitive": ["/text"]}
+        running.write_config()
+        running.policy("held.rego", rule("held", HELD, codes=["needs_person"]))
+        ann = Reviewer(running, "ann")
+        running.start()
+        seen: dict[str, bytes] = {}
+        async with talking(running, running.key()) as alice:
+            for number in range(2):
+                said = await alice.call("pay", text=ARGUMENT, n=number)
+                assert said.reason == "approval_needed"
+                seen[f"held {number}"] = said.body
+            _, seen["approvals"] = await running.admin("/v1/approvals", ann.key)
+            first, second = sorted(await ann.waiting(), key=lambda each: each["id"])
+            for each in (first, second):
+                _, seen[f"approval {each['id']}"] = await running.admin(
+                    f"/v1/approvals/{each['id']}", ann.key
+                )
+            assert (await ann.do("reject", first, reason_code="too_risky"))[0] == 200
+            assert (await ann.do("approve", second))[0] == 200
+            seen["rejected"] = (await alice.call("pay", text=ARGUMENT, n=0)).body
+            carried_out = await alice.call("pay", text=ARGUMENT, n=1)
+            assert not carried_out.refused, carried_out.body
+        for command in (["approvals", "list", "--state", "executed"], ["decisions", "export"]):
+            done = await running.cli(*command)
+            seen[" ".join(command)] = (done.stdout + done.stderr).encode()
+        _, seen["/metrics"] = await running.admin("/metrics", ann.key)
+        await eventually(lambda: len(heard) >= 4)
+        assert running.stop() == 0
+        spans = b"".join(receiver.bodies)
+    await runner.cleanup()
+    seen |= {"spans": spans, "webhook": b"".join(heard), **places(running)}
+    assert ARGUMENT in str(server.effects()), "it was planted"
+    assert b"[redacted]" in spans and b"gen_ai.tool.call.arguments" in spans, "contents were shown"
+    found = [name for name, text in seen.items() if any(each in text for each in spellings(ARGUMENT))]
+    assert found == []
 
 
 def test_the_search_would_find_a_canary() -> None:

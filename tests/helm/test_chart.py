@@ -167,6 +167,37 @@ def test_opa_starts_before_the_gateway_and_ends_after_it(rendered):
     assert yaml.safe_load(manifests.config)["policy"]["opa"]["socket"] == "/run/opa/opa.sock"
 
 
+def test_rules_and_dashboards_arrive_as_they_are_in_observability(rendered):
+    manifests = rendered["watched-values.yaml"]
+    groups = manifests.one("PrometheusRule")["spec"]["groups"]
+    files = sorted((ROOT / "observability").rglob("rules/*.yml"))
+    assert groups == [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    boards = {
+        name: text
+        for each in manifests.of("ConfigMap")
+        if "grafana_dashboard" in each["metadata"]["labels"]
+        for name, text in each["data"].items()
+    }
+    files = sorted((ROOT / "observability").rglob("dashboards/*.json"))
+    assert {name: json.loads(text) for name, text in boards.items()} == {
+        path.name: json.loads(path.read_text()) for path in files
+    }
+    assert boards
+
+
+def test_prometheus_finds_the_admin_service_and_nothing_else(rendered):
+    manifests = rendered["watched-values.yaml"]
+    monitor = manifests.one("ServiceMonitor")["spec"]
+    chosen = [
+        service["metadata"]["name"]
+        for service in manifests.of("Service")
+        if monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    ]
+    assert chosen == ["wardgate-admin"]
+    ports = {port["name"] for port in manifests.one("Service", "wardgate-admin")["spec"]["ports"]}
+    assert {each["port"] for each in monitor["endpoints"]} <= ports
+
+
 def test_nothing_secret_is_in_what_is_rendered(rendered):
     for _, each in everyone(rendered):
         assert each["kind"] != "Secret", "secrets are the cluster's own, and only named"
@@ -186,7 +217,7 @@ def test_the_gateway_accepts_its_configuration(example, rendered, tmp_path, monk
     ports = {each["name"]: each["containerPort"] for each in manifests.gateway["ports"]}
     assert (config.server.port, config.server.admin_port) == (ports["proxy"], ports["admin"])
     mounts = [each["mountPath"] for each in manifests.gateway["volumeMounts"]]
-    assert str(config.storage.path.parent) in mounts
+    assert config.storage.url == "${WARDGATE_POSTGRESQL}" or str(config.storage.path.parent) in mounts
     for service in manifests.of("Service"):
         name = service["metadata"]["name"]
         for host in (
@@ -269,6 +300,7 @@ def values(**more: Any) -> dict[str, Any]:
 AGENTS = {"enabled": True, "namespaces": ["agents"]}
 EXTERNAL = {"url": "https://opa:8181", "tokenSecret": {"name": "t"}}
 OPA_RULE = {"to": [{"podSelector": {"matchLabels": {"app": "opa"}}}], "ports": [{"port": 8181}]}
+POSTGRESQL = {"engine": "postgresql", "postgresql": {"existingSecret": "pg"}}
 ANYWHERE = {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}
 
 MIXES = [
@@ -287,6 +319,7 @@ MIXES = [
     (values(storage={"postgresql": {"existingSecret": "pg"}}), "does nothing with storage.engine sqlite"),
     (values(storage={"persistence": {"enabled": False}}), "acceptLoss"),
     (values(storage={"persistence": {"enabled": False, "existingClaim": "c"}, "acceptLoss": True}), "is off"),
+    (values(storage=POSTGRESQL), "lets the gateway reach it"),
     (values(replicas=2), "more than one replica"),
     (values(autoscaling={"hpa": {"enabled": True}}), "more than one replica"),
     (values(autoscaling={"keda": {"enabled": True}}), "keda.prometheus"),
@@ -367,7 +400,8 @@ def scalable(tmp_path_factory) -> Path:
 
 
 SHARED = {
-    "storage": {"engine": "postgresql", "postgresql": {"existingSecret": "pg"}},
+    "networkPolicy": {"egress": [OPA_RULE]},
+    "storage": POSTGRESQL,
     "redis": {"existingSecret": "redis"},
 }
 
@@ -388,14 +422,17 @@ def test_replicas_are_evicted_one_at_a_time_and_replaced_without_a_gap(scalable)
 def test_who_scales_owns_the_number_of_replicas(scalable):
     monitored = {
         "monitoring": {"serviceMonitor": {"enabled": True}},
-        "networkPolicy": {"adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
+        "networkPolicy": {
+            "adminFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+            "egress": [OPA_RULE],
+        },
     }
     by_cpu = render(values(autoscaling={"hpa": {"enabled": True}}, **SHARED), scalable)
     assert "replicas" not in by_cpu.one("Deployment")["spec"]
     for version in KUBERNETES:
         kubernetes_validate.validate(by_cpu.one("HorizontalPodAutoscaler"), version, strict=True)
     keda = {"keda": {"enabled": True, "prometheus": "http://prometheus:9090"}}
-    by_load = render(values(autoscaling=keda, **SHARED, **monitored), scalable)
+    by_load = render(values(autoscaling=keda, **{**SHARED, **monitored}), scalable)
     assert "replicas" not in by_load.one("Deployment")["spec"]
     (trigger,) = by_load.one("ScaledObject")["spec"]["triggers"]
     assert "wardgate_requests_in_progress" in trigger["metadata"]["query"]
@@ -424,7 +461,9 @@ def test_people_come_to_the_console_and_to_nothing_else(scalable):
     manifests = render(given, scalable)
     (rule,) = manifests.one("Ingress")["spec"]["rules"]
     assert [each["path"] for each in rule["http"]["paths"]] == ["/console"]
-    assert "wardgate.example.com" in yaml.safe_load(manifests.config)["server"]["allowed_hosts"]
+    config = yaml.safe_load(manifests.config)
+    assert "wardgate.example.com" in config["server"]["allowed_hosts"]
+    assert config["console"]["url"] == "https://wardgate.example.com/console"
     for version in KUBERNETES:
         kubernetes_validate.validate(manifests.one("Ingress"), version, strict=True)
 

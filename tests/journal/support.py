@@ -29,6 +29,7 @@ from gateway.model import (
 )
 from gateway.storage.crypto import StorageKey
 from gateway.storage.database import Database
+from tests.storage.at import ON_POSTGRESQL, at
 
 KEY = StorageKey(bytes(range(32)))
 ALICE = Principal(tenant="default", agent="alice-bot", owner="alice", credential="c0ffee", labels=("prod",))
@@ -128,9 +129,9 @@ def empty_database() -> bytes:
 @asynccontextmanager
 async def running(path: Path, **settings: Any) -> AsyncIterator[tuple[Journal, Database]]:
     """A gateway's journal on a file, stopped and closed at the end."""
-    if not path.exists():
+    if not (ON_POSTGRESQL or path.exists()):
         path.write_bytes(empty_database())
-    with Database(path).open(gateway=True) as database:
+    with at(path).open(gateway=True) as database:
         opened = journal(database, **settings)
         opened.start()
         try:

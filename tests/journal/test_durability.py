@@ -23,11 +23,13 @@ from gateway.journal.query import Filter, Query
 from gateway.journal.recovery import recover
 from gateway.storage.database import Database
 from tests.requires import requires
+from tests.storage.at import at, sqlite_only
 
 CHILD = [sys.executable, "-m", "tests.journal.child"]
 ROOT = Path(__file__).parents[2]
 
 
+@sqlite_only
 @requires("strace")
 def test_the_intent_of_a_write_is_synced_before_its_request_is_sent(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
@@ -64,7 +66,7 @@ def test_killed_at_random_every_effect_has_its_intent_and_every_doubt_is_listed(
                 child.send_signal(signal.SIGKILL)
             time.sleep(0.05)  # what was on the wire arrives
             done = list(effects)
-            with Database(path).open(gateway=True) as database:
+            with at(path).open(gateway=True) as database:
                 found = recover(database).in_doubt
                 intents, ended = _calls(database)
                 assert set(done) <= intents, "an effect happened that was not on record first"
@@ -80,13 +82,14 @@ def test_killed_at_random_every_effect_has_its_intent_and_every_doubt_is_listed(
     assert listed, "no kill hit a call under way, so nothing was shown"
 
 
+@sqlite_only
 def test_a_full_disk_refuses_calls_loses_no_outcome_and_heals(tmp_path: Path) -> None:
     path = tmp_path / "w.db"
     ran = subprocess.run(
         [*CHILD, "fill", str(path)], cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=60
     )
     report = json.loads(ran.stdout)
-    with Database(path).open(gateway=True) as database:
+    with at(path).open(gateway=True) as database:
         assert recover(database).in_doubt == 0
         intents, ended = _calls(database)
         decisions = Query(database).list_decisions(Filter(), limit=1000).decisions

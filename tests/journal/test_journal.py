@@ -36,12 +36,13 @@ from tests.journal.support import (
     tool,
     until,
 )
+from tests.storage.at import at, sqlite_only
 
 
 def phases(database: Database, call_id: str) -> list[str]:
     with database.reading() as connection:
         rows = connection.exec_driver_sql(
-            "SELECT phase FROM records WHERE call_id = ? ORDER BY seq", (call_id,)
+            database.statement("SELECT phase FROM records WHERE call_id = ? ORDER BY seq"), (call_id,)
         )
         return [row[0] for row in rows]
 
@@ -73,7 +74,7 @@ async def test_a_slow_read_is_on_record_before_its_answer(tmp_path: Path) -> Non
         await until(lambda: journal.depth == 0)
         assert phases(database, made.id) == ["intent"]
         await journal.settle(made, ALLOW, "allow", ok(), None)
-    with Database(tmp_path / "w.db").open() as database:
+    with at(tmp_path / "w.db").open() as database:
         assert phases(database, made.id) == ["intent", "result"]
 
 
@@ -217,10 +218,11 @@ async def test_a_caller_who_leaves_before_the_send_is_not_in_doubt(tmp_path: Pat
             await waiting
         await until(lambda: journal.depth == 0)
         assert phases(database, made.id) == ["intent", "not_sent"]
-    with Database(tmp_path / "w.db").open(gateway=True) as database:
+    with at(tmp_path / "w.db").open(gateway=True) as database:
         assert recover(database).in_doubt == 0
 
 
+@sqlite_only
 async def test_a_database_locked_by_somebody_refuses_and_recovers(tmp_path: Path) -> None:
     async with running(tmp_path / "w.db") as (journal, database):
         answered, under_way = call(LOOK), call(PAY)
@@ -244,6 +246,7 @@ async def test_a_database_locked_by_somebody_refuses_and_recovers(tmp_path: Path
         assert phases(database, under_way.id) == ["intent", "result"]
 
 
+@sqlite_only
 @pytest.mark.slow
 async def test_a_lost_file_refuses_calls_and_its_return_heals(tmp_path: Path) -> None:
     path = tmp_path / "data" / "w.db"
@@ -275,7 +278,7 @@ async def test_a_settle_after_the_end_does_not_wait_for_ever(tmp_path: Path) -> 
     with pytest.raises(JournalError, match="stopped"):
         await asyncio.wait_for(journal.intent(call(PAY), FACTS, ALLOW, "allow"), 2)
     journal.refused("unknown_tool", "mcp", ALICE, "")
-    with Database(tmp_path / "w.db").open(gateway=True) as database:
+    with at(tmp_path / "w.db").open(gateway=True) as database:
         assert [effect.call_id for effect in recover(database).effects] == [late.id]
 
 
@@ -288,7 +291,7 @@ async def test_an_effect_done_or_in_doubt_is_known_after_a_restart(tmp_path: Pat
         await carry_out(journal, doubtful, in_doubt())
         await carry_out(journal, unsent, Outcome(status="not_sent", code="upstream_unavailable"))
         await carry_out(journal, plain)
-    with Database(tmp_path / "w.db").open(gateway=True) as database:
+    with at(tmp_path / "w.db").open(gateway=True) as database:
         assert recover(database).in_doubt == 0, "it was in doubt before, and is listed once"
         effects = {effect.key: effect for effect in live_effects(database)}
     assert {key: effect.state for key, effect in effects.items()} == {
@@ -317,7 +320,7 @@ async def test_recovery_reads_only_behind_what_is_known_to_be_settled(tmp_path: 
         for _ in range(5):
             await carry_out(journal, call(PAY))
         journal._chores()
-    with Database(tmp_path / "w.db").open(gateway=True) as database:
+    with at(tmp_path / "w.db").open(gateway=True) as database:
         recovered = recover(database)
         assert recovered.in_doubt == 1
         assert [effect.call_id for effect in recovered.effects] == [open_call.id]
@@ -362,7 +365,7 @@ def test_any_sequence_of_calls_survives_a_reopening(
                 await journal.settle(one, ALLOW, "allow", outcome, None)
 
     asyncio.run(play())
-    with Database(path).open(gateway=True) as database:
+    with at(path).open(gateway=True) as database:
         recovered = recover(database)
         found = {
             each["call_id"]: each for each in Query(database).list_decisions(Filter(), limit=100).decisions

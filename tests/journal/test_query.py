@@ -22,7 +22,6 @@ from gateway.journal.retention import Retention
 from gateway.model import Decision, Obligation, Outcome
 from gateway.storage import control
 from gateway.storage.crypto import StorageKey
-from gateway.storage.database import Database
 from tests.journal.support import (
     ALICE,
     ALLOW,
@@ -40,6 +39,7 @@ from tests.journal.support import (
     running,
     tool,
 )
+from tests.storage.at import at, sqlite_only
 
 BOB = msgspec.structs.replace(ALICE, agent="bob-bot", subject="mallory@example.com")
 
@@ -72,7 +72,7 @@ async def test_each_filter_narrows_the_list(tmp_path: Path) -> None:
         await journal.intent(denied, FACTS, DENY, "block")
 
     def ids(**narrow: Any) -> set[str]:
-        with Database(path).open(read_only=True) as database:
+        with at(path).open(read_only=True) as database:
             found = Query(database).list_decisions(Filter(**narrow)).decisions
             assert sum(Query(database).count(Filter(**narrow)).values()) == len(found)
             return {each["call_id"] for each in found}
@@ -105,12 +105,13 @@ async def test_tail_follows_every_record(tmp_path: Path) -> None:
         assert query.tail(query.last()) == []
 
 
+@sqlite_only
 async def test_payloads_are_unreadable_without_the_key_and_a_wrong_key_is_named(tmp_path: Path) -> None:
     made = call(PAY, {"to": "bob", "iban": "DE02120300000000202051"})
     path = tmp_path / "w.db"
     async with running(path) as (journal, _):
         await carry_out(journal, made, ok(b'{"receipt":"R-4711-visible"}'))
-    with Database(path).open() as database:
+    with at(path).open() as database:
         assert database.checkpoint()
         content = path.read_bytes()
         assert made.id.encode() in content
@@ -133,7 +134,7 @@ async def test_what_the_manifest_calls_sensitive_is_redacted_unless_revealed(
     made = call(tool(kind, sensitive=("/card/number", "/missing")), {"card": {"number": "4111", "cvc": 1}})
     async with running(tmp_path / "w.db") as (journal, _):
         await carry_out(journal, made)
-    with Database(tmp_path / "w.db").open(read_only=True) as database:
+    with at(tmp_path / "w.db").open(read_only=True) as database:
         shown = Query(database).show(made.id, key=KEY)
         assert shown is not None
         assert shown.payload["arguments"] == {"card": {"number": REDACTED, "cvc": 1}}
@@ -149,7 +150,7 @@ async def test_a_result_that_policy_redacted_is_not_shown_from_the_journal_eithe
         for made in (read, write):
             await journal.intent(made, FACTS, ALLOW, "allow")
             await journal.settle(made, ALLOW, "allow", ok(b'{"key":"hush"}'), said)
-    with Database(tmp_path / "w.db").open(read_only=True) as database:
+    with at(tmp_path / "w.db").open(read_only=True) as database:
         for made in (read, write):
             shown = Query(database).show(made.id, key=KEY)
             assert shown is not None
@@ -169,6 +170,7 @@ async def test_with_no_days_of_payloads_none_is_kept(tmp_path: Path) -> None:
     assert shown.records[0]["args_mac"]
 
 
+@sqlite_only
 async def test_an_erased_payload_is_gone_from_the_bytes_of_the_files_and_its_record_stays(
     tmp_path: Path,
 ) -> None:
@@ -206,7 +208,7 @@ def _pieces(ciphertext: bytes) -> list[bytes]:
 
 
 async def test_erasing_needs_to_be_told_whose(tmp_path: Path) -> None:
-    with Database(tmp_path / "w.db").open() as database, pytest.raises(ValueError, match="whose"):
+    with at(tmp_path / "w.db").open() as database, pytest.raises(ValueError, match="whose"):
         erase(database, Erase(), by="ann")
 
 
@@ -262,7 +264,7 @@ async def test_only_a_call_in_doubt_can_be_resolved(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_export_of_fifty_thousand_records_needs_bounded_memory(tmp_path: Path) -> None:
     rows, batch = 50_000, 5_000
-    with Database(tmp_path / "w.db").open(gateway=True) as database:
+    with at(tmp_path / "w.db").open(gateway=True) as database:
         encoder = Encoder(KEY, CONTROLS, keep_payloads=False)
         for _ in range(rows // batch):
             entries: list[Intent | End] = []
@@ -273,7 +275,7 @@ def test_an_export_of_fifty_thousand_records_needs_bounded_memory(tmp_path: Path
             with database.writing() as connection:
                 for statement, values in encoder.rows(entries).statements():
                     if values:
-                        connection.exec_driver_sql(statement, values)
+                        connection.exec_driver_sql(database.statement(statement), values)
         tracemalloc.start()
         try:
             lines = size = 0

@@ -16,8 +16,8 @@ from gateway.model import Call, Outcome
 from gateway.policy import EmbeddedPolicy, load
 from gateway.policy.replay import Tally, replay
 from gateway.storage.crypto import StorageKey
-from gateway.storage.database import Database
 from tests.journal import support
+from tests.storage.at import at
 
 
 async def test_a_call_comes_back_equal_to_what_was_decided(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def recorded_by(policy: EmbeddedPolicy, path: Path, count: int) -> None:
 async def test_replay_is_fast_and_its_memory_does_not_grow_with_the_journal(tmp_path: Path) -> None:
     policy = load(None, "starter")
     await recorded_by(policy, tmp_path / "w.db", 20_000)
-    with Database(tmp_path / "w.db").open(read_only=True) as database:
+    with at(tmp_path / "w.db").open(read_only=True) as database:
         inputs, tally = Inputs(database, support.KEY), Tally()
         sizes = []
         started = time.process_time()

@@ -1,8 +1,8 @@
-"""A morning in the life of two gateways, in seconds: everything the boards and alerts are about happens.
+"""A morning of two gateways, in seconds: everything the boards and alerts are about happens.
 
 Allowed, denied, held, approved, rejected and expired calls; a breaker that trips and a kill; an upstream that
-goes down and a call left in doubt; policy that is reloaded, refused, tried and only observed; definitions that
-change, secrets that rotate, tokens, budgets, sessions, verifications, and tools that run elsewhere.
+goes down and a call left in doubt; policy that is reloaded, refused, tried and only observed; definitions
+that change, secrets that rotate, tokens, budgets, sessions, verifications, and tools that run elsewhere.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from tests.policy.bundles import pair, signed
 from tests.telemetry.scene import Collector, collector
 
 NO_TEXT: Final = rule(
-    "no_text", 'deny contains {"code": "no_text", "message": "not today"} if input.call.args.text == "deny"',
+    "no_text",
+    'deny contains {"code": "no_text", "message": "not today"} if input.call.args.text == "deny"',
     codes=["no_text"],
-)  # fmt: skip
+)
 HELD: Final = rule(
     "held",
     'escalate contains {"code": "needs_person", "message": "a person", "approval": {"chain": "default"}}'
@@ -36,11 +37,13 @@ HELD: Final = rule(
     'escalate contains {"code": "needs_person", "message": "a person", "approval": {"chain": "quick"}}'
     ' if input.call.args.text == "expire"',
     codes=["needs_person"],
-)  # fmt: skip
+)
 TRIED: Final = rule(
-    "tried", 'deny contains {"code": "tried", "message": "tried"} if input.call.args.text == "tried"',
-    codes=["tried"], mode="observe",
-)  # fmt: skip
+    "tried",
+    'deny contains {"code": "tried", "message": "tried"} if input.call.args.text == "tried"',
+    codes=["tried"],
+    mode="observe",
+)
 WITHHELD: Final = rule(
     "withheld",
     'deny contains {"code": "withheld", "message": "withheld"} if contains(input.result.text, "classified")',
@@ -49,9 +52,11 @@ WITHHELD: Final = rule(
     scope={"kinds": ["tool"]},
 )
 BROKEN: Final = rule(
-    "broken", 'deny contains {"code": "no", "message": "x"} if to_number(input.call.args.text) > input.call.args.n',
-    codes=["no"], scope={"tools": ["counting/send"]},
-)  # fmt: skip
+    "broken",
+    'deny contains {"code": "no", "message": "x"} if to_number(input.call.args.text) > input.call.args.n',
+    codes=["no"],
+    scope={"tools": ["counting/send"]},
+)
 STAGES: Final = [{"any": [{"who": {"roles": ["approver", "operator"]}}]}]
 
 
@@ -88,7 +93,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Played, Story]]:
             stack.callback(played.main.close)
             stack.callback(played.other.close)
             ann = Reviewer(played.main, "ann")
-            olga = Reviewer(played.main, "olga", "operator")
+            olga = Reviewer(played.other, "olga", "operator")
             for each in (played.main, played.other):  # one after the other: the first compiles for both
                 await asyncio.to_thread(each.start, 90)
             played.began = time.time()
@@ -103,29 +108,43 @@ def _main(
         folder / "main",
         {
             "counting": {
-                "url": server.url, "deadline_s": 1.0, "tools": {**TOOLS, "note": note},
+                "url": server.url,
+                "deadline_s": 1.0,
+                "tools": {**TOOLS, "note": note},
                 "credentials": {"secret": {"file": str(secret)}},
             },
             "second": {"url": second.url},
             "trial": {"url": server.url, "mode": "observe"},
         },
-        breakers={"enabled": True, "no_progress": 1000},
+        breakers={"enabled": True, "no_progress": 1000, "max_open_percent": 100},
         telemetry={"otlp_endpoint": traces, "sample": 1.0},
         approvals={
-            "chains": {"default": {"stages": STAGES, "decide_s": 60}, "quick": {"stages": STAGES, "decide_s": 1}},
+            "chains": {
+                "default": {"stages": STAGES, "decide_s": 60},
+                "quick": {"stages": STAGES, "decide_s": 1},
+            },
             "hold_s": 0,
             "webhooks": {"chat": {"url": heard, "secret": "a secret of at least thirty-two bytes"}},
         },
-        identity={"issuers": {"corp": {
-            "issuer": idp.url, "audience": [AUDIENCE], "agent_claim": "azp", "agents": {"client-a": "carol"},
-        }}},
+        identity={
+            "issuers": {
+                "corp": {
+                    "issuer": idp.url,
+                    "audience": [AUDIENCE],
+                    "agent_claim": "azp",
+                    "agents": {"client-a": "carol"},
+                }
+            }
+        },
         agents={
-            "alice": {"owner": "team-a", "mints": {"agents": ["alice"]}}, "bob": {"owner": "team-b"}, "carol": {"owner": "team-c"},
+            "alice": {"owner": "team-a", "mints": {"agents": ["alice"]}},
+            "bob": {"owner": "team-b"},
+            "carol": {"owner": "team-c"},
             "dave": {"owner": "team-d", "budgets": {"calls": {"limit": 3}}},
             "erin": {"owner": "team-e"},
             "frank": {"owner": "team-f"},
         },
-    )  # fmt: skip
+    )
     running.config["upstreams"]["desk"] = {"elsewhere": True, "tools": {"Edit": {"risk": "reversible"}}}
     running.write_config()
     for name, text in (("no_text", NO_TEXT), ("held", HELD), ("tried", TRIED), ("withheld", WITHHELD)):
@@ -140,6 +159,7 @@ def _other(folder: Path, server: Counting, bundles: str, traces: str) -> Wardgat
     running = Wardgate(
         folder / "other",
         {"counting": {"url": server.url}},
+        trust={"enabled": True},
         telemetry={"otlp_endpoint": traces, "otlp_protocol": "grpc", "sample": 1.0},
         policy={"source": {"url": bundles, "every_s": 0.5, "timeout_s": 2, "verify": verify}},
     )
@@ -173,9 +193,15 @@ class Story:
     """What happens, in its order. Each part says what it makes true, and fails where it does not."""
 
     def __init__(
-        self, played: Played, server: Counting, second: Counting, idp: Idp, secret: Path, ann: Reviewer,
+        self,
+        played: Played,
+        server: Counting,
+        second: Counting,
+        idp: Idp,
+        secret: Path,
+        ann: Reviewer,
         olga: Reviewer,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.main, self.other = played.main, played.other
         self.server, self.second, self.idp, self.secret = server, second, idp, secret
         self.ann, self.olga = ann, olga
@@ -226,7 +252,7 @@ class Story:
             assert (await alice.call("pay", text="ask", n=2)).reason == "approval_needed"
 
     async def trouble(self) -> None:
-        """A loop trips a breaker, a person kills, a budget ends, credentials are wrong, a result is withheld."""
+        """A loop trips a breaker, a person kills, a budget ends, keys are wrong, a result is withheld."""
         async with talking(self.main, self.main.key("bob")) as bob:
             for _ in range(6):
                 said = await bob.call("look", text="again")
@@ -251,17 +277,31 @@ class Story:
             said = await alice.call("look", echo="classified", n=1)
             assert said.reason == "withheld", said.body
 
+    async def trust(self) -> None:
+        """Somebody reports what a call did, and its agent falls."""
+        async with talking(self.other, self.other.key("bob")) as bob:
+            assert (await bob.call("look", text="harm")).text == "done"
+        record = await self.other.recorded(lambda record: record.get("agent") == "bob")
+        body = {"call": record["call_id"], "reason": "exercise"}
+        status, said = await self.other.admin("/v1/trust/reports", self.olga.key, "POST", body)
+        assert status == 201, said
+
     async def outside(self) -> None:
-        """An answer never comes, an upstream goes away, a definition changes, a secret rotates, effects are read."""
+        """An answer never comes, an upstream goes, a definition and a secret change, effects are read."""
         async with talking(self.main, self.main.key()) as alice:
             assert (await alice.call("note", keep="a", text="one", check="answer")).text == "done"
             assert (await alice.call("note", keep="b", text="two", lose=True, check="answer")).text == "done"
             assert (await alice.call("pay", text="lost", then="die")).reason is not None
             self.stirred = True
             self.secret.write_text("second-secret\n")
-            self.server.offers(*({"name": name, "inputSchema": {"type": "object"}, "description": "other now"}
-                                 if name == "send" else {"name": name, "inputSchema": _SCHEMA}
-                                 for name in TOOLS))  # fmt: skip
+            self.server.offers(
+                *(
+                    {"name": name, "inputSchema": {"type": "object"}, "description": "other now"}
+                    if name == "send"
+                    else {"name": name, "inputSchema": _SCHEMA}
+                    for name in TOOLS
+                )
+            )
             await alice.call("look", text="look again", then="changed")
             self.second.stop()
             for number in range(3):
@@ -305,11 +345,16 @@ class Story:
         await asyncio.sleep(1.5)
         (self.main.policies / "worse.rego").unlink()
 
+    async def settled(self) -> None:
+        """What follows a moment later: records written behind, spans sent, rules evaluated."""
+        await asyncio.sleep(3.5)
+
     async def play(self, folder: Path, seconds: float = 6) -> None:
         """All of it; ``seconds`` of ordinary work before and between."""
         await self.ordinary(seconds / 2)
         await asyncio.gather(self.people(), self.ordinary(seconds / 4))
         await self.trouble()
+        await self.trust()
         await asyncio.gather(self.outside(), self.ordinary(seconds / 4))
         await self.policy(folder)
 

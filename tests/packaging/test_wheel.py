@@ -60,12 +60,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield venv / "bin"
 
 
+CONSOLE = (
+    "templates/base.html", "static/console.css", "static/console.js", "static/htmx.min.js",
+    "static/hx-sse.min.js", "static/vendored.json",
+)  # fmt: skip
+
+
 def test_the_wheel_carries_policies_migrations_and_the_demo_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "gateway/_policies/data.yaml" in names
     assert "gateway/_policies/packs/strict/data.yaml" in names
     assert any(name.startswith("gateway/_policies/lib/") for name in names)
     assert any(name.startswith("gateway/storage/migrations/versions/") for name in names)
+    assert {f"gateway/surfaces/console/{file}" for file in CONSOLE} <= names
     assert {"gateway/demo/git-server.lock", "gateway/demo/policies/data.yaml"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests/") for name in names)

@@ -12,11 +12,12 @@ import pytest
 from gateway.storage import control
 from gateway.storage.credentials import Credentials, hash_secret
 from gateway.storage.database import Database
+from tests.storage.at import at, sqlite_only
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "w.db").open() as opened:
+    with at(tmp_path / "w.db").open() as opened:
         yield opened
 
 
@@ -30,6 +31,7 @@ def epoch(database: Database) -> int:
         return control.epochs(connection).get(control.CREDENTIALS, 0)
 
 
+@sqlite_only
 def test_the_secret_itself_is_nowhere_in_the_files(keys: Credentials, tmp_path: Path) -> None:
     secret = os.urandom(32)
     issued = keys.insert(kind="agent", tenant="default", name="bot", secret=secret)

@@ -12,8 +12,8 @@ from gateway.config import LimitsConfig
 from gateway.errors import JournalError, Overloaded
 from gateway.model import Principal
 from gateway.storage.crypto import StorageKey
-from gateway.storage.database import Database
 from gateway.storage.idempotency import KEEP_NS, MAX_ANSWER_BYTES, IdempotencyKeys, Kept
+from tests.storage.at import at
 
 ALICE = Principal(tenant="t", agent="alice", owner="o", credential="k1")
 BOB = Principal(tenant="t", agent="bob", owner="o", credential="k2")
@@ -22,7 +22,7 @@ ANSWER = Kept(200, b'{"result":"canary-7f2c"}')
 
 class World:
     def __init__(self, folder, **limits: int) -> None:
-        self.database = Database(folder / "db.sqlite").open()
+        self.database = at(folder / "db.sqlite").open()
         self.secret = os.urandom(32)
         self.now = 1_000_000_000
         self.limits = LimitsConfig(**limits)

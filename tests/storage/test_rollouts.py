@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import func, select
 
-from gateway.storage.database import Database
 from gateway.storage.rollouts import KEPT_DIFFERENCES, Difference, NothingThere, Rollouts, Stored
 from gateway.storage.tables import policy_bundles, policy_differences
+from tests.storage.at import at
 
 
 def stored(number: int) -> Stored:
@@ -28,7 +28,7 @@ class Steps(RuleBasedStateMachine):
         from pathlib import Path
 
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(Path(self.folder.name) / "w.db").open()
+        self.database = at(Path(self.folder.name) / "w.db").open()
         self.store = Rollouts(self.database)
         self.active: str | None = None
         self.candidate: str | None = None
@@ -112,7 +112,7 @@ def difference(number: int, tenant: str = "default") -> Difference:
 
 
 def test_differences_are_bounded_the_newest_stay_and_belong_to_a_tenant(tmp_path):
-    with Database(tmp_path / "w.db").open() as database:
+    with at(tmp_path / "w.db").open() as database:
         store = Rollouts(database)
         for start in range(0, KEPT_DIFFERENCES + 500, 500):
             store.record([difference(number) for number in range(start, start + 500)])

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import io
 import json
 import logging
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import pipeline
 from gateway.errors import ConfigError, JournalError
 from gateway.model import Revisions
 from gateway.telemetry import logs
+from tests.play import Stage
+from tests.telemetry.scene import ALLOW, LOG, outcome, telemetry
 
 
 @pytest.fixture
@@ -147,6 +152,38 @@ def test_a_long_message_is_cut(written):
     lines = written()
     logging.getLogger("wardgate.test").warning("x" * 100_000)
     assert len(lines()[0]) < logs.LONGEST + 300
+
+
+async def test_every_line_of_a_call_carries_its_ids_and_no_other_does(written):
+    lines = written()
+    log = logging.getLogger("wardgate.test")
+    log.info("before")
+    watch = telemetry()
+    told = []
+
+    async def background():
+        await asyncio.sleep(0.05)
+        log.info("a task the call started, when the call is over")
+
+    class Work(Stage):
+        async def execute(self, call, dialogue):
+            told.append((call.id, call.traceparent.split("-")[1]))
+            log.info("deep inside")
+            log.info("about another", extra={"call_id": "another"})
+            self.task = asyncio.create_task(background())
+            return await super().execute(call, dialogue)
+
+    stage = Work(tool=LOG, verdicts=[ALLOW], outcome=outcome())
+    parts = msgspec.structs.replace(stage.parts(), telemetry=watch)
+    await asyncio.gather(*(pipeline.call(parts, stage.asked()) for _ in range(3)))
+    log.info("after")
+    await stage.task
+    said = [json.loads(line) for line in lines()]
+    inside = [(line["call_id"], line["trace_id"]) for line in said if line["message"] == "deep inside"]
+    assert sorted(inside) == sorted(told) and len(set(told)) == 3
+    assert not [line for line in said if line["message"] in ("before", "after") and "call_id" in line]
+    assert all("trace_id" not in line for line in said if line.get("call_id") == "another")
+    assert not [line for line in said if line["message"].startswith("a task") and "call_id" in line]
 
 
 def test_urls_of_requests_are_not_logged(written):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any, Final, Literal, Protocol
 
-from fastapi import APIRouter, Body, Path
+from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.errors import Refused
+from gateway.errors import Refused, Unauthenticated
 from gateway.model import Operator
 from gateway.surfaces.admin.deps import AdminDeps, Deps
 from gateway.surfaces.admin.v1 import DESCRIBED, PROBLEMS, Limit, Name, Viewer
@@ -17,6 +17,10 @@ from gateway.surfaces.problems import Problem
 logger = logging.getLogger("wardgate.admin")
 
 routes = APIRouter(prefix="/v1", dependencies=DESCRIBED, responses=PROBLEMS, tags=["breakers"])
+
+scores = APIRouter(prefix="/v1", tags=["breakers"], responses=PROBLEMS)
+
+_MAX_SCORE: Final = 4096
 
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"\S")]
 ScopeName = Literal["thread", "session", "agent", "tool", "upstream", "tree", "tenant"]
@@ -217,6 +221,39 @@ async def lift(operator: Viewer, deps: Deps, kill: Id, wanted: Annotated[LiftWan
         raise Refused("not_found", kill)
     logger.warning("kill lifted", extra={"operator": operator.name, "reason": wanted.reason})
     return Done()
+
+
+class ScoreTaken(Model):
+    id: str
+    repeated: bool = Field(
+        description="Whether a score with this id was taken before; then nothing was done."
+    )
+    trips: list[str] = Field(description="Ids of the moves of breakers it made, recorded ones too.")
+
+
+@scores.post("/scores/{name}", summary="A score of a detector elsewhere, signed")
+async def score(request: Request, deps: Deps, name: Id) -> ScoreTaken:
+    """From a configured party: `s1=` and the hex HMAC-SHA256 over `s1:<seconds>:` and the body.
+
+    The body: `id` (of this score, taken once), `agent`, `score` (0 to 1), and `domain` or `session`, and
+    `sentence`. Headers as in a callback: `wardgate-key-id`, `wardgate-timestamp`, `wardgate-signature`.
+    """
+    if deps.scores is None:
+        raise Refused("not_found", "scores")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        # Nobody is known yet, so nobody may make the gateway remember much.
+        if len(body) > _MAX_SCORE:
+            raise Refused("too_large")
+    heads = request.headers
+    key_id, at = heads.get("wardgate-key-id", ""), heads.get("wardgate-timestamp", "")
+    try:
+        found = await deps.scores(name, key_id, at, heads.get("wardgate-signature", ""), body)
+    except Unauthenticated as unknown:
+        deps.refused(unknown.code, "admin")
+        raise
+    return ScoreTaken.model_validate(found)
 
 
 async def _act(

@@ -209,6 +209,8 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions
     breakers: Any = None  # see ``breakers.BreakerDesk``
     trust: Callable[[], Any] = lambda: None  # see ``trust.TrustDesk``; ``None`` while no trust is kept
+    scores: Any = None  # see ``gateway.scores.Scores.take``
+    envelopes: Any = None  # see ``envelopes.Glass``
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed
     reload: Callable[[], Awaitable[Mapping[str, str]]]  # the new revisions; raises ConfigError or PolicyError
     approvals: Reviewing | None = None

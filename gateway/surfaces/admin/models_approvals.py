@@ -77,6 +77,9 @@ class Approval(_Model):
     answer: str | None = None
     policy_revision: str
     canary: Canary | None = Field(None, description="Once decided: it was made to see whether people look.")
+    envelope: str | None = Field(
+        None, description="The opening of a break-glass envelope that let it through instead of votes."
+    )
 
 
 class ApprovalList(_Model):

@@ -284,7 +284,7 @@ async def report(operator: Viewer, deps: Deps, wanted: Annotated[Report, Body()]
         operator.tenant, wanted.call, operator, kind=wanted.kind, reason=wanted.reason
     )
     logger.warning(
-        "reported", extra={"operator": operator.name, "call": wanted.call, "reason": wanted.reason}
+        "reported", extra={"operator": operator.name, "call_id": wanted.call, "reason": wanted.reason}
     )
     return Reported.model_validate(said)
 

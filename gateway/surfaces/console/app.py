@@ -25,8 +25,9 @@ from gateway.reasons import REASONS
 from gateway.surfaces.console import files, guards, render, signin
 from gateway.surfaces.console.deps import ConsoleDeps
 from gateway.surfaces.console.live import Live
+from gateway.surfaces.console.oidc import ProviderRoutes
 from gateway.surfaces.console.pages import GROUPS, Act, Asked, Data, Page, notice
-from gateway.surfaces.console.signin import PATH, Seal, SignIn, SignInCookies
+from gateway.surfaces.console.signin import PATH, Seal, SignIn, SignInCookies, inside
 from gateway.surfaces.console.views import ACTS, PAGES
 from gateway.surfaces.problems import problem, status_of
 
@@ -48,6 +49,7 @@ class _Console:
         self.static = files.load()
         self.by_url = {each.url: each for each in self.static.values()}
         self.live = Live(deps.look)
+        self.provider = ProviderRoutes(deps, Seal(deps.key), self.signed, self.login_page, self.arriving)
         pages = [page for page in PAGES if page.nav is not None]
         self.menu = [
             (group, sorted((each for each in pages if each.nav and each.nav.group == group), key=_order))
@@ -64,6 +66,8 @@ class _Console:
             Route("/login", self.show_login, methods=["GET"]),
             Route("/login", self.login, methods=["POST"]),
             Route("/logout", self.logout, methods=["POST"]),
+            Route("/oidc/start", self.provider.start),
+            Route("/oidc/callback", self.provider.callback),
             Route("/events", self.events),
             Route("/static/{name}", self.file),
         ]
@@ -99,7 +103,7 @@ class _Console:
         return self.cookies.read(request, now_ns=self.deps.now_ns(), life_s=terms.life_s, idle_s=terms.idle_s)
 
     async def behind(self, found: SignIn) -> Operator:
-        operator = self.deps.holder(found.credential)
+        operator = self.deps.holder(found)
         # A cookie that was copied before its owner signed out is still sealed by us.
         if await asyncio.to_thread(self.deps.sign_ins.ended, found.id):
             raise Unauthenticated("revoked_credential", "signed out")
@@ -127,16 +131,18 @@ class _Console:
         if self.signed_in(request) is not None:
             try:
                 await self.asked(request)
-                return RedirectResponse(_inside(request.query_params.get("next")), 303)
+                return RedirectResponse(inside(request.query_params.get("next")), 303)
             except Unauthenticated:
                 pass
         return self.login_page(request.query_params.get("next", ""))
 
     def login_page(self, following: str, refused: WardgateError | None = None) -> Response:
         said = notice(refused.code, refused.reason.title, refused.reason.message) if refused else None
+        people = self.deps.people()
         text = self.templates.get_template("login.html").render(
-            following=_inside(following), notice=said, version=self.deps.admin.version
-        )
+            following=inside(following), notice=said, version=self.deps.admin.version,
+            provider=people.title if people is not None else None,
+        )  # fmt: skip
         return HTMLResponse(text, 401 if refused else 200)
 
     async def login(self, request: Request) -> Response:
@@ -151,9 +157,14 @@ class _Console:
         except Unauthenticated as unknown:
             self.deps.admin.refused(unknown.code, "admin")
             return self.login_page(said.get("next"), unknown)
+        return self.signed(request, signin.begin(operator.credential, self.deps.now_ns()), said.get("next"))
+
+    def signed(self, request: Request, found: SignIn, following: str) -> Response:
+        """Let somebody in; raises ``Unauthenticated`` for whoever has no rights here."""
+        operator = self.deps.holder(found)
         logger.info("signed in", extra={"operator": operator.name})
-        response = RedirectResponse(_inside(said.get("next")), 303)
-        self.set_cookie(request, response, signin.begin(operator.credential, self.deps.now_ns()))
+        response = RedirectResponse(inside(following), 303)
+        self.set_cookie(request, response, found)
         return response
 
     async def logout(self, request: Request) -> Response:
@@ -230,9 +241,11 @@ class _Console:
         wanted = path + (f"?{request.url.query}" if request.url.query and request.method == "GET" else "")
         # A strict cookie is not sent with a link from a chat or a mail. A page of ours asks again, with it.
         if request.headers.get("sec-fetch-site") == "cross-site" and request.method == "GET":
-            text = self.templates.get_template("arrive.html").render(wanted=wanted)
-            return HTMLResponse(text)
+            return self.arriving(wanted)
         return RedirectResponse(f"{PATH}/login?{urlencode({'next': wanted})}", 303)
+
+    def arriving(self, wanted: str) -> Response:
+        return HTMLResponse(self.templates.get_template("arrive.html").render(wanted=wanted))
 
     async def events(self, request: Request) -> Response:
         asked = await self.asked(request)
@@ -292,13 +305,6 @@ def _me(operator: Operator) -> Data:
         "votes": operator.role in ("approver", "operator"),
         "operates": operator.role == "operator",
     }
-
-
-def _inside(following: str | None) -> str:
-    """A page of ours to go to; anything else could lead elsewhere."""
-    text = following or ""
-    fine = text.startswith(f"{PATH}/") and "\\" not in text and "//" not in text and text.isprintable()
-    return text if fine and not text.startswith(f"{PATH}/log") else f"{PATH}{_HOME}"
 
 
 def _order(page: Page) -> int:

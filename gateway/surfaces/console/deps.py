@@ -10,6 +10,7 @@ import msgspec
 from gateway.approvals.lookup import Narrow
 from gateway.model import Operator
 from gateway.surfaces.admin.deps import AdminDeps
+from gateway.surfaces.console.signin import SignIn
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,28 @@ class SignIns(Protocol):
     def ended(self, sign_in: str) -> bool: ...
 
     def end(self, sign_in: str, until_ns: int, now_ns: int) -> None: ...
+
+
+class Person(Protocol):
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def credential(self) -> str: ...
+
+
+class People(Protocol):
+    """An identity provider at which people sign in. Both raise ``Unauthenticated``."""
+
+    @property
+    def title(self) -> str: ...
+
+    async def begin(self, redirect: str, state: str, nonce: str, verifier: str) -> str: ...
+
+    async def finish(self, redirect: str, code: str, nonce: str, verifier: str) -> Person: ...
 
 
 class Look(Protocol):
@@ -57,6 +80,7 @@ class ConsoleDeps(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes  # 32 bytes that seal sign-ins
     now_ns: Callable[[], int]
     terms: Callable[[], Terms]
-    holder: Callable[[str], Operator]  # by the id of their credential; raises Unauthenticated
+    holder: Callable[[SignIn], Operator]  # as their credential is now; raises Unauthenticated
     sign_ins: SignIns
     look: Look
+    people: Callable[[], People | None] = lambda: None  # an identity provider, when one is configured

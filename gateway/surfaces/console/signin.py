@@ -30,16 +30,21 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     """One person in one browser. Times are nanoseconds since the epoch."""
 
     id: str
-    credential: str
+    credential: str  # id of an operator key, or how an identity provider calls the person
     began_ns: int
     seen_ns: int
+    person: str = ""  # an operator by name, when a provider vouches for them
+    tenant: str = ""
 
 
 _decode: Final = msgspec.json.Decoder(SignIn).decode
 
 
-def begin(credential: str, now_ns: int) -> SignIn:
-    return SignIn(id=secrets.token_hex(16), credential=credential, began_ns=now_ns, seen_ns=now_ns)
+def begin(credential: str, now_ns: int, *, person: str = "", tenant: str = "") -> SignIn:
+    return SignIn(
+        id=secrets.token_hex(16), credential=credential, began_ns=now_ns, seen_ns=now_ns, person=person,
+        tenant=tenant,
+    )  # fmt: skip
 
 
 class Seal:
@@ -97,3 +102,10 @@ class SignInCookies:
     @staticmethod
     def forget(response: Response) -> None:
         response.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
+
+
+def inside(following: str | None) -> str:
+    """A page of ours to go to; anything else could lead elsewhere."""
+    text = following or ""
+    fine = text.startswith(f"{PATH}/") and "\\" not in text and "//" not in text and text.isprintable()
+    return text if fine and not text.startswith(f"{PATH}/log") else f"{PATH}/queue"

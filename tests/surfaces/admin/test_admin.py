@@ -103,6 +103,16 @@ class Trust:
         return {"events": [], "curve": []}
 
 
+class Envelopes:
+    """None is declared."""
+
+    async def declared(self, operator):
+        return []
+
+    async def opened(self, operator):
+        return []
+
+
 class Breakers:
     """Nothing is stopped, and one trip was; the desk itself is tested through the running gateway."""
 
@@ -203,6 +213,7 @@ class Office:
                 approvals=desk,
                 breakers=Breakers(),
                 trust=lambda: Trust(),
+                envelopes=Envelopes(),
             )
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.storage.append_only import protect
+
 revision = "0001"
 down_revision = None
 
@@ -97,9 +99,4 @@ def upgrade() -> None:
     )
 
     # The journal is append-only for everybody who goes through SQL, not only for our own code.
-    for table in ("records", "snapshots"):
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}"
-                f" BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
-            )
+    protect(op.execute, op.get_bind().dialect.name, ("records", "snapshots"))

@@ -158,6 +158,8 @@
   setInterval(times, 1000);
   times();
   ticked();
+  const here = $(".menu [aria-current]");
+  if (here && here.closest(".menu").scrollWidth > innerWidth) here.scrollIntoView({ inline: "center", block: "nearest" });
   const heading = $("[data-arrive]");
   if (heading && !location.hash && document.activeElement === document.body) heading.focus({ preventScroll: true });
 })();

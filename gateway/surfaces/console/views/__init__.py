@@ -15,6 +15,7 @@ from gateway.surfaces.console.views import (
     kill,
     policies,
     queue,
+    reviewers,
     sessions,
     status,
     tools,
@@ -22,8 +23,8 @@ from gateway.surfaces.console.views import (
 )
 
 _ALL: Final = (
-    queue, approval, grants, decisions, sessions, agents, breakers, trust, kill, tools, policies, status,
-    help_page,
+    queue, approval, grants, reviewers, decisions, sessions, agents, trust, breakers, kill, tools, policies,
+    status, help_page,
 )  # fmt: skip
 
 PAGES: Final[tuple[Page, ...]] = tuple(page for each in _ALL for page in each.PAGES)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from gateway.approvals.lookup import Narrow
 from gateway.approvals.values import REJECT_CODES
 from gateway.errors import Refused
 from gateway.surfaces.admin import approvals as api
@@ -33,6 +34,7 @@ DONE: Final = {
     "cancel": "Cancelled",
     "resolve": "Resolved; the journal says so too",
     "grant": "Granted",
+    "incident": "Reported; it counts for those who approved it, and for the rule that asked",
 }
 
 
@@ -55,6 +57,8 @@ async def view(asked: Asked) -> Data:
         "tool": around["tool"],
         "explanation": around["explanation"],
         "provenance": around["provenance"],
+        "no_grant": around["no_grant"],
+        "next_waiting": await _following(asked, approval_id),
         "similar": [plain(held.Approval.model_validate(each)) for each in around["similar"]],
         "tally": around["tally"],
         "last_similar": around["last"],
@@ -73,6 +77,18 @@ async def view(asked: Asked) -> Data:
         "fields": _fields(detail["arguments"]),
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
     }
+
+
+async def _following(asked: Asked, approval_id: str) -> str | None:
+    """The call that has waited longest after this one, or else the first of all."""
+    for after in (approval_id, ""):
+        found = await asked.deps.look.page(
+            asked.operator, Narrow(states=("pending",)), newest=False, limit=1, after=after
+        )
+        ids = [each["id"] for each in found["items"] if each["id"] != approval_id]
+        if ids:
+            return str(ids[0])
+    return None
 
 
 async def state(asked: Asked) -> Data:
@@ -173,6 +189,11 @@ async def _resolve(asked: Asked, approval: str, match: str, form: Form) -> str:
     return (await api.resolve(asked.operator, asked.admin, approval, said, match)).id
 
 
+async def _incident(asked: Asked, approval: str, match: str, form: Form) -> str:
+    said = held.Incident(digest=form.get("digest"), note=form.get("note"))
+    return (await api.incident(asked.operator, asked.admin, approval, said)).id
+
+
 async def _grant(asked: Asked, approval: str, match: str, form: Form) -> str:
     said = held.MakeGrant.model_validate({
         "digest": form.get("digest"), "fields": form.many("field"), "minutes": form.get("minutes", "30"),
@@ -200,6 +221,6 @@ ACTS: Final = tuple(
     _act(verb, write)
     for verb, write in (
         ("approve", _approve), ("reject", _reject), ("edit", _edit), ("ask", _ask), ("cancel", _cancel),
-        ("resolve", _resolve), ("grant", _grant),
+        ("resolve", _resolve), ("grant", _grant), ("incident", _incident),
     )
 )  # fmt: skip

@@ -13,18 +13,21 @@ from gateway.surfaces.console.guards import Form
 from gateway.surfaces.console.pages import Act, Asked, Data, Nav, Page, notice, plain
 
 DONE: Final = {
-    "signed": "Signed",
+    "signed": "Signed; it takes one more",
     "promoted": "Signed, and in force",
-    "demoted": "Taken back, and in force",
+    "vouched": "Vouched for",
+    "demoted": "Taken back, at once",
 }
+TIERS: Final = (
+    "observe", "propose", "reversible writes", "supervised irreversible", "bounded autonomy",
+)  # fmt: skip
 WIDTH: Final = 600
 HEIGHT: Final = 120
 NINES: Final = 3.0  # the top of the chart is a bound of .999
 
 
 async def listed(asked: Asked) -> Data:
-    found: Data = plain(await api.trust(asked.operator, asked.admin))
-    return found
+    return {**plain(await api.trust(asked.operator, asked.admin)), "tiers": list(TIERS)}
 
 
 async def one(asked: Asked) -> Data:
@@ -35,6 +38,7 @@ async def one(asked: Asked) -> Data:
         past = plain(await api.history(asked.operator, asked.admin, agent, domain))
     return {
         "trust": found,
+        "tiers": list(TIERS),
         "events": past["events"][::-1],
         "chart": chart(past["curve"], past["events"]),
         **({"notice": notice("", DONE[done])} if done in DONE else {}),
@@ -42,17 +46,36 @@ async def one(asked: Asked) -> Data:
 
 
 async def promote(asked: Asked, form: Form) -> Response:
-    agent, domain = asked.at("agent"), asked.at("domain")
-    wanted = api.Sign.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
-    said = await api.promote(asked.operator, asked.admin, agent, domain, wanted)
-    return asked.go(f"/trust/{agent}/{domain}", done="signed" if said.missing else "promoted")
+    said = api.Sign.model_validate({"tier": form.get("tier") or None, "renew": "renew" in form,
+                                    "reason": form.get("reason")})  # fmt: skip
+    found = await api.promote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
+    return _back(asked, "signed" if found.missing else "promoted")
+
+
+async def vouch(asked: Asked, form: Form) -> Response:
+    said = api.Vouch.model_validate(_said(form, "tier", "days", "reason"))
+    await api.vouch(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
+    return _back(asked, "vouched")
 
 
 async def demote(asked: Asked, form: Form) -> Response:
-    agent, domain = asked.at("agent"), asked.at("domain")
-    wanted = api.Demote.model_validate({"tier": form.get("tier"), "reason": form.get("reason")})
-    await api.demote(asked.operator, asked.admin, agent, domain, wanted)
-    return asked.go(f"/trust/{agent}/{domain}", done="demoted")
+    said = api.Demote.model_validate(_said(form, "tier", "reason"))
+    await api.demote(asked.operator, asked.admin, asked.at("agent"), asked.at("domain"), said)
+    return _back(asked, "demoted")
+
+
+async def report(asked: Asked, form: Form) -> Response:
+    said = api.Report.model_validate(_said(form, "call", "kind", "reason"))
+    became = await api.report(asked.operator, asked.admin, said)
+    return asked.go(f"/trust/{became.agent}/{became.domain}")
+
+
+def _said(form: Form, *names: str) -> dict[str, Any]:
+    return {name: form.get(name) for name in names}
+
+
+def _back(asked: Asked, done: str) -> Response:
+    return asked.go(f"/trust/{asked.at('agent')}/{asked.at('domain')}", done=done)
 
 
 def chart(curve: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Data | None:
@@ -85,11 +108,15 @@ def _up(bound: float) -> float:
 
 TRUST: Final = Page(
     path="/trust", view=listed, template="trust.html", title="Trust",
-    nav=Nav(title="Trust", icon="scale", group="Watch", order=5),
+    nav=Nav(title="Trust", icon="scale", group="Watch", order=4),
 )  # fmt: skip
-ONE: Final = Page(path="/trust/{agent}/{domain}", view=one, template="trust_one.html", title="Trust")
+ONE: Final = Page(
+    path="/trust/{agent}/{domain}", view=one, template="trust_one.html", title="Trust of an agent"
+)
 PAGES: Final = (TRUST, ONE)
 ACTS: Final = (
     Act(path="/trust/{agent}/{domain}/promote", run=promote, back=ONE),
+    Act(path="/trust/{agent}/{domain}/vouch", run=vouch, back=ONE),
     Act(path="/trust/{agent}/{domain}/demote", run=demote, back=ONE),
+    Act(path="/trust/report", run=report, back=TRUST),
 )
