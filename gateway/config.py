@@ -195,6 +195,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _known(self) -> Config:
+        for name, envelope in self.approvals.envelopes.items():
+            where = f"approvals.envelopes.{name}"
+            if strange := set(envelope.agents) - self.agents.keys():
+                raise ValueError(f"{where}.agents: {', '.join(sorted(strange))} is no agent")
+            if strange := {tool.partition("/")[0] for tool in envelope.tools} - self.upstreams.keys():
+                raise ValueError(f"{where}.tools: {', '.join(sorted(strange))} is no upstream")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Config:
         if OWN in self.upstreams:
             raise ValueError(f"upstreams.{OWN}: this name is the gateway's own; choose another")

@@ -17,6 +17,7 @@ from gateway.approvals import chain as chains
 from gateway.approvals import channels, fatigue
 from gateway.approvals.chain import Absence, Chain, Escalation, Person, Rules, Threshold, Who
 from gateway.approvals.channels import Channel
+from gateway.approvals.envelope import MAX_S, Envelope
 from gateway.approvals.notify import Hook
 from gateway.approvals.values import Settings
 from gateway.config_identity import LEAST_SECRET, secure_url
@@ -28,6 +29,7 @@ Days = Annotated[float, Field(gt=0, le=14 * 86_400)]
 ChannelEvent = Literal[
     "opened", "reminded", "escalated", "approved", "rejected", "cancelled", "superseded", "expired",
     "executed", "failed", "in_doubt", "recovering", "asked", "answered", "granted", "incident", "refused",
+    "discharged", "envelope_asked", "envelope_opened", "envelope_closed",
 ]  # fmt: skip
 _ROLES: Final = ("approver", "operator")
 _MAX_ADDRESS: Final = 4096
@@ -161,6 +163,34 @@ class WebhookConfig(Section):
         return self
 
 
+class EnvelopeConfig(Section):
+    """Break-glass: what two people may let through for a while when a chain cannot be asked."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="What it is for.")
+    openers: WhoConfig = Field(description="Who may open it; always two different people.")
+    agents: tuple[Name, ...] = Field(min_length=1, description="Agents whose calls it lets through.")
+    tools: tuple[Annotated[str, Field(pattern=r"^[^/*]+/([^*]+|\*)$")], ...] = Field(
+        min_length=1, description="Tools, as upstream/name or upstream/*."
+    )
+    chains: tuple[Name, ...] = Field(
+        min_length=1,
+        description="Chains it stands in for; what needs another one is held all the same.",
+    )
+    max_s: Annotated[float, Field(ge=60, le=MAX_S)] = Field(
+        1800.0, description="How long it can be open at most; never more than an hour."
+    )
+    max_uses: int = Field(20, ge=1, le=100, description="Calls it lets through at most each time.")
+    second_s: Annotated[float, Field(ge=30, le=3600)] = Field(
+        600.0, description="How long the second person has after the first."
+    )
+
+    def built(self, name: str) -> Envelope:
+        return Envelope(
+            name=name, title=self.title, openers=self.openers.built(), agents=self.agents, tools=self.tools,
+            chains=self.chains, max_s=self.max_s, max_uses=self.max_uses, second_s=self.second_s,
+        )  # fmt: skip
+
+
 class ChannelConfig(Section):
     """People who are told by chat, mail or page, with what `pip install 'wardgate[notify]'` brings."""
 
@@ -172,7 +202,9 @@ class ChannelConfig(Section):
     )
     file: Path | None = Field(None, description="Or a file with it; read again when it changes.")
     events: tuple[ChannelEvent, ...] = Field(
-        ("opened", "escalated", "expired", "in_doubt"), min_length=1, description="What they are told of."
+        ("opened", "escalated", "expired", "in_doubt", "envelope_opened"),
+        min_length=1,
+        description="What they are told of.",
     )
     chains: tuple[Name, ...] = Field((), description="Only approvals of these chains; all by default.")
     tenant: Name = Field("default", description="The tenant whose approvals they are told of.")
@@ -216,6 +248,7 @@ class ApprovalsConfig(Section):
     )
     absences: tuple[AbsenceConfig, ...] = Field((), description="Who is away, and who decides meanwhile.")
     webhooks: dict[Name, WebhookConfig] = Field(default_factory=dict)
+    envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
     channels: dict[Name, ChannelConfig] = Field(default_factory=dict)
     link: str = Field(
         "",
@@ -255,6 +288,18 @@ class ApprovalsConfig(Section):
                 Rules(stages=chain.stages, escalations=chain.escalations), self._people(each)
             ):
                 raise ValueError(f"chains.{name}: there are not enough people to meet its quorum")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_opened(self) -> ApprovalsConfig:
+        for name, each in self.envelopes.items():
+            if unknown := set(each.chains) - self.chains.keys():
+                raise ValueError(f"envelopes.{name}: there is no chain {', '.join(sorted(unknown))}")
+            if unknown := set(each.openers.groups) - self.groups.keys():
+                raise ValueError(f"envelopes.{name}: there is no group {', '.join(sorted(unknown))}")
+            people = set(each.openers.names).union(*(self.groups[group] for group in each.openers.groups))
+            if not each.openers.roles and len(people) < 2:
+                raise ValueError(f"envelopes.{name}: 'openers' must be at least two people")
         return self
 
     @model_validator(mode="after")
@@ -331,6 +376,7 @@ class ApprovalsConfig(Section):
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
             console_url=self.console_url,
+            envelopes={name: each.built(name) for name, each in self.envelopes.items()},
             keep_days=keep_days,
             fatigue=self.fatigue.built(),
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from gateway.breakers import plugin
 from gateway.breakers.settings import TAILS, Caps, Settings, Tail
 from gateway.config_identity import LEAST_SECRET
 from gateway.section import Name, Section
@@ -66,10 +67,11 @@ class ScoreConfig(Section):
 
 class BreakersConfig(Section):
     enabled: bool = Field(True, description="False lets everything pass but what the kill switch stops.")
-    enforce_percent: dict[DetectorName, int] = Field(
+    enforce_percent: dict[Name, Annotated[int, Field(ge=0, le=100)]] = Field(
         default_factory=dict,
-        description="For a detector: the percentage of agents it acts on; 0 only records. When not named "
-        "100, and 0 for those that estimate (errors, denials, rate, surprise, tools, bytes, cost, places).",
+        description="For a detector, or one of your own: the percentage of agents it acts on; 0 only "
+        "records. When not named 100, and 0 for those that estimate (errors, denials, rate, surprise, tools, "
+        "bytes, cost, places).",
     )
     max_open_percent: int = Field(
         10, ge=1, le=100,
@@ -115,6 +117,15 @@ class BreakersConfig(Section):
         max_length=50,
         description="Detectors elsewhere, by the name trips have of them.",
     )
+
+    @model_validator(mode="after")
+    def _known(self) -> BreakersConfig:
+        unknown = set(self.enforce_percent) - set(get_args(DetectorName))
+        if unknown:  # looked up only then: it takes some milliseconds
+            unknown -= plugin.names()
+        if unknown:
+            raise ValueError(f"enforce_percent: there is no detector {', '.join(sorted(unknown))}")
+        return self
 
     def parties(self) -> dict[str, Party]:
         """Those who may post, with their secrets read; ``config.load`` has seen that they are there."""

@@ -43,7 +43,7 @@ _NO_EVENT: Final = frozenset(
      "client_declined", "result_withheld",
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
-)  # fmt: skip
+) | {code for code in REASONS if code.startswith("approval_") and code != "approval_rejected"}  # fmt: skip
 """Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or does
 again what it was told to."""
 

@@ -19,7 +19,7 @@ from gateway.telemetry.metrics import Metrics, RuleReviews
 logger = logging.getLogger("wardgate.approvals")
 
 EVERY_S: Final = 60.0
-_SOON_S: Final = 1.0
+_SOON_S: Final = 5.0
 
 
 class Oversight:
@@ -44,7 +44,7 @@ class Oversight:
                 self._show(await asyncio.to_thread(self._look))
             except Exception as error:  # noqa: BLE001 - nothing may stop it: the next look comes
                 logger.warning("reviews not measured: %s", error)
-            await asyncio.sleep(_SOON_S)  # however many come, one look a second
+            await asyncio.sleep(_SOON_S)  # however many come, one look in this time
             try:
                 async with asyncio.timeout(EVERY_S):
                     await self._soon.wait()

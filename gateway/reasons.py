@@ -229,6 +229,8 @@ _ALL: Final = (
            "See the detail; edit again, or reject the call.", Party.OPERATOR),
     Reason("grant_refused", "No grant for this", "There can be no such grant.",
            "See the detail; approve the call once instead.", Party.OPERATOR),
+    Reason("envelope_refused", "Envelope not opened", "This envelope cannot be opened, or closed, like this.",
+           "See the detail; envelopes are declared under 'approvals.envelopes'.", Party.OPERATOR),
     Reason("review_cap", "Enough approved for this hour",
            "You have decided as many calls within the hour as one person looks at with care; nothing was approved.",
            "Let somebody else of the chain decide, or come back when the hour has passed. Rejecting is always possible.",

@@ -73,7 +73,7 @@ class Reviews:
         self._callbacks = Callbacks(queue.store, hook)
         self._metrics = metrics
         self.reviewed: Callable[[], None] = lambda: None  # told after each vote
-        self.on_incident: list[Callable[[Approval, str, str], None]] = []
+        self.on_incident: list[Callable[[Approval, Operator, str], None]] = []
         self._looked: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._queue = queue
         self._store = queue.store
@@ -352,7 +352,7 @@ class Reviews:
         after = await self._change(lambda: self._store.incident(approval_id, by, digest, note))
         self._metrics.incident()
         for heard in self.on_incident:
-            heard(after, by.name, note)
+            heard(after, operator, note)
         self._tell("incident", after)
         return shown(after)
 

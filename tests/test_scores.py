@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gateway import scores as module
 from gateway.approvals.notify import sign
+from gateway.breakers import plugin
 from gateway.breakers.settings import SECOND, Settings
 from gateway.config_breakers import BreakersConfig
 from gateway.errors import Overloaded, Refused, Unauthenticated
@@ -162,6 +163,16 @@ def test_ids_are_not_forgotten_while_they_could_come_again(store, monkeypatch):
         desk.post(score=0.1)
     desk.now += 602 * SECOND
     desk.post(score=0.1)
+
+
+def test_a_detector_that_is_not_there_cannot_be_rolled_out(monkeypatch):
+    with pytest.raises(ValidationError, match="no detector nights"):
+        BreakersConfig.model_validate({"enforce_percent": {"nights": 0}})
+    monkeypatch.setattr(plugin, "names", lambda: {"nights"})
+    config = BreakersConfig.model_validate({"enforce_percent": {"nights": 25, "repeat": 50}})
+    assert config.settings().enforce_percent["nights"] == 25
+    with pytest.raises(ValidationError):
+        BreakersConfig.model_validate({"enforce_percent": {"repeat": 101}})
 
 
 def test_thresholds_and_secrets_that_make_no_sense_are_refused():

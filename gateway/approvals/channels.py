@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.approvals.values import Notice
+from gateway.approvals.values import EnvelopeNotice, Notice
 from gateway.approvals.words import fields
 from gateway.errors import ConfigError
 
@@ -31,6 +31,7 @@ RESULTS: Final = ("delivered", "failed", "retried", "dropped")
 _PAUSES_S: Final = (1.0, 4.0, 15.0)
 _KINDS: Final = {
     "escalated": "warning", "in_doubt": "failure", "expired": "warning", "incident": "failure",
+    "envelope_opened": "failure", "envelope_asked": "warning", "discharged": "warning",
     "executed": "success", "approved": "success", "failed": "failure",
 }  # fmt: skip
 _LOCAL: Final = ("dbus", "gnome", "kde", "qt", "glib", "macosx", "windows", "syslog", "blink1")
@@ -58,10 +59,14 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     link: str = ""
 
-    def wants(self, notice: Notice) -> bool:
-        chains = {each.chain for each in notice.approval.requirements}
+    def wants(self, notice: Notice | EnvelopeNotice) -> bool:
+        if isinstance(notice, EnvelopeNotice):
+            tenant, chains = notice.tenant, set(notice.said.get("chains", ()))
+        else:
+            tenant = notice.approval.tenant
+            chains = {each.chain for each in notice.approval.requirements}
         return (
-            notice.approval.tenant == self.tenant
+            tenant == self.tenant
             and notice.event in self.events
             and (not self.chains or not chains.isdisjoint(self.chains))
         )
@@ -100,6 +105,22 @@ def service(channel: Channel, address: str) -> Any:
     return made
 
 
+def title_and_body_of_envelope(notice: EnvelopeNotice) -> tuple[str, str]:
+    """What a person reads of break-glass, as plain text."""
+    said, opening = notice.said, notice.said["opening"]
+    step = notice.event.removeprefix("envelope_")
+    by = {"asked": "asked_by", "opened": "seconded_by", "closed": "closed_by"}[step]
+    lines = [
+        f"{said['name']}: {said.get('title', '')}",
+        f"{step} by {opening[by]}, for {opening['minutes']} min",
+        f"calls: {opening['uses']} of {opening['max_uses']}",
+        f"reason: {opening['reason']}",
+        f"agents: {', '.join(said.get('agents', ()))}, of {', '.join(said.get('owners', ())) or 'nobody'}",
+        f"tools: {', '.join(said.get('tools', ()))}",
+    ]
+    return f"Break-glass {step}: {said['name']}", "\n".join(lines)
+
+
 def title_and_body(notice: Notice, link: str) -> tuple[str, str]:
     """What a person reads, as plain text."""
     said = fields(notice)
@@ -128,12 +149,12 @@ class Worker(threading.Thread):
         self.last_s = 0.0
         self._read = read
         self._pauses_s = pauses_s
-        self._waiting: queue.Queue[Notice | None] = queue.Queue(most)
+        self._waiting: queue.Queue[Notice | EnvelopeNotice | None] = queue.Queue(most)
         self._over = threading.Event()
         self._address = ""
         self._service: Any = None
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: Notice | EnvelopeNotice) -> None:
         """Never blocks."""
         try:
             self._waiting.put_nowait(notice)
@@ -166,8 +187,11 @@ class Worker(threading.Thread):
             else:
                 logger.warning("channel %s: given up on %s", self.channel.name, notice.event)
 
-    def _tell(self, notice: Notice) -> bool:
-        title, body = title_and_body(notice, self.channel.link)
+    def _tell(self, notice: Notice | EnvelopeNotice) -> bool:
+        if isinstance(notice, EnvelopeNotice):
+            title, body = title_and_body_of_envelope(notice)
+        else:
+            title, body = title_and_body(notice, self.channel.link)
         kind = _KINDS.get(notice.event, "info")
         for pause in (*self._pauses_s, None):
             try:
@@ -210,7 +234,7 @@ class Channels:
                 self._workers[name] = Worker(channel, self._read)
                 self._workers[name].start()
 
-    def tell(self, notice: Notice) -> None:
+    def tell(self, notice: Notice | EnvelopeNotice) -> None:
         """Never blocks."""
         for worker in self._workers.values():
             if worker.channel.wants(notice):

@@ -26,7 +26,7 @@ import orjson
 from gateway.approvals import slack
 from gateway.approvals.channels import Delivery
 from gateway.approvals.slack import Preview
-from gateway.approvals.values import Notice
+from gateway.approvals.values import EnvelopeNotice, Notice
 
 if TYPE_CHECKING:
     from gateway.breakers.trip import Trip
@@ -104,6 +104,8 @@ def payload(notice: Notice) -> bytes:
             "state": approval.state,
             "tenant": approval.tenant,
             "agent": approval.agent,
+            "owner": approval.owner,
+            "envelope": approval.envelope,
             "target": approval.target,
             "risk": approval.risk,
             "codes": sorted({each.code for each in approval.requirements}),
@@ -113,6 +115,11 @@ def payload(notice: Notice) -> bytes:
         },
     }
     return orjson.dumps(said)
+
+
+def payload_of_envelope(notice: EnvelopeNotice) -> bytes:
+    """A step of break-glass: what is declared, who is behind it, and its opening."""
+    return orjson.dumps({"event": notice.event, "envelope": notice.said})
 
 
 def payload_of_trip(trip: Trip, owner: str | None) -> bytes:
@@ -171,6 +178,12 @@ class Notifier:
                 line.hook.style == "wardgate" or notice.event in slack.EVENTS
             ):
                 line.put(notice)
+
+    def tell_envelope(self, notice: EnvelopeNotice) -> None:
+        """That break-glass is asked for, open or over, for the parties of its tenant; as ``tell`` does."""
+        for line in self._lines.values():
+            if line.hook.tenant == notice.tenant and line.hook.style == "wardgate":
+                line.put(payload_of_envelope(notice))
 
     def tell_trip(self, trip: Trip, owner: str | None) -> None:
         """That a breaker guards or stops somebody, for the parties of its tenant; as ``tell`` does."""

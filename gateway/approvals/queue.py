@@ -97,6 +97,8 @@ class Queue:
         if isinstance(said, Opened):
             self.noticed(Notice(event="opened", approval=said.approval))
             return self._pending(said.approval, decision)
+        if isinstance(said, ApprovalPermit) and said.discharged is not None:
+            self.noticed(Notice(event="discharged", approval=said.discharged))
         return said
 
     async def renew(self, permit: Permit, call: Call, facts: Facts, decision: Decision) -> Refusal:
@@ -145,6 +147,8 @@ class Queue:
         self.working.discard(permit.ticket.approval.id)
         if permit.ticket.self_reviewed:
             self._unenforced("approval", "self_review")
+        if permit.ticket.envelope:
+            self._unenforced("approval", "envelope")
         if permit.after is not None:
             self.noticed(Notice(event=permit.after.state, approval=permit.after))
 
@@ -159,6 +163,10 @@ class Queue:
         if permit is not None:
             return permit
         found = self.store.find(call.principal.tenant, call.digest)
+        if self.settings.envelopes and (found is None or found.state in ("pending", "failed")):
+            permit = self._let_through(call, facts, decision, wanted)
+            if permit is not None:
+                return permit
         if found is None or found.state == "failed":
             return self._open(call, facts, decision, wanted)
         return self._found(found, call, facts, decision)
@@ -173,6 +181,9 @@ class Queue:
             if ticket is None:
                 return _refusal("approval_changed", decision)
             permit = ApprovalPermit(self, ticket)
+            # The envelope is closed: what it let through and was not sent is for people to decide.
+            if found.envelope is not None and self.store.envelope_of(found) is None:
+                return self._renew(permit, call, facts, decision)
             # The chain is another one by now, or policy asks for more: what was approved is not enough.
             if not permit.covers(decision):
                 return self._renew(permit, call, facts, decision)
@@ -278,6 +289,19 @@ class Queue:
             out |= chains.names_of(principal.owner, principal.subject)
         return tuple(sorted(out))
 
+    def _let_through(
+        self, call: Call, facts: Facts, decision: Decision, wanted: Sequence[Requirement]
+    ) -> Permit | None:
+        """Break-glass: an envelope that two people have opened covers this call."""
+        try:
+            approved = self.store.discharge(self.opening(call, facts, decision, wanted))
+        except Blocked:
+            return None  # another call was quicker; people are asked about this one
+        if approved is None:
+            return None
+        ticket = self.store.ticket(approved.id)
+        return ApprovalPermit(self, ticket, discharged=approved) if ticket is not None else None
+
     def _granted(self, call: Call, facts: Facts, wanted: Sequence[Requirement]) -> Permit | None:
         tool, principal = call.tool, call.principal
         if grants.forbidden(tool.manifest.risk, tool.manifest.effects, grants.confidentiality(tool, facts)):
@@ -326,9 +350,11 @@ class Opened(msgspec.Struct, frozen=True):
 class ApprovalPermit:
     """Implements ``ports.Permit`` for an approval: one attempt at one call."""
 
-    def __init__(self, queue: Queue, ticket: Ticket) -> None:
+    def __init__(self, queue: Queue, ticket: Ticket, discharged: Approval | None = None) -> None:
+        """``discharged`` is an approval that an envelope has let through just now."""
         self._queue = queue
         self.ticket = ticket
+        self.discharged = discharged
         self.claim: Claim | None = None
         self.taken = False
         self.after: Approval | None = None  # what the outcome has made of it

@@ -222,6 +222,7 @@ _SAME: Final = (
     "risk", "asked_digest", "digest", "effect_key", "policy_revision", "opened_ns", "decide_by_ns",
     "execute_s", "execute_by_ns", "lease_s", "lease_until_ns", "attempt_call", "closed_ns", "closed_by",
     "reason_code", "reason_text", "supersedes", "superseded_by", "question", "asked_by", "answer", "canary",
+    "envelope",
 )  # fmt: skip
 _COLUMNS: Final = select(
     *(column for column in approvals.c if column.name not in ("key_id", "nonce", "ciphertext")),

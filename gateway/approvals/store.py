@@ -13,10 +13,11 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, func, select
 
-from gateway.approvals import attention, canaries, chain, fatigue, grants, machine, rows
-from gateway.approvals.attention import Attention, Autonomy
+from gateway.approvals import attention, canaries, chain, grants, machine, openings, rows
+from gateway.approvals.attention import Attention
 from gateway.approvals.chain import Circle, Standing
 from gateway.approvals.fatigue import Review
+from gateway.approvals.overseen import Clock, Overseen
 from gateway.approvals.values import (
     REJECT_CODES,
     SYSTEM,
@@ -40,8 +41,6 @@ _SECOND: Final = 1_000_000_000
 _UNKNOWN: Final = Attention()
 _MAX_CANARIES: Final = 10
 
-Clock = Callable[[Connection], int]
-
 
 class Opened(NamedTuple):
     approval: Approval
@@ -59,16 +58,14 @@ class Full(NamedTuple):
     args_json: bytes | None
 
 
-class Store:
+class Store(Overseen):
     """The durable side of the queue. ``settings`` may be replaced when the configuration is reloaded."""
 
     def __init__(
         self, database: Database, key: StorageKey, settings: Settings, *, clock: Clock = rows.now_ns
     ) -> None:
-        self.database = database
-        self.settings = settings
+        super().__init__(database, settings, clock)
         self._key = key
-        self.now = clock
 
     # ------------------------------------------------------------------------------------- the agent's side
 
@@ -93,13 +90,66 @@ class Store:
             since = self.now(connection) - int(self.settings.sticky_s * _SECOND)
             return rows.newest_closed(connection, tenant, asked_digest, since)
 
+    def discharge(self, wanted: Opening) -> Approval | None:
+        """Approve a held call under an open envelope that it is inside of; ``None`` where there is none.
+
+        It becomes an approval like any other, without votes and with a mark. What a reviewer has edited, or
+        decided, stays with the reviewers.
+        """
+        with self.database.reading() as connection:
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            now = self.now(connection)
+            if openings.covering(connection, now, self.settings, wanted, everyone) is None:
+                return None
+        with self.database.writing() as connection:
+            now = self.now(connection)
+            everyone = rows.circle(connection, wanted.tenant, self.settings)
+            opening = openings.covering(connection, now, self.settings, wanted, everyone)
+            found = rows.live(connection, wanted.tenant, wanted.asked_digest)
+            if opening is None or (found is not None and found.state != "pending"):
+                return None
+            if found is None:
+                found = self._insert(connection, wanted, now)
+            elif found.digest != wanted.digest or found.editors:
+                return None
+            openings.use(connection, opening)
+            by = f"{opening.asked_by} and {opening.seconded_by}"
+            rows.note(
+                connection, found.id, now, "discharged", SYSTEM,
+                f"envelope {opening.name} ({opening.id}), opened by {by}: {opening.reason}",
+            )  # fmt: skip
+            return rows.save(
+                connection, found, machine.approve(found.machine), envelope=opening.id,
+                execute_by_ns=now + found.execute_s * _SECOND, next_notice_ns=None,
+            )  # fmt: skip
+
+    def envelope_of(self, approval: Approval) -> str | None:
+        """The name of the envelope that lets an approval through at this moment."""
+        if approval.envelope is None:
+            return None
+        with self.database.reading() as connection:
+            found = openings.holds(
+                connection, self.now(connection), self.settings, approval.envelope, approval.tenant
+            )
+        return found.name if found is not None else None
+
+    def epoch(self) -> int:
+        """Moves with every change of an approval; what is counted stays while it does."""
+        with self.database.reading() as connection:
+            return control.epochs(connection).get(control.APPROVALS, 0)
+
     def counts(self) -> dict[str, int]:
         """How many approvals are in each state that is not over."""
         query = select(approvals.c.state, func.count()).group_by(approvals.c.state)
-        query = query.where(approvals.c.canary.is_(None))  # nobody waits for what nobody asked for
+        # Nobody waits for a canary. Counted apart and taken off, because both are in an index as they are.
+        planted = select(approvals.c.state).where(approvals.c.canary.is_not(None))
         with self.database.reading() as connection:
             found = connection.execute(query.where(approvals.c.state.in_(machine.LIVE)))
-            return {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+            counted = {state: number for state, number in found}  # noqa: C416 - rows are no pairs to dict()
+            for state in connection.execute(planted).scalars():
+                if state in counted:
+                    counted[state] -= 1
+        return counted
 
     def pending(self) -> list[tuple[str, int, float]]:
         """Chain, how many wait in it, and when the oldest was opened in seconds since the epoch.
@@ -154,6 +204,9 @@ class Store:
                 return None
             epoch = control.authority(connection)
             standing = self._standing(connection, found)
+            named = ""
+            if found.envelope is not None:
+                named = openings.load(connection, found.envelope, found.tenant).name
             args = self._arguments(connection, found) if found.editors else None
         own = chain.names_of(found.owner, found.subject)
         return Ticket(
@@ -162,6 +215,7 @@ class Store:
             attempt=found.machine.attempt + 1,
             approvers=standing.approvers,
             args_json=args,
+            envelope=named,
             self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
         )
 
@@ -399,24 +453,6 @@ class Store:
 
         return self._change(approval_id, by, "incident", change)
 
-    def measures(self, tenant: str) -> tuple[fatigue.Summary, Autonomy]:
-        """How people review, and how much goes on without them."""
-        with self.database.reading() as connection:
-            now = self.now(connection)
-            found = attention.summary(connection, tenant, self.settings.fatigue, now)
-            return found, attention.autonomy(connection, tenant, now)
-
-    def reviewed(self) -> Sequence[str]:
-        """Tenants of which anything was reviewed."""
-        with self.database.reading() as connection:
-            return attention.tenants(connection)
-
-    def last_decision(self, tenant: str, name: str) -> int:
-        """When somebody decided anything last; 0 when never."""
-        with self.database.reading() as connection:
-            everyone = rows.circle(connection, tenant, self.settings)
-            return attention.last_decision(connection, tenant, name, everyone)
-
     # ------------------------------------------------------------------------------------------- in common
 
     def _change(
@@ -438,13 +474,6 @@ class Store:
         except Blocked as blocked:
             self._refused(approval_id, by, verb, blocked)
             raise
-
-    def turned_away(self, approval_id: str, tenant: str, by: str, what: str) -> None:
-        """Note that somebody whom nobody knows, or a delivery made twice, wanted to decide."""
-        with self.database.writing() as connection:
-            found = rows.load(connection, approval_id)
-            if found is not None and found.tenant == tenant:
-                rows.note(connection, approval_id, self.now(connection), "refused", by, what)
 
     def _refused(self, approval_id: str, by: Reviewer, verb: str, blocked: Blocked) -> None:
         """An attempt that was refused is something to know of: it may be a race, or somebody trying."""
@@ -481,6 +510,15 @@ class Store:
         return place
 
     def _standing(self, connection: Connection, found: Approval) -> Standing:
+        if found.envelope is not None:
+            # In place of the votes: closed, run out, or opened by somebody who has lost their key, it counts
+            # no more than a vote taken back.
+            opening = openings.holds(
+                connection, self.now(connection), self.settings, found.envelope, found.tenant
+            )
+            if opening is None:
+                return Standing(verdict="pending", missing="its envelope is not open any more")
+            return Standing(verdict="approved", approvers=(opening.asked_by, opening.seconded_by or ""))
         everyone = rows.circle(connection, found.tenant, self.settings)
         return chain.evaluate(found.rules, rows.counted(rows.votes(connection, found.id)), everyone)
 
@@ -498,7 +536,6 @@ class Store:
         waiting = select(func.count()).where(
             approvals.c.tenant == wanted.tenant,
             approvals.c.state.in_(machine.UNCLAIMED),
-            approvals.c.canary.is_(None),
         )
         # A flood of held calls must not fill the disk, nor hide the one that matters among thousands.
         everybody = connection.execute(waiting).scalar_one()

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.approvals import fatigue
 from gateway.approvals.chain import Absence, Chain, Rules
+from gateway.approvals.envelope import Envelope
 from gateway.approvals.machine import Machine, State
 from gateway.errors import ApprovalError
 
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_per_agent: int = 100
     console_url: str = ""  # under which people find the console; "" when they are not sent there
     keep_days: int = 30
+    envelopes: Mapping[str, Envelope] = {}
     fatigue: fatigue.Settings = fatigue.Settings()
 
 
@@ -120,6 +122,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     asked_by: str | None
     answer: str | None
     kept: bool  # whether its arguments are
+    envelope: str | None = None  # the opening that let it through instead of votes
     canary: str | None = None  # JSON of who made it and why it must be rejected; never carried out
 
     @property
@@ -169,12 +172,15 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     approvers: tuple[str, ...]
     args_json: bytes | None = None  # what to send instead of what was asked, after an edit
     self_reviewed: bool = False
+    envelope: str = ""  # name of the envelope that let it through; "" where people voted
 
     def fact(self) -> dict[str, Any]:
         """``input.approval`` of the second decision."""
+        through = {"envelope": self.envelope} if self.envelope else {}
         return {
             "id": self.approval.id,
-            "kind": "approval",
+            "kind": "envelope" if self.envelope else "approval",
+            **through,
             "codes": sorted({each.code for each in self.approval.requirements}),
             "chains": sorted({each.chain for each in self.approval.requirements}),
             "by": list(self.approvers),
@@ -189,6 +195,14 @@ class Blocked(ApprovalError):
     def __init__(self, code: str, approval: Approval | None = None, detail: str = "") -> None:
         super().__init__(code, detail)
         self.approval = approval
+
+
+class EnvelopeNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something people should hear of an envelope; ``said`` is plain data."""
+
+    event: str  # envelope_asked, envelope_opened, envelope_closed
+    tenant: str
+    said: Mapping[str, Any]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

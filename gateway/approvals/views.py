@@ -54,6 +54,7 @@ def shown(approval: Approval) -> dict[str, Any]:
         "question": approval.question,
         "answer": approval.answer,
         "policy_revision": approval.policy_revision,
+        "envelope": approval.envelope,
         "canary": canaries.shown(approval),
     }
 

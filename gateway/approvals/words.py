@@ -25,6 +25,7 @@ WHAT: Final = {
     "granted": "Similar calls were permitted for a while",
     "incident": "An approved call turned out to be wrong",
     "refused": "A decision was refused",
+    "discharged": "An open break-glass envelope let a call through",
 }
 
 

@@ -7,6 +7,7 @@ pushes out its own oldest only, and what those had counted becomes the floor its
 from __future__ import annotations
 
 import logging
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -289,13 +290,16 @@ class Breakers:
         return list(self._owners)
 
     def encode(self, tenant: str, agent: str) -> bytes:
-        """What is known of one agent, as MessagePack; machines are kept apart."""
+        """What is known of one agent, as MessagePack, compressed; machines are kept apart."""
         behaviours = [(key[2], each) for key, each in self.behaviours.items() if key[:2] == (tenant, agent)]
-        return _encode(Saved(self._owners.get((tenant, agent), Owner()), behaviours))
+        return packed(_encode(Saved(self._owners.get((tenant, agent), Owner()), behaviours)))
 
     def decode(self, tenant: str, agent: str, saved: bytes) -> None:
         """Know again what was encoded; raises ``msgspec.DecodeError``."""
-        known = _decode(saved)
+        try:
+            known = _decode(zlib.decompress(saved))
+        except zlib.error as error:
+            raise msgspec.DecodeError(str(error)) from error
         self._owners[tenant, agent] = known.owner
         for domain, behaviour in known.behaviours:
             self.behaviours[tenant, agent, domain] = behaviour
@@ -500,6 +504,11 @@ class Breakers:
                 self.broken[name] = repr(error)
                 del self.detectors[name]
         return found
+
+
+def packed(state: bytes) -> bytes:
+    """Counts and filters are mostly zeros: a third less, for tens of microseconds every few seconds."""
+    return zlib.compress(state, 1)
 
 
 def _moved(machine: Machine | None) -> bool:

@@ -28,6 +28,11 @@ class Detector(Protocol):
         """Take one event in; alarms are about the event's agent and domain."""
 
 
+def names() -> set[str]:
+    """Of the detectors of all installed packages; loads none of them."""
+    return {point.name for point in entry_points(group=GROUP)}
+
+
 def installed() -> dict[str, Detector]:
     """The detectors of all installed packages; raises ``TypeError`` for something that is none."""
     found: dict[str, Detector] = {}

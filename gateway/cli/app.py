@@ -11,6 +11,7 @@ from gateway.cli.config import app as config_app
 from gateway.cli.decisions import app as decisions_app
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
+from gateway.cli.envelopes import app as envelopes_app
 from gateway.cli.hook import hook
 from gateway.cli.incident import app as incident_app
 from gateway.cli.init import init
@@ -56,6 +57,7 @@ app.add_typer(tokens_app, name="tokens")
 app.add_typer(decisions_app, name="decisions")
 app.add_typer(sessions_app, name="sessions")
 app.add_typer(approvals_app, name="approvals")
+app.add_typer(envelopes_app, name="envelopes")
 app.add_typer(records_app, name="records")
 app.add_typer(storage_app, name="storage")
 app.add_typer(tools_app, name="tools")

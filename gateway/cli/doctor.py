@@ -34,6 +34,7 @@ def doctor(
     Exits 2 when there are problems, and with --strict 1 when there are warnings.
     """
     from gateway.cli import (
+        checks_approvals,
         checks_credentials,
         checks_identity,
         checks_local,
@@ -65,6 +66,8 @@ def doctor(
             lambda: checks_identity.exposure(loaded),
             lambda: checks_parts.policy(loaded),
             lambda: checks_parts.opa(loaded),
+            lambda: checks_approvals.approvals(loaded),
+            lambda: checks_approvals.channels(loaded),
             lambda: checks_parts.upstreams(loaded),
             lambda: checks_trust.trust(loaded),
         )

@@ -42,7 +42,7 @@ def _step(record: Record) -> None:
         )
     if "status" in record:
         _line("  status", record["status"])
-    for name in ("code", "outcome_code", "operator", "verifier", "read", "detail"):
+    for name in ("code", "outcome_code", "envelope", "operator", "verifier", "read", "detail"):
         _line(f"  {name}", record.get(name))
     for kind in ("findings", "notes"):
         for finding in record.get(kind) or ():

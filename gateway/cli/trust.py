@@ -166,6 +166,24 @@ def demote(
 
 
 @app.command()
+def pardon(
+    agent: Agent,
+    ref: Annotated[str, typer.Argument(help="What the last fall was for: trip:ID or incident:CALL.")],
+    domain: Domain = "general",
+    reason: Reason = "",
+    url: Url = ADMIN_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Say that the last fall was for nothing. Its cool-down ends; the tier is signed again like any other."""
+    body = {"ref": ref, "reason": _why(reason, f"pardon {agent} {ref}")}
+    said = _office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/pardon", body, None)
+    if as_json:
+        print_json(said)
+    else:
+        say(printable(f"{agent} holds T{said['tier']} in {domain}, and what it had earned counts again."))
+
+
+@app.command()
 def report(
     call: Annotated[str, typer.Argument(help="Id of the call that did it.")],
     kind: Annotated[

@@ -115,6 +115,7 @@ class IntentBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     end: EndBody | None = None  # of a read that was answered before this was written
     mark: Mark | None = None  # of a refusal
     slow_ref: str = ""  # snapshot of the slow facts, which ``facts`` leaves out
+    envelope: str = ""  # the break-glass envelope that let the call through instead of people
 
 
 class ResultSaid(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -304,7 +305,7 @@ class Encoder:
             call.surface, call.thread, call.received_ns, len(call.args_json), call.mode, call.traceparent,
             call.modified_from, facts, decision.findings, decision.obligations, decision.notes,
             decision.observed, decision.labels, decision.memoised, decision.elapsed_ns, end, entry.mark,
-            slow_ref,
+            slow_ref, _envelope(facts),
         )  # fmt: skip
         return (
             call.id, phase, entry.at_ns, principal.tenant, principal.agent, principal.subject,
@@ -444,3 +445,9 @@ def _arguments(call: Call) -> bytes:
 _MAX_KNOWN: Final = 20_000
 _NOTHING_SENT: Final = Outcome(status="not_sent")
 _NO_DECISION: Final = Decision(verdict="deny", findings=())
+
+
+def _envelope(facts: Facts) -> str:
+    """The envelope that stands in what policy was told of people's consent."""
+    agreed = facts.fast.get("approval")
+    return str(agreed.get("envelope", "")) if isinstance(agreed, dict) else ""

@@ -174,6 +174,7 @@ class Book:
         self, where: Where, account: Account, events: Sequence[Event], *, took_back: bool = False
     ) -> None:
         """A person changed something: in force now, on disk with the next flush."""
+        refresh(account, self.now_ns(), self.settings)
         self._put(where, account)
         self._changed(where)
         self._events += events

@@ -249,6 +249,31 @@ class TrustDesk:
         await self._book.flush()
         return {"tier": account.tier, "signed": [by.name], "missing": ""}
 
+    async def pardon(self, where: Where, by: Operator, *, ref: str, reason: str) -> dict[str, Any]:
+        """Say that the last fall was for nothing, such as a false trip: its evidence counts again, and its
+        cool-down ends. The tier itself is signed again as any other.
+        """
+        if by.role != "operator":
+            raise Refused("wrong_role", by.name)
+        async with self._signing:
+            await self._book.flush()
+            events = await asyncio.to_thread(self._store.events, where)
+            rows = await asyncio.to_thread(self._store.evidence, where)
+            fallen = [event for event in events if event.kind in ("fell", "pardoned")]
+            account = self._book.accounts.get(where)
+            # Of an earlier one later falls are the account's to keep.
+            if account is None or not fallen or fallen[-1].kind != "fell" or fallen[-1].ref != ref:
+                raise NotSigned("promotion_refused", f"the last fall here was not for '{ref}'")
+            before = next((each.at_ns for each in reversed(fallen[:-1]) if each.kind == "fell"), 0)
+            falls.pardoned(account, rows, ref, before, self._book.now_ns(), self._book.settings)
+            event = Event(
+                **where._asdict(), kind="pardoned", before=account.tier, after=account.tier, by=by.name,
+                credential=by.credential, reason=reason[:_MAX_TEXT], ref=ref, at_ns=self._book.now_ns(),
+            )  # fmt: skip
+            self._book.put(where, account, [event])
+            await self._book.flush()
+        return {"tier": account.tier, "signed": [by.name], "missing": ""}
+
     async def report(
         self, tenant: str, call_id: str, by: Operator, *, kind: Literal["incident", "compensated"],
         reason: str,

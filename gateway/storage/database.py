@@ -24,7 +24,7 @@ from gateway.errors import ConfigError
 from gateway.storage.tables import SCHEMA
 
 _KNOWN: Final = (
-    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0010", "0011", "0012", SCHEMA,
+    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", SCHEMA,
 )  # fmt: skip
 """Every revision up to the newest: what is not here was written by a later version."""
 

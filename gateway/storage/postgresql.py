@@ -33,7 +33,11 @@ logger = logging.getLogger("wardgate.storage")
 
 _SPACE: Final = 0x77617264  # "ward": the first half of the keys of our advisory locks
 _WRITE, _GATEWAY = 1, 2
-_LOCK_WRITE: Final = f"SELECT pg_advisory_xact_lock({_SPACE}, {_WRITE})"
+_LOCK_WRITE: Final = f"""
+    SELECT pg_advisory_xact_lock({_SPACE}, {_WRITE}),
+    set_config('idle_in_transaction_session_timeout', '10s', true)
+"""
+"""The one lock; a process that stands still with it is cut off, or nobody could write any more."""
 _TRY_GATEWAY: Final = f"SELECT pg_try_advisory_lock({_SPACE}, {_GATEWAY})"
 _HOLDER: Final = """
     SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -50,8 +54,7 @@ _LOCAL: Final = {
     "keepalives_interval": "5",
     "keepalives_count": "2",
     "tcp_user_timeout": "10000",  # ms: a server that is gone must not hold the journal for minutes
-    # A process that stops in the middle of a transaction would keep everybody else from writing.
-    "options": "-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s -c synchronous_commit=on",
+    "options": "-c lock_timeout=5s -c synchronous_commit=on",
 }
 
 

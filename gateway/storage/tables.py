@@ -510,6 +510,7 @@ approvals = Table(
     Column("asked_by", Text),
     Column("answer", Text),
     Column("next_notice_ns", BigInteger),  # the next reminder or escalation; NULL when there is none
+    Column("envelope", Text),  # the opening that let it through instead of votes
     Column("canary", Text),  # JSON of a request that must be rejected and is never carried out; else NULL
 )
 
@@ -527,6 +528,20 @@ Index("approvals_state", approvals.c.tenant, approvals.c.state, approvals.c.id)
 Index("approvals_call", approvals.c.call_id)
 Index("approvals_target", approvals.c.tenant, approvals.c.target, approvals.c.id)
 Index("approvals_due", approvals.c.state, approvals.c.decide_by_ns)
+Index("approvals_agent", approvals.c.tenant, approvals.c.agent, approvals.c.state)
+Index(
+    "approvals_canary",
+    approvals.c.tenant,
+    approvals.c.state,
+    sqlite_where=text("canary IS NOT NULL"),
+    postgresql_where=text("canary IS NOT NULL"),
+)
+Index(
+    "approvals_notice",
+    approvals.c.next_notice_ns,
+    sqlite_where=text("next_notice_ns IS NOT NULL"),
+    postgresql_where=text("next_notice_ns IS NOT NULL"),
+)
 Index(
     "approvals_kept",
     approvals.c.closed_ns,
@@ -638,6 +653,30 @@ approval_grants = Table(
     Column("revoked_ns", BigInteger),
     Column("revoked_by", Text),
 )
+
+approval_openings = Table(
+    "approval_openings",
+    metadata,
+    # Each time a break-glass envelope was asked for: see gateway/approvals/openings.py.
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),  # of the envelope
+    Column("revision", Text, nullable=False),  # of the envelope
+    Column("reason", Text, nullable=False),
+    Column("duration_s", Integer, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("second_by_ns", BigInteger, nullable=False),
+    Column("seconded_by", Text),
+    Column("opened_ns", BigInteger),
+    Column("expires_ns", BigInteger),
+    Column("closed_ns", BigInteger),
+    Column("closed_by", Text),
+    Column("uses", Integer, nullable=False),
+    Column("max_uses", Integer, nullable=False),
+)
+
+Index("approval_openings_name", approval_openings.c.tenant, approval_openings.c.name)
 
 Index("approval_grants_agent", approval_grants.c.tenant, approval_grants.c.agent, approval_grants.c.target)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage import control
 from gateway.storage.database import Database
@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     agent: str
     domain: str
-    kind: str  # signed, promoted, vouched, fell, changed
+    kind: str  # signed, promoted, vouched, fell, pardoned, changed
     before: int
     after: int
     cause: str = ""

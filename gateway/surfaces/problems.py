@@ -75,6 +75,7 @@ STATUS: Final[Mapping[str, int]] = {
     "reason_required": 422,
     "edit_refused": 422,
     "grant_refused": 409,
+    "envelope_refused": 409,
     "not_similar": 422,
     "review_cap": 429,
     "callback_replayed": 409,

@@ -136,6 +136,7 @@ class Metrics(Collector):
         self.pin_events = Counters(specs.PIN_EVENTS)
         self._approval_events = Counters(specs.APPROVAL_EVENT, ((event,) for event in specs.APPROVAL_EVENTS))
         self._approvals = Gauges(specs.APPROVALS, ((state,) for state in specs.APPROVALS_WAITING))
+        self._envelopes = Gauges(specs.ENVELOPES, [()])
         self._approval_seconds = Histograms(specs.APPROVAL_SECONDS, [("approved",), ("rejected",)])
         self._reviews = Counters(
             specs.REVIEWS,
@@ -239,6 +240,7 @@ class Metrics(Collector):
             self.pin_events,
             self._approval_events,
             self._approvals,
+            self._envelopes,
             self._approval_seconds,
             self._reviews,
             self._review_seconds,
@@ -447,6 +449,10 @@ class Metrics(Collector):
         """A vote decided an approval, so long after it was opened."""
         if (decision,) in self._approval_seconds:
             self._approval_seconds[(decision,)].observe(seconds)
+
+    def envelopes_open(self, number: int) -> None:
+        """How many break-glass envelopes are open."""
+        self._envelopes[()] = number
 
     def approvals_waiting(
         self, counted: Mapping[str, int], pending: Iterable[tuple[str, int, float]] = ()

@@ -27,7 +27,7 @@ BREAKER_STAGES: Final = ("throttled", "guarded", "half_open", "open", "forced_op
 BREAKER_SCOPES: Final = ("thread", "session", "agent", "tool", "upstream", "tree", "tenant")
 KILL_SCOPES: Final = ("call", "session", "agent", "tool", "upstream", "tenant", "all")
 STAGES: Final = ("list", "policy", "session", "approval", "result", "breaker", "trust")
-NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review")
+NOT_ENFORCED: Final = ("fail_open", "disabled", "observe", "warn", "self_review", "envelope")
 AUTH_REASONS: Final = (
     "no_credential",
     "bad_credential",
@@ -107,6 +107,10 @@ APPROVAL_EVENTS: Final = (
     "failed",
     "reminded",
     "escalated",
+    "discharged",
+    "envelope_asked",
+    "envelope_opened",
+    "envelope_closed",
     "asked",
     "answered",
     "granted",
@@ -131,8 +135,8 @@ TRUST_OUTCOMES: Final = (
 )  # fmt: skip
 TRUST_LEFT: Final = ("known", "repeated", "enough")
 TRUST_CAUSES: Final = (
-    "promoted", "vouched", "incident", "trip", "failures", "faded", "expired", "elsewhere", "operator",
-    "policy",
+    "promoted", "vouched", "pardoned", "incident", "trip", "failures", "faded", "expired", "elsewhere",
+    "operator", "policy",
 )  # fmt: skip
 DROP_REASONS: Final = ("overflow", "oversize", "write_error")
 
@@ -424,6 +428,11 @@ APPROVALS: Final = Spec(
     "Approvals that are not over, by state; in_doubt ones wait for a person to say what happened.",
     {"state": ", ".join(APPROVALS_WAITING)},
 )
+ENVELOPES: Final = Spec(
+    "wardgate_approval_envelopes_open",
+    "gauge",
+    "Break-glass envelopes that are open at this moment; each call they let through counts as unenforced.",
+)
 APPROVAL_SECONDS: Final = Spec(
     "wardgate_approval_decision_seconds",
     "histogram",
@@ -628,6 +637,7 @@ SPECS: Final = (
     PIN_EVENTS,
     APPROVAL_EVENT,
     APPROVALS,
+    ENVELOPES,
     APPROVAL_SECONDS,
     REVIEWS,
     REVIEW_SECONDS,

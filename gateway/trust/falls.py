@@ -11,9 +11,11 @@ that doubles with each fall.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-from gateway.trust.account import Account, bound_for, decay
+from gateway.trust.account import Account, bound_for, decay, take
+from gateway.trust.evidence import Evidence
 from gateway.trust.settings import DAY, Settings
 
 Cause = Literal["incident", "trip", "failures", "faded", "expired", "elsewhere", "operator", "policy"]
@@ -78,6 +80,25 @@ def judged(account: Account, now_ns: int, settings: Settings, *, failed: bool) -
         account.tier, account.since_ns = after, now_ns
         return Fall(before, after, "faded")
     return _fall(account, after, "failures", now_ns, settings, fresh=False)
+
+
+def pardoned(
+    account: Account, rows: Sequence[Evidence], ref: str, fresh_ns: int, now_ns: int, settings: Settings
+) -> None:
+    """The last fall was for nothing: what was earned since the one before (``fresh_ns``) counts again.
+
+    ``rows`` is all its evidence; that of ``ref`` is left out. The tier is not given back: people sign it.
+    """
+    reprove = account.reprove
+    account.read = account.reversible = account.compensable = account.irreversible = account.bad = 0.0
+    account.fresh_ns = fresh_ns
+    for row in rows:
+        if row.ref != ref:
+            take(account, row, now_ns, settings)
+    account.reprove = reprove
+    account.debt = 0.0
+    account.calm_ns = account.tripped_ns = 0
+    account.falls -= 1
 
 
 def _too_bad(account: Account, settings: Settings) -> bool:

@@ -154,7 +154,7 @@ async def measure(pending: int, samples: int) -> dict[str, Any]:
             key = keys.mint(
                 Credentials(database), kind="operator", tenant="default", name="ann", role="approver"
             ).token
-        gateway.start()
+        gateway.start(timeout_s=120)
         try:
             headers = {"Authorization": f"Bearer {key}"}
             async with (
@@ -165,11 +165,11 @@ async def measure(pending: int, samples: int) -> dict[str, Any]:
                 call = asyncio.create_task(alice.call("pay", text="first"))
                 while not (found := (await ann.get("/v1/approvals"))["items"]):
                     await asyncio.sleep(0.05)
+                await ann.approve(found[0])
+                await call
                 started = time.perf_counter()
                 await asyncio.to_thread(fill, gateway, found[0]["id"], pending)
                 filled = time.perf_counter() - started
-                await ann.approve(found[0])
-                await call
                 listed = await pages(ann, samples)
                 detail: list[float] = []
                 for each in (await ann.get("/v1/approvals", limit=50))["items"][:samples]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 
 import msgspec
@@ -14,10 +15,12 @@ from gateway.approvals import claim as claims
 from gateway.approvals import grants
 from gateway.approvals.chain import Escalation, Threshold, Who
 from gateway.approvals.claim import Claim
+from gateway.approvals.queue import GrantPermit
 from gateway.approvals.sweeper import Sweeper
 from gateway.approvals.values import Blocked, Expected
 from gateway.journal.doubts import Doubts
-from gateway.model import Facts, Manifest, Tool
+from gateway.model import Call, Cost, Decision, Facts, Manifest, Principal, Tool
+from gateway.sessions.budgets import MAX_AMOUNT
 from gateway.storage import control
 from gateway.storage.tables import records
 from tests.approvals.support import (
@@ -541,3 +544,22 @@ def test_a_grant_is_shown_to_be_over_as_soon_as_its_policy_is_another(store):
     assert ended() == [None]
     Sweeper(store, lambda: 0.0, policy_revision=lambda: "r2").sweep()
     assert ended() == ["wardgate"]
+
+
+@pytest.mark.parametrize(
+    ("args", "spent"), [({"amount": 2}, 2_000_000), ({}, MAX_AMOUNT), ({"amount": "two"}, MAX_AMOUNT)]
+)
+def test_a_use_of_a_grant_costs_what_stands_in_the_arguments_and_what_cannot_be_read_fits_no_budget(
+    args, spent
+):
+    manifest = Manifest(risk="reversible", cost=Cost(arguments="/amount"))
+    tool = Tool(kind="tool", upstream="b", name="pay", target="b/pay", schema_hash="h", manifest=manifest)
+    principal = Principal(tenant="default", agent="bot", owner="team", credential="k")
+    raw = json.dumps(args).encode()
+    call = Call(
+        id="c", principal=principal, tool=tool, args=args, args_json=raw, digest="d", session="s",
+        thread="", surface="mcp", effect_key="c", received_ns=1,
+    )  # fmt: skip
+    permit = GrantPermit(None, None, 0)  # type: ignore[arg-type]
+    permit.bind(call, Decision(verdict="escalate", findings=()), 0.0)
+    assert permit._cost == spent

@@ -19,7 +19,9 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from gateway.breakers.breakers import Breakers
+import msgspec
+
+from gateway.breakers.breakers import Breakers, packed
 from gateway.breakers.calibrate import interval
 from gateway.breakers.settings import Settings
 from tests.breakers.traffic import ANOMALIES, BENIGN, SHIFTS, events
@@ -94,6 +96,30 @@ def wrong(job: tuple[str, int, str, float]) -> dict[str, Any]:
             break
     return {"profile": name, "anomaly": anomaly, "delay": delay, "stopped": stopped, "by": by, "writes": writes,
             "irreversible": irreversible, "cost": cost, "bytes": sent, "leaving": leaving}  # fmt: skip
+
+
+def cost(calls: int) -> dict[str, Any]:
+    """CPU of all detectors for one call (events are made beforehand), at the start and at the end of a long
+    life, and the state of the agent as it is written down."""
+    lot = 20_000
+    stream = events("coder", HELD_OUT + 900, 10.0)
+    breakers = Breakers(Settings())
+    spent: list[float] = []
+    sizes: list[int] = []
+    for _ in range(calls // lot):
+        made = list(islice(stream, lot))
+        began = time.process_time()
+        for event in made:
+            breakers.observe(event)
+        spent.append((time.process_time() - began) / lot * 1e6)
+        sizes.append(len(packed(msgspec.msgpack.encode(breakers.behaviours["t", "coder", "general"]))))
+        breakers.machines.clear()
+    tenth = max(1, len(spent) // 10)
+    return {
+        "calls": calls, "us_per_call": round(median(spent), 2), "us_first_tenth": round(median(spent[:tenth]), 2),
+        "us_last_tenth": round(median(spent[-tenth:]), 2), "us_best": round(min(spent), 2),
+        "state_bytes_first": sizes[0], "state_bytes_last": sizes[-1], "state_bytes_most": max(sizes),
+    }  # fmt: skip
 
 
 def applies(name: str, anomaly: str) -> bool:
@@ -207,6 +233,9 @@ def main() -> None:
             }
             for shift, found in report["shifts"].items():
                 print(shift, json.dumps(found))
+    if not (args.only_clean or args.only_wrong):
+        report["cost"] = cost(1_000_000)
+        print("cost", json.dumps(report["cost"]), flush=True)
     report["seconds"] = round(time.perf_counter() - began, 1)
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(report, indent=1))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from itertools import islice
 from random import Random
+from uuid import UUID
 
 import msgspec
 import pytest
 
-from gateway.breakers.breakers import Breakers
+from gateway.breakers.breakers import Breakers, packed
 from gateway.breakers.calibrate import fit, peaks
 from gateway.breakers.cusum import Cusum, Limits
 from gateway.breakers.firsts import Firsts
@@ -187,17 +188,23 @@ def test_sizes_learn_each_tool_apart():
     assert sizes.sum.peak < 5
 
 
-def test_state_is_small_and_does_not_grow():
+@pytest.mark.parametrize("name", ["assistant", "support"])
+def test_state_is_small_and_does_not_grow(name):
+    """2 KB for each agent and domain, and a fraction of it for each session, as they are written down."""
     breakers = Breakers(Settings())
     sizes = []
-    for n, event in enumerate(islice(events("assistant", 5), 20_000)):
+    for n, event in enumerate(islice(events(name, 5), 20_000)):
+        call_id = str(UUID(int=n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128))  # as calls have them
+        event = msgspec.structs.replace(event, call_id=call_id)
         for trip in breakers.observe(event):
             breakers.reset(trip.key, event.at_ns)
         if n % 5_000 == 4_999:
-            behaviour = breakers.behaviours["t", "assistant", "general"]
-            sizes.append(len(msgspec.msgpack.encode(behaviour)))
-    assert max(sizes) <= 3_000
-    assert max(sizes) - sizes[0] < 500
+            behaviour = breakers.behaviours["t", name, "general"]
+            sizes.append(len(packed(msgspec.msgpack.encode(behaviour))))
+            sessions = breakers._owners["t", name].threads.values()
+            assert max(len(msgspec.msgpack.encode(each)) for each in sessions) <= 512
+    assert max(sizes) <= 2_048
+    assert max(sizes) - sizes[0] < 300
 
 
 def test_detectors_cost_microseconds():

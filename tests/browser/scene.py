@@ -198,6 +198,7 @@ def scene(folder: Path, **sections: Any) -> Iterator[Scene]:
         url = json.loads(office.stdout.readline())["url"]
         gateway = Wardgate(
             folder / "gateway", {"office": {"url": url, "tools": OFFICE}}, agents=AGENTS,
+            trust={"enabled": True},
             approvals={"chains": CHAIN, "hold_s": 0, **sections.pop("approvals", {})}, **sections,
         )  # fmt: skip
         for agent in ("alice", "bob"):  # of every test gateway, and not of this company

@@ -21,7 +21,7 @@ from tests.clients import story
 from tests.clients.clients import HERE, Client
 from tests.clients.reviewer import CHAINS, Reviewer
 from tests.clients.tap import tapped
-from tests.e2e.gateway import ROOT, Wardgate
+from tests.e2e.gateway import BREAKERS, ROOT, Wardgate
 
 TIMEOUT_S: Final = 120.0
 HOLD_S: Final = 0.3
@@ -138,6 +138,7 @@ def staged(clients: Iterable[Client], **sections: Any) -> Iterator[Stage]:
                 # The second call of an agent that has one under way is turned away.
                 limits={"in_flight_per_agent": 1},
                 approvals={"chains": CHAINS, "hold_s": HOLD_S},
+                **BREAKERS,
                 **sections,
             )
             (gateway.policies / "all.rego").unlink()

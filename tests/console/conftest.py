@@ -87,6 +87,44 @@ class Breakers:
         return {"id": "k1", "scope": scope, "name": name, "reason": reason, "by": by, "at_ns": 1}
 
 
+class Glass:
+    """One envelope; opening it is tested through the running gateway."""
+
+    opening = None
+
+    def __init__(self):
+        self.done = []
+
+    async def declared(self, operator):
+        return [{
+            "name": "night", "title": "At night", "openers": "group oncall", "agents": ["bot"],
+            "owners": ["team-a"], "tools": ["bank/*"], "chains": ["default"], "max_s": 1800, "max_uses": 5,
+            "opening": self.opening,
+        }]  # fmt: skip
+
+    async def opened(self, operator):
+        return [self.opening] if self.opening else []
+
+    async def ask(self, operator, name, reason, minutes):
+        self.done.append(("ask", operator.name, name, reason, minutes))
+        return self.opening
+
+    async def second(self, operator, opening_id):
+        self.done.append(("second", operator.name, opening_id))
+        return self.opening
+
+
+class Uncounted:
+    def approval_decided(self, decision, seconds):
+        pass
+
+    def reviewed(self, decision, kind, seconds):
+        pass
+
+    def incident(self):
+        pass
+
+
 class House:
     """The console, its people, and calls that wait."""
 
@@ -97,6 +135,7 @@ class House:
         self.people = None
         self.refused: list[tuple[str, str]] = []
         self.breakers = Breakers()
+        self.glass = Glass()
         self.minted = {}
         credentials = Credentials(database)
         for name, role in ROLES.items():
@@ -120,7 +159,7 @@ class House:
             noticed=lambda notice: None,
         )  # fmt: skip
         parts = self.stage.parts()
-        self.desk = Reviews(queue, lambda: parts, lambda what, seconds: None, lambda name: None)
+        self.desk = Reviews(queue, lambda: parts, Uncounted(), lambda name: None)
         self.look = Looking(
             queue, KEY, Pins(database), parts=lambda: parts, bundle=lambda: bundle, config=Config
         )
@@ -137,7 +176,7 @@ class House:
                 changes=[], differences=[],
             ),
             decisions=Records(), sessions=Sessions(), accept=None, reload=None, approvals=self.desk,
-            breakers=self.breakers,
+            breakers=self.breakers, envelopes=self.glass,
         )  # fmt: skip
         self.console = ConsoleDeps(
             admin=admin, key=bytes(range(32)), now_ns=lambda: self.now_ns(), terms=lambda: self.terms,

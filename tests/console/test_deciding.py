@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import orjson
 import pytest
@@ -209,6 +210,25 @@ async def test_together_only_what_is_alike_and_low_is_approved_and_anything_reje
     page = text_of(await browser.page(answer.headers["location"].removeprefix("/console")))
     assert "1 rejected, 1 not" in page and high.id in page
     assert (house.store.state_of(high.id), house.store.state_of(low.id)) == ("pending", "rejected")
+
+
+async def test_a_canary_looks_like_any_call_until_it_is_decided(house):
+    real = house.opens(target="up/act", risk="reversible", args_json=b'{"iban":"DE1"}')
+    olga = house.directory.operator(b"Bearer " + house.minted["olga"].token.encode())
+    planted = await house.desk.plant(olga, real.id, real.digest, {"iban": "XX9"}, "another IBAN")
+    browser = await Browser(house).sign_in("ann")
+    for path in ("/queue", f"/approvals/{planted['id']}", f"/approvals/{planted['id']}.json"):
+        text = (await browser.get(path)).text.lower()
+        assert '"canary": {' not in text and "another iban" not in text and "this was a canary" not in text
+    ids = r"[0-9a-f]{8,}(-[0-9a-f]{4})?|\d+ s"
+    before = re.sub(ids, "", text_of(await browser.page(f"/approvals/{real.id}")))
+    after = re.sub(ids, "", text_of(await browser.page(f"/approvals/{planted['id']}")))
+    assert set(after.split()) - set(before.split()) <= {"XX9", '"XX9"'}
+    said = {"version": str(planted["version"]), "digest": planted["digest"]}
+    assert (await browser.post(f"/approvals/{planted['id']}/approve", said)).status_code == 303
+    assert "This was a canary" in text_of(await browser.page(f"/approvals/{planted['id']}"))
+    page = text_of(await browser.page("/reviewers"))
+    assert "1 of 1" in page and "canary approved" in page and "you see your own" in page
 
 
 HOSTILE = (

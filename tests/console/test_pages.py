@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import tarfile
+import time
 from hashlib import sha256, sha512
 from importlib.resources import files
 from pathlib import Path
@@ -107,6 +108,27 @@ async def test_stopping_everything_takes_a_word_more(house):
     ann = await Browser(house).sign_in("ann")
     answer = await ann.post("/kill", {"scope": "agent", "name": "bot", "reason": "x"})
     assert answer.status_code == 403 and len(house.breakers.done) == 1
+
+
+async def test_glass_is_broken_by_two_people(house):
+    now = time.time_ns()
+    opening = {
+        "id": "o1", "name": "night", "state": "asked", "reason": "pager <4711>", "minutes": 10,
+        "asked_by": "ann", "asked": now, "second_by": now + 10**12, "seconded_by": None, "opened": None,
+        "expires": None, "closed": None, "closed_by": None, "uses": 0, "max_uses": 5,
+    }  # fmt: skip
+    house.glass.opening = opening
+    ann, bob = await Browser(house).sign_in("ann"), await Browser(house).sign_in("bob")
+    assert "openings/o1/second" not in await ann.page("/envelopes")  # not by the one who asked
+    page = await bob.page("/envelopes")
+    assert "openings/o1/second" in page and "pager &lt;4711&gt;" in page
+    assert (await bob.post("/openings/o1/second")).status_code == 303
+    said = {"reason": "pager", "minutes": "61"}
+    assert (await ann.post("/envelopes/night/ask", said)).status_code == 422
+    assert (await ann.post("/envelopes/night/ask", {**said, "minutes": "10"})).status_code == 303
+    vic = await Browser(house).sign_in("vic")
+    assert (await vic.post("/openings/o1/second")).status_code == 403
+    assert house.glass.done == [("second", "bob", "o1"), ("ask", "ann", "night", "pager", 10)]
 
 
 async def test_a_file_may_be_kept_for_good_because_its_name_is_its_content(house):

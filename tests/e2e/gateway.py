@@ -19,11 +19,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import aiohttp
 import yaml
 
+from gateway.config_breakers import DetectorName
 from gateway.identity import keys
 from gateway.journal.query import Filter, Query
 from gateway.storage.credentials import Credentials
@@ -56,6 +57,7 @@ DENY_ALL: Final = rule(
     "all", 'deny contains {"code": "closed", "message": "closed"} if true', codes=["closed"]
 )
 
+BREAKERS: Final[dict[str, Json]] = {"breakers": {"enforce_percent": {}}}
 TOOLS: Final[dict[str, Json]] = {
     "look": {"risk": "read"},
     "note": {"risk": "reversible", "effects": ["write"]},
@@ -91,6 +93,9 @@ class Wardgate:
             "policy": {"path": "policies"},
             "upstreams": {name: {"tools": TOOLS, **section} for name, section in upstreams.items()},
             "agents": {"alice": {"owner": "team-a"}, "bob": {"owner": "team-b"}},
+            # Most tests ask the same again and again until something changes, which is what a loop is: every
+            # detector runs, and none acts. ``BREAKERS`` is the product's default.
+            "breakers": {"enforce_percent": dict.fromkeys(get_args(DetectorName), 0)},
         }
         for name, section in sections.items():
             self.config[name] = (

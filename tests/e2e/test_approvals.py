@@ -17,8 +17,8 @@ from aiohttp import web
 from gateway.approvals.notify import sign
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
 from tests.e2e.gateway import ALLOW_ALL, ROOT, WARDGATE, Wardgate, eventually, rule, talking
+from tests.storage.at import at
 
 HELD = rule(
     "held",
@@ -36,7 +36,7 @@ class Reviewer:
 
     def __init__(self, gateway: Wardgate, name: str, role: str = "approver") -> None:
         self.gateway = gateway
-        with Database(gateway.database_path).open() as database:
+        with at(gateway.database_path).open() as database:
             made = keys.mint(Credentials(database), kind="operator", tenant="default", name=name, role=role)
         self.key = made.token
 
@@ -667,6 +667,30 @@ async def test_reviews_are_measured_capped_and_shown_and_a_canary_finds_who_does
     assert shown.returncode == 0 and "canary_approved" in shown.stdout, shown.stderr
     await eventually(lambda: 'wardgate_reviewers{state="capped"} 1.0' in _metrics(running))
     assert 'wardgate_rule_approval_ratio{rule_id="test.held"} 0.5' in _metrics(running)
+
+
+async def test_reviews_of_an_agent_that_earns_trust_are_apart_and_an_incident_is_evidence_too(held, server):
+    running, ann = held(trust={"enabled": True})
+    async with talking(running, running.key()) as alice:
+        await alice.call("note", text="one")
+        (waiting,) = await ann.waiting()
+        await ann.do("approve", waiting)
+        assert not (await alice.call("note", text="one")).refused
+        _, found = await ann.get("/v1/reviewers")
+        (line,) = found["reviewers"]
+        assert (line["normal"]["decided"], line["earning"]["decided"], line["alarms"]) == (0, 1, [])
+        status, _ = await ann.do("incident", waiting, note="the wrong note")
+        assert status == 200
+
+        async def fell() -> bool:
+            status, body = await running.admin("/v1/trust/alice/general/history", ann.key)
+            events = json.loads(body)["events"] if status == 200 else []  # nothing known of it: 404
+            return any(each["cause"] == "incident" for each in events)
+
+        until = time.monotonic() + 10
+        while not await fell():
+            assert time.monotonic() < until, running.log()
+            await asyncio.sleep(0.05)
 
 
 def _metrics(running: Wardgate) -> str:

@@ -8,16 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any
 
 import aiohttp
 import pytest
 
 from gateway.approvals.notify import sign
-from tests.e2e.gateway import Agent, Json, Said, eventually, rule, talking
-
-ON: Final[dict[str, Json]] = {}
-KILLS: Final[dict[str, Json]] = {}
+from tests.e2e.gateway import BREAKERS, TOOLS, Agent, Json, Said, eventually, rule, talking
+from tests.e2e.test_client import client
 
 
 def listening() -> tuple[Json, list[bytes], Callable[[], None]]:
@@ -52,7 +50,7 @@ async def until(agent: Agent, reason: str, within_s: float = 1.0, tool: str = "l
 
 
 async def test_a_loop_is_stopped_and_the_agent_is_told_what_to_do(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**BREAKERS).start()
     async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
         for _ in range(5):
             assert (await alice.call("look", text="again")).text == "done"
@@ -75,7 +73,7 @@ async def test_a_loop_is_stopped_and_the_agent_is_told_what_to_do(gateway, serve
 
 
 async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**BREAKERS).start()
     async with talking(running, running.key()) as alice:
         for _ in range(5):
             await alice.call("look", text="again")
@@ -110,7 +108,7 @@ async def test_a_breaker_survives_a_restart_and_a_person_resets_it(gateway, serv
 async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_lifted(
     gateway, server, scope, name
 ):
-    running = gateway(**KILLS).start()
+    running = gateway(**BREAKERS).start()
     async with talking(running, running.key()) as alice, talking(running, running.key("bob")) as bob:
         assert (await alice.call("look", text="before")).text == "done"
         done = await running.cli("kill", scope, *([name] if name else []), "--reason", "incident 7")
@@ -134,14 +132,14 @@ async def test_a_kill_holds_within_a_second_and_through_a_restart_until_it_is_li
 
 
 async def test_a_kill_needs_a_reason_and_a_name(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**BREAKERS).start()
     assert (await running.cli("kill", "agent", "alice")).returncode == 2
     assert (await running.cli("kill", "agent", "--reason", "x")).returncode == 2
     assert (await running.cli("kill", "--lift", "kill_none", "--reason", "x")).returncode == 3
 
 
 async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
-    running = gateway(mode="observe", **ON).start()
+    running = gateway(mode="observe", **BREAKERS).start()
     async with talking(running, running.key()) as alice:
         for n in range(8):
             assert (await alice.call("look", text="again")).text == "done", n
@@ -150,7 +148,7 @@ async def test_a_kill_holds_for_an_agent_that_is_only_observed(gateway, server):
 
 
 async def test_a_person_opens_a_breaker_and_closes_it(gateway, server):
-    running = gateway(**KILLS).start()
+    running = gateway(**BREAKERS).start()
     async with talking(running, running.key()) as alice:
         done = await running.cli("breaker", "trip", "agent", "alice", "--reason", "strange")
         assert done.returncode == 0, done.stderr
@@ -167,7 +165,7 @@ async def test_calls_that_policy_refuses_in_a_row_make_writes_wait_for_a_person(
         'deny contains {"code": "closed", "message": "closed"} if input.tool.name == "pay"',
         codes=["closed"],
     )
-    running = gateway(**ON)
+    running = gateway(**BREAKERS)
     running.policy("pay.rego", closed)
     running.start()
     async with talking(running, running.key()) as alice:
@@ -189,7 +187,7 @@ async def test_what_a_stopped_agent_did_is_suspect_until_a_reviewer_says_it_was_
         codes=["suspect"],
     )
     hook, told, stop = listening()
-    running = gateway(approvals={"webhooks": {"pager": hook}})
+    running = gateway(approvals={"webhooks": {"pager": hook}}, **BREAKERS)
     running.policy("wary.rego", wary)
     running.start()
     try:
@@ -225,7 +223,7 @@ async def test_what_a_stopped_agent_did_is_suspect_until_a_reviewer_says_it_was_
 
 
 async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway, server, tmp_path):
-    running = gateway()
+    running = gateway(**BREAKERS)
     running.start()
     async with talking(running, running.key()) as alice:
         await alice.call("look", text="first")
@@ -269,9 +267,53 @@ async def test_a_trip_becomes_tests_that_fail_until_the_policy_is_mended(gateway
     assert (await running.cli("incident", "export", trip["id"], "--to", str(where))).returncode == 2
 
 
+async def test_the_retry_loops_of_a_real_client_move_no_breaker_of_its_agent(gateway, server):
+    """The official client, in both its eras, asking again while it must wait, with default thresholds."""
+    chain = {"stages": [{"any": [{"who": {"roles": ["operator"]}}]}]}
+    running = gateway(
+        {"tools": {**TOOLS, "look": {"risk": "read", "polling": True}}},
+        approvals={"chains": {"default": chain}, "hold_s": 0},
+        limits={"in_flight_per_agent": 1},
+        **BREAKERS,
+    )
+    escalates = 'escalate contains {"code": "big", "message": "ask"} if input.tool.name == "pay"'
+    running.policy("pay.rego", rule("pay", escalates, codes=["big"]))
+    await running.new_operator()  # who could decide, and does not
+    running.start()
+    met: set[str] = set()
+
+    def reason(done: Any) -> str:
+        found = done.meta["dev.wardgate/decision"]["reason"] if done.is_error else ""
+        met.add(found)
+        return str(found)
+
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for _ in range(25):
+                assert reason(await session.call_tool("pay", {"text": name})) == "approval_needed"
+            for _ in range(25):
+                assert reason(await session.call_tool("look", {"text": "is it done?"})) == ""
+            sent = [reason(await session.call_tool("send", {"text": name})) for _ in range(25)]
+            assert sent == ["", *["duplicate_effect"] * 24]
+            for _ in range(10):
+                both = [session.call_tool("note", {"text": f"{name} {n}"}) for n in range(3)]
+                for done in await asyncio.gather(*both):
+                    reason(done)
+    assert (await running.cli_json("breaker", "trips"))["items"] == []
+    server.stop()
+    for name, mode in (("alice", "auto"), ("bob", "legacy")):
+        async with client(running, mode, "/mcp/counting", running.key(name)) as session:
+            for n in range(15):
+                reason(await session.call_tool("note", {"text": f"down {n}"}))
+    assert {"approval_needed", "duplicate_effect", "overloaded", "upstream_unavailable"} <= met
+    # What is stopped is the upstream that is down, and nobody who asked it.
+    trips = (await running.cli_json("breaker", "trips"))["items"]
+    assert {(each["detector"], each["scope"]) for each in trips} <= {("health", "upstream")}
+
+
 async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, server):
     party = {"secret": "s" * 32, "enforce_percent": 100}
-    running = gateway(breakers={"scores": {"drift": party}}).start()
+    running = gateway(breakers={**BREAKERS["breakers"], "scores": {"drift": party}}).start()
 
     async def post(secret: bytes = b"s" * 32, **changes: Json) -> tuple[int, Json]:
         said = {"id": "p1", "agent": "alice", "score": 0.97, "sentence": "drifts", **changes}
@@ -300,7 +342,7 @@ async def test_a_detector_elsewhere_stops_an_agent_by_a_signed_score(gateway, se
 
 
 async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**BREAKERS).start()
     operator, viewer = await running.new_operator(), await running.new_operator("viewer")
 
     async def asks(path: str, body: Json = None, key: str = operator) -> tuple[int, Json]:
@@ -340,7 +382,7 @@ async def test_operators_see_and_use_all_of_it_over_the_admin_api(gateway, serve
 
 
 async def test_calibration_says_when_there_is_too_little_to_go_by(gateway, server):
-    running = gateway(**ON).start()
+    running = gateway(**BREAKERS).start()
     assert (await running.cli("breaker", "calibrate")).returncode == 3
     async with talking(running, running.key()) as alice:
         for n in range(20):

@@ -8,8 +8,8 @@ from collections import Counter
 
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
 from tests.e2e.gateway import talking
+from tests.storage.at import at
 
 
 async def test_reading_keys_again_forgets_no_effect_that_has_just_happened(gateway, server):
@@ -19,7 +19,7 @@ async def test_reading_keys_again_forgets_no_effect_that_has_just_happened(gatew
     until = time.monotonic() + 4
 
     def issue_keys() -> None:
-        with Database(running.database_path).open() as database:
+        with at(running.database_path).open() as database:
             while time.monotonic() < until:
                 keys.mint(Credentials(database), kind="agent", tenant="default", name="bob")
                 time.sleep(0.05)

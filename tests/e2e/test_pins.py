@@ -13,10 +13,10 @@ import pytest
 from gateway.config_upstream import PinsConfig
 from gateway.model import Pin
 from gateway.pins import FIRST_CONTACT, PinRow, judged
-from gateway.storage.database import Database
 from gateway.storage.pins import Pins
 from gateway.surfaces.mcp.names import exposed
 from tests.e2e.gateway import Agent, Counting, Said, Wardgate, eventually, rule, talking
+from tests.storage.at import at
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 LEGACY = "2025-11-25"
@@ -55,7 +55,7 @@ async def tools(running: Wardgate, *arguments: str) -> tuple[int, Any]:
 
 def pins(running: Wardgate) -> list[tuple[PinRow, Pin]]:
     """Every pin in storage, as the configuration judges it."""
-    with Database(running.database_path).open(read_only=True) as database:
+    with at(running.database_path).open(read_only=True) as database:
         return [(row, judged(row, PinsConfig())) for row in Pins(database).load()[1]]
 
 

@@ -17,8 +17,8 @@ from gateway.journal.recorded import Inputs
 from gateway.policy import load
 from gateway.policy.replay import flip
 from gateway.storage.crypto import load_key
-from gateway.storage.database import Database
 from tests.e2e.gateway import ALLOW_ALL, TOOLS, Wardgate, counting, eventually, rule, talking
+from tests.storage.at import at
 
 BAD = rule("bad", 'deny contains {"code": "bad"} if input.call.args.text == "bad"', codes=["bad"])
 CARD = rule(
@@ -80,7 +80,7 @@ def alone(tmp_path: Path) -> Iterator[Wardgate]:
 
 
 def recorded(house: Wardgate) -> list[Any]:
-    with Database(house.database_path).open(read_only=True) as database:
+    with at(house.database_path).open(read_only=True) as database:
         return list(Inputs(database, load_key(house.folder / "storage.key")).read(Filter()))
 
 

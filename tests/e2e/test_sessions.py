@@ -13,7 +13,6 @@ import pytest
 
 from gateway.identity import keys
 from gateway.storage.credentials import Credentials
-from gateway.storage.database import Database
 from tests.e2e.gateway import (
     MODERN,
     TOOLS,
@@ -25,6 +24,7 @@ from tests.e2e.gateway import (
     rule,
     talking,
 )
+from tests.storage.at import at
 
 ROLES = ("viewer", "approver", "policy-admin", "operator")
 AGENTS: dict[str, Any] = {
@@ -72,7 +72,7 @@ def made(folder: Path, server: Counting) -> Office:
     wardgate = Office(folder, {"counting": {"url": server.url, "tools": TOOLS}}, agents=AGENTS)
     wardgate.policy("all.rego", POLICY)
     # Minted before it starts, because each key by the command line costs a second.
-    with Database(wardgate.database_path).open() as database:
+    with at(wardgate.database_path).open() as database:
         store = Credentials(database)
         for role in ROLES:
             wardgate.spare[role] = [
@@ -313,10 +313,10 @@ async def test_the_command_line_says_what_is_wrong(gateway, tmp_path):
 
 
 async def test_looking_writes_nothing(gateway):
-    with Database(gateway.database_path).open(read_only=True) as database, database.reading() as connection:
+    with at(gateway.database_path).open(read_only=True) as database, database.reading() as connection:
         before = connection.exec_driver_sql("select count(*), max(seq) from session_acts").one()
     await gateway.cli("sessions", "list", "--all")
-    with Database(gateway.database_path).open(read_only=True) as database, database.reading() as connection:
+    with at(gateway.database_path).open(read_only=True) as database, database.reading() as connection:
         assert connection.exec_driver_sql("select count(*), max(seq) from session_acts").one() == before
 
 

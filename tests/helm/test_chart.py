@@ -8,13 +8,14 @@ import os
 import re
 import runpy
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_validate import SchemaNotFoundError, ValidationError
+from kubernetes_validate import SchemaNotFoundError, ValidationError, utils
 
 from gateway import __version__, watch
 from gateway.config import Config, load
@@ -57,9 +58,12 @@ def test_examples_pass_the_strict_linter(example):
     helm("lint", "--strict", "--quiet", str(CHART), "--values", str(example))
 
 
-def test_objects_are_valid_in_every_supported_kubernetes(rendered):
+def test_objects_are_valid_in_every_supported_kubernetes(rendered, monkeypatch):
+    # The package reads a file of megabytes for each reference it follows.
+    monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))
     without_schema = set()
-    for name, each in everyone(rendered):
+    different = {json.dumps(each, sort_keys=True): (name, each) for name, each in everyone(rendered)}
+    for name, each in different.values():
         for version in KUBERNETES:
             try:
                 kubernetes_validate.validate(each, version, strict=True)
@@ -165,6 +169,37 @@ def test_opa_starts_before_the_gateway_and_ends_after_it(rendered):
     assert opa["restartPolicy"] == "Always" and "startupProbe" in opa
     assert "--addr=unix:///run/opa/opa.sock" in opa["args"], "no port a neighbour could change policies by"
     assert yaml.safe_load(manifests.config)["policy"]["opa"]["socket"] == "/run/opa/opa.sock"
+
+
+def test_rules_and_dashboards_arrive_as_they_are_in_observability(rendered):
+    manifests = rendered["watched-values.yaml"]
+    groups = manifests.one("PrometheusRule")["spec"]["groups"]
+    files = sorted((ROOT / "observability").rglob("rules/*.yml"))
+    assert groups == [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    boards = {
+        name: text
+        for each in manifests.of("ConfigMap")
+        if "grafana_dashboard" in each["metadata"]["labels"]
+        for name, text in each["data"].items()
+    }
+    files = sorted((ROOT / "observability").rglob("dashboards/*.json"))
+    assert {name: json.loads(text) for name, text in boards.items()} == {
+        path.name: json.loads(path.read_text()) for path in files
+    }
+    assert boards
+
+
+def test_prometheus_finds_the_admin_service_and_nothing_else(rendered):
+    manifests = rendered["watched-values.yaml"]
+    monitor = manifests.one("ServiceMonitor")["spec"]
+    chosen = [
+        service["metadata"]["name"]
+        for service in manifests.of("Service")
+        if monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    ]
+    assert chosen == ["wardgate-admin"]
+    ports = {port["name"] for port in manifests.one("Service", "wardgate-admin")["spec"]["ports"]}
+    assert {each["port"] for each in monitor["endpoints"]} <= ports
 
 
 def test_nothing_secret_is_in_what_is_rendered(rendered):
@@ -430,7 +465,9 @@ def test_people_come_to_the_console_and_to_nothing_else(scalable):
     manifests = render(given, scalable)
     (rule,) = manifests.one("Ingress")["spec"]["rules"]
     assert [each["path"] for each in rule["http"]["paths"]] == ["/console"]
-    assert "wardgate.example.com" in yaml.safe_load(manifests.config)["server"]["allowed_hosts"]
+    config = yaml.safe_load(manifests.config)
+    assert "wardgate.example.com" in config["server"]["allowed_hosts"]
+    assert config["console"]["url"] == "https://wardgate.example.com/console"
     for version in KUBERNETES:
         kubernetes_validate.validate(manifests.one("Ingress"), version, strict=True)
 

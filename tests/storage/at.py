@@ -129,3 +129,7 @@ def _server() -> str:
     assert process.poll() is None, (folder / "log").read_text()
     os.environ[_SERVER] = str(folder)
     return str(folder)
+
+
+if ON_POSTGRESQL:  # before any child could start one of its own, and be killed with it
+    _server()

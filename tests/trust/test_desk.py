@@ -175,6 +175,32 @@ async def test_vouching_is_for_the_unknown_and_by_operators(world):
         await signing.vouch(PAY, OLGA, to=2, days=10, reason="x")
 
 
+async def test_a_fall_for_nothing_is_pardoned_and_the_tier_is_signed_again(world):
+    proven(world)
+    await world.book.open()
+    signing = desk(world)
+    await signing.promote(PAY, ANN, to=2, reason="x")
+    earned = world.book.accounts[PAY].reversible
+    world.now += DAY
+    tripped = trip(at_ns=world.now)
+    world.intake.tripped(tripped)
+    await world.book.flush()
+    with pytest.raises(NotSigned, match="cool-down"):
+        await signing.promote(PAY, ANN, to=2, reason="x")
+    with pytest.raises(Refused):
+        await signing.pardon(PAY, ANN, ref=f"trip:{tripped.id}", reason="x")
+    with pytest.raises(NotSigned, match="not for"):
+        await signing.pardon(PAY, OLGA, ref="trip:another", reason="x")
+    assert (await signing.pardon(PAY, OLGA, ref=f"trip:{tripped.id}", reason="drill"))["tier"] == 1
+    account = world.book.accounts[PAY]
+    assert (account.falls, account.bad, account.debt, account.calm_ns) == (0, 0.0, 0.0, 0)
+    assert account.reversible == pytest.approx(earned * 0.5 ** (1 / 30), rel=1e-6)
+    with pytest.raises(NotSigned, match="not for"):
+        await signing.pardon(PAY, OLGA, ref=f"trip:{tripped.id}", reason="twice")
+    assert (await signing.promote(PAY, ANN, to=2, reason="again"))["tier"] == 2
+    assert [event.kind for event in world.store.events(PAY)][-3:] == ["pardoned", "signed", "promoted"]
+
+
 async def test_a_demotion_is_down_only_and_at_once(world):
     world.sign(3)
     signing = desk(world)
@@ -214,16 +240,11 @@ deny contains {"code": "too_high", "message": "payments stay at T2"} if {
 """
 
 
-_KEPT: list[EmbeddedPolicy] = []
-"""Engines must not be dropped by a worker thread that still holds the frame of a test."""
-
-
 def policy(folder: Path, text: str) -> EmbeddedPolicy:
     allow = RULE.split("package")[0].replace("own.ceiling", "own.all").replace("phase: trust", "phase: call")
     allow = allow.replace("too_high", "fine")
     body = 'package wardgate.rules.all\nimport rego.v1\nallow contains {"code": "fine"} if true\n'
-    _KEPT.append(policy_of(folder, {"all.rego": allow + body, "trust.rego": text}))
-    return _KEPT[-1]
+    return policy_of(folder, {"all.rego": allow + body, "trust.rego": text})
 
 
 async def test_a_rule_refuses_a_promotion_and_takes_what_is_held(world, tmp_path):

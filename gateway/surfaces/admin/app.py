@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.types import ASGIApp
 
 from gateway.surfaces import problems
-from gateway.surfaces.admin import approvals, breakers, health, page, sessions, trust, v1
+from gateway.surfaces.admin import approvals, breakers, envelopes, health, page, sessions, trust, v1
 from gateway.surfaces.admin.deps import AdminDeps
 from gateway.surfaces.admin.hosts import Hosts
 
@@ -45,6 +45,7 @@ def create_admin(deps: AdminDeps, console: ASGIApp | None = None) -> FastAPI:
     app.include_router(sessions.routes)
     app.include_router(approvals.routes)
     app.include_router(approvals.callbacks)
+    app.include_router(envelopes.routes)
     app.include_router(breakers.routes)
     app.include_router(trust.routes)
     app.include_router(breakers.scores)

@@ -208,6 +208,7 @@ class AdminDeps(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Decisions
     sessions: Sessions
     breakers: Any = None  # see ``breakers.BreakerDesk``
+    envelopes: Any = None  # see ``envelopes.Glass``
     trust: Callable[[], Any] = lambda: None  # see ``trust.TrustDesk``; ``None`` while no trust is kept
     scores: Any = None  # see ``gateway.scores.Scores.take``
     accept: Callable[[Accepted], Awaitable[None]]  # raises Refused: not_found, definition_changed

@@ -76,6 +76,9 @@ class Approval(_Model):
     question: str | None = None
     answer: str | None = None
     policy_revision: str
+    envelope: str | None = Field(
+        None, description="The opening of a break-glass envelope that let it through instead of votes."
+    )
     canary: Canary | None = Field(None, description="Once decided: it was made to see whether people look.")
 
 

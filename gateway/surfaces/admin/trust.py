@@ -49,6 +49,7 @@ class TrustLine(Model):
 
 
 class TrustList(Model):
+    kept: bool = Field(True, description="Whether any trust is kept: 'trust.enabled'.")
     items: list[TrustLine]
 
 
@@ -87,7 +88,7 @@ class NextView(Model):
 
 class TrustEvent(Model):
     seq: int
-    kind: str = Field(description="signed, promoted, vouched, fell or changed.")
+    kind: str = Field(description="signed, promoted, vouched, fell, pardoned or changed.")
     before: int
     after: int
     cause: str
@@ -152,6 +153,11 @@ class Demote(Model):
     reason: Text
 
 
+class Pardon(Model):
+    ref: str = Field(min_length=1, max_length=200, description="Of the last fall: such as trip:ID.")
+    reason: Text
+
+
 class Report(Model):
     call: str = Field(min_length=1, max_length=64, description="Id of the call that did it.")
     kind: Literal["incident", "compensated"] = Field(
@@ -192,6 +198,8 @@ class TrustDesk(Protocol):
 
     async def demote(self, where: Where, by: Operator, *, to: int, reason: str) -> dict[str, Any]: ...
 
+    async def pardon(self, where: Where, by: Operator, *, ref: str, reason: str) -> dict[str, Any]: ...
+
     async def report(
         self, tenant: str, call_id: str, by: Operator, *, kind: Literal["incident", "compensated"],
         reason: str,
@@ -201,6 +209,8 @@ class TrustDesk(Protocol):
 @routes.get("/trust", summary="Tiers of agents, by domain")
 async def trust(operator: Viewer, deps: Deps, agent: Name = None) -> TrustList:
     """Agents of which nothing is known are not listed; they hold the initial tier."""
+    if deps.trust() is None:
+        return TrustList(kept=False, items=[])
     found = await _desk(deps).listed(operator.tenant, agent)
     return TrustList(items=[TrustLine.model_validate(each) for each in found])
 
@@ -251,6 +261,18 @@ async def demote(
     where = Where(operator.tenant, agent, domain)
     return Signed.model_validate(
         await _desk(deps).demote(where, operator, to=wanted.tier, reason=wanted.reason)
+    )
+
+
+@routes.post("/trust/{agent}/{domain}/pardon", summary="Say that a fall was for nothing", responses=_ACTED)
+async def pardon(
+    operator: Viewer, deps: Deps, agent: Agent, domain: Domain, wanted: Annotated[Pardon, Body()]
+) -> Signed:
+    """What was earned before the last fall counts again, and its cool-down ends; tiers are signed anew."""
+    _may(operator, deps, "operator")
+    where = Where(operator.tenant, agent, domain)
+    return Signed.model_validate(
+        await _desk(deps).pardon(where, operator, ref=wanted.ref, reason=wanted.reason)
     )
 
 

@@ -109,6 +109,11 @@ seccompProfile:
 {{- $_ := set $storage "url" "${WARDGATE_POSTGRESQL}" -}}
 {{- end -}}
 {{- $_ := set $config "storage" $storage -}}
+{{- if .Values.console.ingress.enabled -}}
+{{- $console := deepCopy (default dict $config.console) -}}
+{{- if not $console.url -}}{{- $_ := set $console "url" (printf "https://%s/console" .Values.console.ingress.host) -}}{{- end -}}
+{{- $_ := set $config "console" $console -}}
+{{- end -}}
 {{- $policy := deepCopy (default dict $config.policy) -}}
 {{- if .Values.policy.configMap -}}{{- $_ := set $policy "path" "/etc/wardgate-policies" -}}{{- end -}}
 {{- if .Values.policy.pack -}}{{- $_ := set $policy "pack" .Values.policy.pack -}}{{- end -}}

@@ -25,6 +25,7 @@ from gateway.sessions.budgets import Account
 from gateway.sessions.provenance import Prints
 from gateway.sessions.session import Session, Whose
 from gateway.sessions.view import seen
+from gateway.standing.views import described
 from gateway.state.sessions import NO_MONITORS
 from gateway.storage.credentials import Credentials
 from gateway.storage.database import Database
@@ -40,6 +41,8 @@ from gateway.surfaces.admin import (
     UpstreamState,
     create_admin,
 )
+from gateway.trust.account import Account as TrustAccount
+from gateway.trust.settings import Settings as TrustSettings
 from tests.approvals.support import KEY, one_stage, opening
 from tests.play import AGENT, Stage
 
@@ -85,6 +88,29 @@ class Sessions:
 
     async def act(self, operator, **what):
         raise Refused("no_such_session")
+
+
+class Envelopes:
+    """None is declared."""
+
+    async def declared(self, operator):
+        return []
+
+    async def opened(self, operator):
+        return []
+
+
+class Trust:
+    """One agent of which nothing is known yet; the desk itself is tested elsewhere."""
+
+    async def listed(self, tenant, agent=None):
+        return []
+
+    async def show(self, where):
+        return described(where, TrustAccount(tier=1), [], [], None, 1, TrustSettings())
+
+    async def history(self, where):
+        return {"events": [], "curve": []}
 
 
 class Breakers:
@@ -186,6 +212,8 @@ class Office:
                 reload=self.reload,
                 approvals=desk,
                 breakers=Breakers(),
+                envelopes=Envelopes(),
+                trust=lambda: Trust(),
             )
         )
 
@@ -273,6 +301,8 @@ def operations(office):
             path.replace("{call_id}", CALL)
             .replace("{session}", "s-1")
             .replace("{trip}", "trip-1")
+            .replace("{agent}/{domain}", "bot/payments")
+            .replace("{agent}", "bot")
             .replace("{approval_id}", office.approval),
         )
         for path, item in office.app.openapi()["paths"].items()
@@ -533,6 +563,7 @@ async def test_the_description_is_a_page_that_loads_nothing(office):
         assert forbidden not in page.text
     for _, path in operations(office):
         shown = path.replace(CALL, "{call_id}").replace("s-1", "{session}").replace("trip-1", "{trip}")
+        shown = shown.replace("bot/payments", "{agent}/{domain}").replace("/bot", "/{agent}")
         assert shown.replace(office.approval, "{approval_id}") in page.text
 
 

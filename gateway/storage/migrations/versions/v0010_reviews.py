@@ -6,11 +6,26 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def upgrade() -> None:
     op.add_column("approvals", sa.Column("canary", sa.Text()))
+    op.create_index("approvals_agent", "approvals", ["tenant", "agent", "state"])
+    op.create_index(
+        "approvals_canary",
+        "approvals",
+        ["tenant", "state"],
+        sqlite_where=sa.text("canary IS NOT NULL"),
+        postgresql_where=sa.text("canary IS NOT NULL"),
+    )
+    op.create_index(
+        "approvals_notice",
+        "approvals",
+        ["next_notice_ns"],
+        sqlite_where=sa.text("next_notice_ns IS NOT NULL"),
+        postgresql_where=sa.text("next_notice_ns IS NOT NULL"),
+    )
     op.create_table(
         "approval_reviews",
         sa.Column("approval_id", sa.Text(), nullable=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.storage.append_only import protect
+
 revision = "0012"
 down_revision = "0011"
 
@@ -75,9 +77,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index("trust_events_of", "trust_events", ["tenant", "agent", "domain"])
-    for table in ("trust_evidence", "trust_events"):
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}"
-                f" BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
-            )
+    protect(op.execute, op.get_bind().dialect.name, ("trust_evidence", "trust_events"))

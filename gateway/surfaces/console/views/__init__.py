@@ -10,18 +10,22 @@ from gateway.surfaces.console.views import (
     approval,
     breakers,
     decisions,
+    envelopes,
     grants,
     help_page,
     kill,
     policies,
     queue,
+    reviewers,
     sessions,
     status,
     tools,
+    trust,
 )
 
 _ALL: Final = (
-    queue, approval, grants, decisions, sessions, agents, breakers, kill, tools, policies, status, help_page,
+    queue, approval, grants, reviewers, envelopes, decisions, sessions, agents, trust, breakers, kill, tools,
+    policies, status, help_page,
 )  # fmt: skip
 
 PAGES: Final[tuple[Page, ...]] = tuple(page for each in _ALL for page in each.PAGES)

@@ -34,6 +34,7 @@ DONE: Final = {
     "cancel": "Cancelled",
     "resolve": "Resolved; the journal says so too",
     "grant": "Granted",
+    "incident": "Reported; it counts for those who approved it, and for the rule that asked",
 }
 
 
@@ -188,6 +189,11 @@ async def _resolve(asked: Asked, approval: str, match: str, form: Form) -> str:
     return (await api.resolve(asked.operator, asked.admin, approval, said, match)).id
 
 
+async def _incident(asked: Asked, approval: str, match: str, form: Form) -> str:
+    said = held.Incident(digest=form.get("digest"), note=form.get("note"))
+    return (await api.incident(asked.operator, asked.admin, approval, said)).id
+
+
 async def _grant(asked: Asked, approval: str, match: str, form: Form) -> str:
     said = held.MakeGrant.model_validate({
         "digest": form.get("digest"), "fields": form.many("field"), "minutes": form.get("minutes", "30"),
@@ -215,6 +221,6 @@ ACTS: Final = tuple(
     _act(verb, write)
     for verb, write in (
         ("approve", _approve), ("reject", _reject), ("edit", _edit), ("ask", _ask), ("cancel", _cancel),
-        ("resolve", _resolve), ("grant", _grant),
+        ("resolve", _resolve), ("grant", _grant), ("incident", _incident),
     )
 )  # fmt: skip

@@ -61,7 +61,7 @@ def _which(form: Form) -> api.WhichBreaker:
 
 BREAKERS: Final = Page(
     path="/breakers", view=listed, template="breakers.html", part="breakers_list.html", title="Breakers",
-    nav=Nav(title="Breakers", icon="bolt", group="Watch", order=4),
+    nav=Nav(title="Breakers", icon="bolt", group="Watch", order=5),
 )  # fmt: skip
 TRIP: Final = Page(path="/trips/{id}", view=one, template="trip.html", title="Trip of a breaker")
 PAGES: Final = (BREAKERS, TRIP)

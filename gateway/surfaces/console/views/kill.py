@@ -41,7 +41,7 @@ async def lift(asked: Asked, form: Form) -> Response:
 
 KILL: Final = Page(
     path="/kill", view=view, template="kill.html", title="Kill switch",
-    nav=Nav(title="Kill switch", icon="stop", group="Watch", order=5),
+    nav=Nav(title="Kill switch", icon="stop", group="Watch", order=6),
 )  # fmt: skip
 PAGES: Final = (KILL,)
 ACTS: Final = (
