@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -20,52 +20,38 @@ from typing import Final, Self
 import msgspec
 from starlette.types import ASGIApp
 
-from gateway import __version__, builtin, builtin_held, gauges, overview, watch
+from gateway import __version__, builtin, builtin_held, gauges, overview, replaced, watch
 from gateway.approvals.absent import NoApprovals
-from gateway.approvals.channels import Channels
-from gateway.approvals.notify import Notifier
-from gateway.approvals.queue import Queue
-from gateway.approvals.store import Store
-from gateway.approvals.sweeper import Sweeper
-from gateway.approvals.values import SYSTEM, Approval, EnvelopeNotice, Notice
-from gateway.breaker_desk import BreakerDesk
-from gateway.breakers.trip import Trip
+from gateway.approvals.values import SYSTEM
 from gateway.builtin import INFO, OwnUpstream, WithOwn
 from gateway.clock import SystemClock
 from gateway.config import Config, load
-from gateway.config_approvals import address
 from gateway.config_sessions import offers_tool, session_rules
 from gateway.desk import Desk
-from gateway.errors import ConfigError, WardgateError
-from gateway.glass import BreakGlass
-from gateway.guard import Guard
+from gateway.errors import ConfigError
+from gateway.guarded import Guarded
 from gateway.held import Held
 from gateway.identity.authenticator import Authenticator, Stored
 from gateway.identity.directory import Directory
 from gateway.identity.people import PeopleSignIn
 from gateway.journal.doubts import Doubts
-from gateway.journal.events import delegated_since
 from gateway.journal.journal import Journal
 from gateway.journal.query import Filter, Query
 from gateway.journal.recorded import Inputs
 from gateway.journal.recovery import recover
 from gateway.limits import InFlight
 from gateway.looking import Looking
-from gateway.model import OWN, Kind, Operator, Revisions, Tool, Verified
+from gateway.model import OWN, Revisions, Tool, Verified
 from gateway.outside import Outside
-from gateway.oversight import Oversight
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.policy.trial import Trial
 from gateway.ports import Parts, Upstreams
 from gateway.reconciling import Doubt, Reconciler
 from gateway.remembered import Remembered
-from gateway.reviews import Reviews
+from gateway.reviewed import Reviewed
 from gateway.rollout import Found, Rollout
-from gateway.scores import Scores
-from gateway.standing.desk import SIGNERS
 from gateway.storage import control
-from gateway.storage.breakers import BreakerStore
 from gateway.storage.credentials import Credentials
 from gateway.storage.crypto import StorageKey, load_key
 from gateway.storage.idempotency import IdempotencyKeys
@@ -80,6 +66,7 @@ from gateway.surfaces.console import create_console
 from gateway.surfaces.http import HttpSurface
 from gateway.surfaces.mcp import McpSurface, ServerInfo
 from gateway.surfaces.wellknown import WellKnown
+from gateway.tasks import Tasks
 from gateway.telemetry import telemetry
 from gateway.trusted import Trusted
 from gateway.verification import Verifications
@@ -102,9 +89,6 @@ CONTROLS: Final = (
 )
 """What runs and what is not there, in every record, so that nobody reads protection into silence."""
 
-_WARMED: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
-_STEP_S: Final = 0.002
-_SWEEP_S: Final = 1.0
 _RECORDED: Final = 1000
 """Calls a changed policy is tried on before it is put in force."""
 
@@ -134,7 +118,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._reading_keys = asyncio.Lock()
         self._stack = AsyncExitStack()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self.tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -187,22 +171,10 @@ class Gateway:
             revisions=self.revisions,
             controls=_controls(config),
         )
-        self.channels = Channels(address)
-        stack.callback(self.channels.close)
-        await asyncio.to_thread(self.channels.check, config.approvals.told())
-        self.approvals = self._open_approvals(config)
-        self.reviews = Reviews(self.approvals, lambda: self.parts, self.telemetry.metrics, self.notifier.hook)
-        self.oversight = Oversight(
-            self.approvals.store,
-            self.telemetry.metrics,
-            lambda: {each.tenant for each in self.config.agents.values()},
-        )
-        self.glass = BreakGlass(self.approvals.store, self._owner_of, self._noticed)
-        self.reviews.reviewed = self.oversight.soon
+        self.reviewed = Reviewed(self.database, key, self.clock, self.telemetry, lambda: self)
+        stack.callback(self.reviewed.channels.close)
+        await self.reviewed.check(config)
         self.telemetry.metrics.watch_pins(lambda: overview.quarantined(self))
-        self.telemetry.metrics.watch_deliveries(
-            lambda: [*self.notifier.deliveries(), *self.channels.deliveries()]
-        )
         self.telemetry.metrics.watch_issuers(lambda: overview.issuer_stats(self.authenticator))
         self.telemetry.metrics.watch_records(self.database.kind, lambda: overview.record_stats(self.journal))
         self.telemetry.metrics.watch_credentials(lambda: overview.credential_stats(self.outside))
@@ -212,28 +184,22 @@ class Gateway:
             self.database, key, self.clock, session_rules(config), self.policy.monitors
         )
         self.desk = Desk(self.remembered, lambda: self.config)
-        kill_epochs = self._kill_epochs()
-        self.guard = Guard(
-            BreakerStore(self.database),
-            config.breakers.settings(),
-            self.remembered.state.now_ns,
-            self.telemetry.metrics,
-            lambda since_ns: delegated_since(self.database, since_ns),
-        )
-        self.guard.heard.append(self._tripped)
-        self.guard.cleared.append(self._trip_cleared)
-        await self.guard.open()
-        self.breaker_desk = BreakerDesk(self.guard.store, self.guard)
+        self.guarded = Guarded(
+            self.database, config, self.telemetry, self.desk, self.reviewed, self.tasks,
+            steady_ns=self.remembered.state.now_ns, now_ns=self.clock.now_ns,
+        )  # fmt: skip
+        kill_epochs = self.guarded.epochs()
+        await self.guarded.guard.open()
         self.trusted = await Trusted.open(
-            self.database, self.guard, self.remembered.state, self.telemetry.metrics, now=lambda: self,
-            took_back=self._took_back,
+            self.database, self.guarded.guard, self.remembered.state, self.telemetry.metrics,
+            now=lambda: self, took_back=self._took_back, report=self.tasks.start,
         )  # fmt: skip
         self.trust = self.trusted.keeper
-        self.reviews.on_incident.append(self._incident)
-        self.scores = Scores(self.guard, self.clock.now_ns, self.desk.has)
+        self.reviewed.heard.append(self.trusted.noticed)
+        self.reviewed.desk.on_incident.append(self.trusted.incident)
         self.telemetry.metrics.watch_sessions(lambda: overview.session_stats(self.remembered.state))
         self.journal.start()
-        stack.push_async_callback(self.guard.close)
+        stack.push_async_callback(self.guarded.guard.close)
         stack.push_async_callback(self.trust.book.close)
         stack.push_async_callback(self.remembered.keeper.save)
         stack.push_async_callback(self.journal.stop)
@@ -256,7 +222,7 @@ class Gateway:
             config.server,
             self._info,
             key.derived("request state"),
-            Held(self.approvals),
+            Held(self.reviewed.queue),
         )
         self._hear(self.outside)
         self.http = HttpSurface(overview.http_deps(self))
@@ -264,9 +230,10 @@ class Gateway:
         self.agents_app = WellKnown(AgentsPort(self.mcp, self.http), self.authenticator.documents)
         admin = overview.admin_deps(self)
         self.admin_app = create_admin(admin, self._open_console(admin, key, stack))
-        stack.push_async_callback(self._stop_tasks)
-        self._spawn(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
-        self._spawn(
+        stack.push_async_callback(self.tasks.stop)
+        start = self.tasks.start
+        start(watch.poll("credentials", self._epochs, self._credentials_changed, known=epochs))
+        start(
             watch.poll(
                 "configuration",
                 lambda: watch.file_state(self.path),
@@ -274,45 +241,31 @@ class Gateway:
                 known=self._file_state,
             )
         )
-        self._spawn(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
-        self._spawn(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
-        self._spawn(watch.poll("sessions", self._acts, self.remembered.acted, known=acts))
-        self._spawn(self.remembered.keeper.run())
-        self._spawn(watch.poll("kills", self._kill_epochs, self.guard.changed, known=kill_epochs))
-        self._spawn(self.guard.run())
-        self._spawn(self.trust.book.run())
-        self._spawn(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
-        self._spawn(self.rollout.poll(self._bundle_came))
-        self._spawn(self._sweep_approvals())
-        self._spawn(self.reconciler.run())
-        self._spawn(self.notifier.run())
-        self._spawn(self.oversight.run())
+        start(watch.poll("pins", self._pin_epoch, self.pins_changed, known=pin_epoch))
+        start(watch.poll("catalog", lambda: self.outside.catalog.revision, self._declare))
+        start(watch.poll("sessions", self._acts, self.remembered.acted, known=acts))
+        start(self.remembered.keeper.run())
+        start(watch.poll("kills", self.guarded.epochs, self.guarded.guard.changed, known=kill_epochs))
+        start(self.guarded.guard.run())
+        start(self.trust.book.run())
+        start(watch.poll("roll-out", self.rollout.store.epoch, self._rolled_out, known=rollout_epoch))
+        start(self.rollout.poll(self._bundle_came))
+        start(self.reviewed.sweep())
+        start(self.reconciler.run())
+        start(self.reviewed.notifier.run())
+        start(self.reviewed.oversight.run())
         watched = config.policy.watched
         if config.policy.reload and watched is not None and watched.is_dir():
-            self._spawn(watch.watch_folder(watched, self._changed_on_disk))
+            start(watch.watch_folder(watched, self._changed_on_disk))
         elif config.policy.reload and watched is not None and watched.is_file():
             state = watch.file_state(watched)
-            self._spawn(
-                watch.poll("bundle", lambda: watch.file_state(watched), self._changed_on_disk, known=state)
-            )
-
-    def _open_approvals(self, config: Config) -> Queue:
-        self.notifier = Notifier(time.time, lambda notice: self.reviews.preview(notice.approval))
-        store = Store(self.database, self._key, config.approvals.built(config.storage.payload_days))
-        return Queue(
-            store,
-            clock=self.clock,
-            policy_revision=lambda: self.policy.revision,
-            owner_of=self._owner_of,
-            unenforced=self.telemetry.unenforced,
-            noticed=self._noticed,
-        )
+            start(watch.poll("bundle", lambda: watch.file_state(watched), self._changed_on_disk, known=state))
 
     def _open_console(self, admin: AdminDeps, key: StorageKey, stack: AsyncExitStack) -> ASGIApp | None:
         if not self.config.console.enabled:
             return None
         look = Looking(
-            self.approvals, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
+            self.reviewed.queue, key, self.pins, parts=lambda: self.parts, bundle=lambda: self.policy.bundle,
             config=lambda: self.config,
         )  # fmt: skip
         stack.callback(look.close)
@@ -323,7 +276,7 @@ class Gateway:
         """The identity provider of the console as it is configured now."""
         wanted = self.config.console.oidc
         if self._people is not None and self._people.config != wanted:
-            self._spawn(self._people.close())
+            self.tasks.start(self._people.close())
             self._people = None
         if self._people is None and wanted is not None:
             self._people = PeopleSignIn(wanted, self.directory.now_ns)
@@ -348,67 +301,9 @@ class Gateway:
             say=journal.say, told=self.telemetry.metrics.reconciled,
         )  # fmt: skip
 
-    def _owner_of(self, tenant: str, agent: str) -> str | None:
-        found = self.config.agents.get(agent)
-        return found.owner if found is not None and found.tenant == tenant else None
-
-    def _noticed(self, notice: Notice | EnvelopeNotice) -> None:
-        if isinstance(notice, EnvelopeNotice):
-            self.telemetry.metrics.approval_event(notice.event)
-            self.notifier.tell_envelope(notice)
-            self.channels.tell(notice)
-            return
-        if notice.approval.canary is None:  # which is no approval of anything
-            self.telemetry.metrics.approval_event(notice.event)
-            overview.trace_approval(self.telemetry, notice)
-        self.notifier.tell(notice)
-        self.channels.tell(notice)
-        if notice.event == "rejected":
-            each = notice.approval
-            self.trust.intake.rejected(
-                each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
-            )
-
-    def _incident(self, approval: Approval, by: Operator, note: str) -> None:
-        """An approved call was wrong: that is also evidence about the agent, from who may give evidence."""
-        if by.role in SIGNERS and approval.attempt_call is not None:
-            self._spawn(self._against(approval.tenant, approval.attempt_call, by, note))
-
-    async def _against(self, tenant: str, call_id: str, by: Operator, note: str) -> None:
-        try:
-            await self.trusted.desk.report(tenant, call_id, by, kind="incident", reason=note)
-        except WardgateError as error:
-            logger.warning("an incident is no evidence: %s", error.code, extra={"call_id": call_id})
-
-    async def _sweep_approvals(self) -> None:
-        """What time does to approvals, once a second; a fault of the database is tried again."""
-        sweeper = Sweeper(
-            self.approvals.store,
-            self.clock.monotonic,
-            lambda: self.approvals.working,
-            lambda: self.policy.revision,
-        )
-        store, counted = self.approvals.store, -1
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            try:
-                notices = await asyncio.to_thread(sweeper.sweep)
-                for notice in notices:
-                    self._noticed(notice)
-                if notices:
-                    self.approvals.changed()
-                self.telemetry.metrics.envelopes_open(await asyncio.to_thread(self.glass.count_open))
-                # Counting ten thousand takes a while, and is the same until one of them changes.
-                if (epoch := await asyncio.to_thread(store.epoch)) != counted:
-                    waiting = await asyncio.to_thread(store.counts)
-                    self.telemetry.metrics.approvals_waiting(waiting, await asyncio.to_thread(store.pending))
-                    counted = epoch
-            except Exception as error:  # noqa: BLE001 - nothing may stop it: what it would do comes later
-                logger.warning("approvals not swept: %s", error)
-
     def _took_back(self, tenant: str, agent: str) -> None:
         """A tier fell: what reviewers granted for a while ends with it."""
-        self._spawn(asyncio.to_thread(self.approvals.store.tripped, tenant, agent))
+        self.tasks.start(asyncio.to_thread(self.reviewed.take_back, tenant, agent))
 
     # ----------------------------------------------------------------------------------- in force
 
@@ -423,17 +318,14 @@ class Gateway:
     def _put_in_force(self, config: Config, policy: EmbeddedPolicy, outside: Outside) -> None:
         """Swap everything a request sees, with nothing awaited in between."""
         self.config, self.policy, self.outside = config, policy, outside
-        self.approvals.configure(config.approvals.built(config.storage.payload_days))
-        self.notifier.configure(config.approvals.hooks())
-        self.channels.configure(config.approvals.told())
+        self.reviewed.configure(config)
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
         self.remembered.state.rules = session_rules(config)
-        self.guard.configured(config.breakers.settings(), enabled=config.breakers.enabled)
+        self.guarded.configure(config)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)
         self.remembered.state.trusted = self.trusted.of_lists(policy, enabled=config.trust.enabled)
-        self.scores.configure(config.breakers.parties())
         own = _own_tools(config)
         self.remembered.state.sessions.monitors = policy.monitors
         self.idempotency.limits = config.limits
@@ -442,12 +334,12 @@ class Gateway:
             catalog=WithOwn(outside.catalog, own) if own else outside.catalog,
             state=self.rollout.state(self.remembered.state),
             policy=self.rollout.governed(policy),
-            approvals=self.approvals,
+            approvals=self.reviewed.queue,
             journal=self.journal,
             upstreams=self._own_before(outside.registry) if own else outside.registry,
             telemetry=self.telemetry,
             limits=self.limits,
-            breakers=self.guard,
+            breakers=self.guarded.guard,
             trust=self.trust,
             controls=_controls(config),
             verifications=self.verifications,
@@ -462,7 +354,7 @@ class Gateway:
         titles = {module.id: module.meta.title for module in self.policy.bundle.rules if module.meta}
         return OwnUpstream(
             upstreams, self.desk, Query(self.database), self.clock, lambda: titles,
-            look=self.reviews.agent_looks, reply=self.reviews.agent_answers,
+            look=self.reviewed.desk.agent_looks, reply=self.reviewed.desk.agent_answers,
         )  # fmt: skip
 
     def _info(self, upstream: str) -> ServerInfo | None:
@@ -503,7 +395,7 @@ class Gateway:
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
                 if config.approvals.told() != self.config.approvals.told():
-                    await asyncio.to_thread(self.channels.check, config.approvals.told())
+                    await self.reviewed.check(config)
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()
@@ -517,8 +409,8 @@ class Gateway:
             if policy.revision == self.policy.revision and not isinstance(policy, OpaPolicy):
                 policy = self.policy  # what it remembers is still true
             await asyncio.to_thread(self.rollout.keep, found, policy.revision)
-            await self._warmed(policy, outside)
-            replaced = self.policy
+            await replaced.warm(policy, outside)
+            before_policy = self.policy
             # Two readers at once could finish in the other order, and bring a revoked key back to life.
             async with self._reading_keys:
                 stored = await asyncio.to_thread(self._stored)
@@ -526,31 +418,20 @@ class Gateway:
                 self.rollout.now(config, found, policy)
                 self._put_in_force(config, policy, outside)
             self.telemetry.metrics.bundle_activated(policy.revision, self.clock.now_ns() / 1e9)
-            if replaced is not policy:
-                self._spawn(self._cooled(replaced, config))
-                if isinstance(replaced, OpaPolicy):
-                    self._spawn(self._retire_policy(replaced, config))
+            if before_policy is not policy:
+                self.tasks.start(replaced.cool(before_policy, config))
+                if isinstance(before_policy, OpaPolicy):
+                    self.tasks.start(replaced.withdraw(before_policy, config, lambda: self.policy.revision))
             if keep:
                 outside.relist()
             else:
                 self._hear(outside)
-                self._spawn(self.mcp.changes.renew())
-                self._spawn(self._retire(before, config))
+                self.tasks.start(self.mcp.changes.renew())
+                self.tasks.start(replaced.retire(before, config))
             self.mcp.changes.catalog_changed()  # policy may show other tools than before
             in_force: dict[str, str] = msgspec.structs.asdict(self.revisions())
             logger.info("reloaded", extra=in_force)
             return in_force
-
-    async def _warmed(self, policy: EmbeddedPolicy, outside: Outside) -> None:
-        """Make the engines of a policy before anybody is decided by it, without making anybody wait."""
-        catalog = outside.catalog
-        tools = [tool for kind in _WARMED for tool in catalog.tools(kind)]
-        await _in_steps(policy.warm(tools))
-
-    async def _cooled(self, policy: EmbeddedPolicy, config: Config) -> None:
-        """Let go of a policy that was replaced, when the requests that began before it are done with it."""
-        await asyncio.sleep(config.server.body_timeout_s)
-        await _in_steps(policy.cool())
 
     async def _bundle_came(self, found: Found) -> None:
         await self.reload(found)
@@ -567,28 +448,9 @@ class Gateway:
         """What the policy that comes would have said of the calls recorded last, into the log. Blocking."""
         self.rollout.replayed(trial, revision, Inputs(self.database, self._key).read(Filter(), _RECORDED))
 
-    async def _retire(self, outside: Outside, config: Config) -> None:
-        """Close what a reload replaced, when the requests that began before it are done with it."""
-        try:
-            # Judging by pins of the old configuration must end with it.
-            await outside.refresher.close()
-            # A request takes its parts before it reads its body, and may reach the upstream only after that.
-            await asyncio.sleep(config.server.body_timeout_s)
-            await outside.close(config.server.drain_s)
-        except asyncio.CancelledError:
-            await outside.close(0)  # the gateway itself ends: no child may outlive it
-            raise
-
-    async def _retire_policy(self, policy: OpaPolicy, config: Config) -> None:
-        """Take what a reload replaced out of OPA, when no call can be decided by it any more."""
-        try:
-            await asyncio.sleep(config.server.body_timeout_s + config.server.drain_s)
-        finally:
-            await policy.close(remove=policy.revision != self.policy.revision)
-
     def reload_soon(self) -> None:
         """For signal handlers."""
-        self._spawn(self._changed_on_disk())
+        self.tasks.start(self._changed_on_disk())
 
     async def _changed_on_disk(self) -> None:
         try:
@@ -600,11 +462,7 @@ class Gateway:
         return Stored(self.credentials.list(), self.revocations.current())
 
     def _epochs(self) -> Mapping[str, int]:
-        with self.database.reading() as connection:
-            epochs = control.epochs(connection)
-        return {
-            name: epochs.get(name, 0) for name in (control.CREDENTIALS, control.TOKENS, control.RESOLUTIONS)
-        }
+        return control.read(self.database, control.CREDENTIALS, control.TOKENS, control.RESOLUTIONS)
 
     async def _credentials_changed(self) -> None:
         """A key was issued, a key or token revoked, or a call in doubt resolved, by the command line."""
@@ -615,37 +473,11 @@ class Gateway:
         await self.trust.intake.reconciled()
         logger.info("keys and resolutions read again", extra={"keys": self.authenticator.revision})
 
-    def _kill_epochs(self) -> Mapping[str, int]:
-        with self.database.reading() as connection:
-            epochs = control.epochs(connection)
-        return {name: epochs.get(name, 0) for name in (control.KILLS, control.BREAKERS)}
-
     def _acts(self) -> int:
-        with self.database.reading() as connection:
-            return control.epochs(connection).get(control.SESSIONS, 0)
-
-    def _tripped(self, trip: Trip) -> None:
-        """A breaker moved: people hear of it, and a stopped agent loses what they gave it for a while."""
-        if trip.calls:
-            self.telemetry.tripped(trip.calls[-1], trip.detector)
-        self.notifier.tell_trip(trip, self._owner_of(trip.key.tenant, trip.agent))
-        if trip.after not in ("open", "forced_open") or not trip.agent or trip.key.scope == "upstream":
-            return
-        self._spawn(asyncio.to_thread(self.approvals.store.tripped, trip.key.tenant, trip.agent))
-        if trip.session:
-            self._spawn(self.desk.suspected(trip.session, trip.id, trip.since_ns, trip.sentence))
-
-    def _trip_cleared(self, trip: str, by: str) -> None:
-        self._spawn(self._clear(trip, by))
-
-    async def _clear(self, trip: str, by: str) -> None:
-        found = await asyncio.to_thread(self.guard.store.trip, trip)
-        if found is not None and found.trip.session:
-            await self.desk.cleared(found.trip.session, trip, by)
+        return control.read(self.database, control.SESSIONS)[control.SESSIONS]
 
     def _pin_epoch(self) -> int:
-        with self.database.reading() as connection:
-            return control.epochs(connection).get(control.PINS, 0)
+        return control.read(self.database, control.PINS)[control.PINS]
 
     async def pins_changed(self) -> None:
         """A definition was accepted or rejected, by the command line or the admin API."""
@@ -665,7 +497,7 @@ class Gateway:
         until = self.clock.monotonic() + seconds
         self.limits.close()
         self.mcp.close()
-        self.reviews.close()
+        self.reviewed.desk.close()
         try:
             async with asyncio.timeout(seconds):
                 await self.limits.idle.wait()
@@ -680,22 +512,6 @@ class Gateway:
 
     async def _close_outside(self) -> None:
         await self.outside.close(0)
-
-    def _spawn(self, work: watch.Work) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a background task ended", exc_info=error)
-
-    async def _stop_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _own_tools(config: Config) -> tuple[Tool, ...]:
@@ -714,15 +530,6 @@ def _controls(config: Config) -> tuple[str, ...]:
         chosen["trust:absent"] = "trust:database"
     there = (chosen.get(each, each) for each in CONTROLS)
     return (f"policy:{config.policy.engine}", f"breakers:{breakers}", *there)
-
-
-async def _in_steps(steps: Iterator[None]) -> None:
-    """Work on the event loop in pieces of a few milliseconds, with everybody else's turn in between."""
-    until = time.perf_counter() + _STEP_S
-    for _ in steps:
-        if time.perf_counter() > until:
-            await asyncio.sleep(0.001)
-            until = time.perf_counter() + _STEP_S
 
 
 def _revision(config: Config) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.guard import Guard
+from gateway.guarded import Guarded
 from gateway.outside import Outside
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.remembered import Remembered
@@ -23,7 +24,7 @@ Key = tuple[str, ...]
 class Running(Protocol):
     """What is asked; what a reload replaces is looked up at each scrape."""
 
-    guard: Guard
+    guarded: Guarded
     outside: Outside
     policy: EmbeddedPolicy
     remembered: Remembered
@@ -36,8 +37,8 @@ def watch(gateway: Running) -> None:
     metrics = gateway.telemetry.metrics
     metrics.watch(metrics.upstream_up, lambda: _up(gateway))
     metrics.watch(metrics.in_doubt, lambda: {(): gateway.remembered.state.effects.in_doubt})
-    metrics.watch(metrics.breakers, lambda: _breakers(gateway.guard))
-    metrics.watch(metrics.kills, lambda: _kills(gateway.guard))
+    metrics.watch(metrics.breakers, lambda: _breakers(gateway.guarded.guard))
+    metrics.watch(metrics.kills, lambda: _kills(gateway.guarded.guard))
     metrics.watch(metrics.candidate, lambda: _candidate(gateway.rollout))
     metrics.watch(metrics.modules, lambda: _modules(gateway.policy))
 

@@ -11,15 +11,12 @@ import msgspec
 from msgspec import structs
 
 from gateway import __version__
-from gateway.approvals.queue import held_traceparent
-from gateway.approvals.values import SYSTEM, Notice
-from gateway.breaker_desk import BreakerDesk
 from gateway.catalog.names import shown
 from gateway.config import Config
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
 from gateway.errors import Refused
-from gateway.glass import BreakGlass
+from gateway.guarded import Guarded
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
 from gateway.journal.journal import Journal
@@ -33,9 +30,8 @@ from gateway.policy import schema
 from gateway.policy.opa import OpaPolicy
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.ports import Parts
-from gateway.reviews import Reviews
+from gateway.reviewed import Reviewed
 from gateway.rollout import Rollout
-from gateway.scores import Scores
 from gateway.state.memory import MemoryState
 from gateway.storage.console import EndedSignIns
 from gateway.storage.database import Database
@@ -57,7 +53,6 @@ from gateway.surfaces.admin.deps import (
 from gateway.surfaces.console.deps import ConsoleDeps, Look, People, Terms
 from gateway.surfaces.console.signin import SignIn
 from gateway.surfaces.http import HttpDeps
-from gateway.telemetry import semconv
 from gateway.telemetry.metrics import CredentialStats, RecordStats, SessionStats
 from gateway.telemetry.telemetry import Telemetry
 from gateway.trusted import Trusted
@@ -72,10 +67,9 @@ class Running(Protocol):
     directory: Directory
     database: Database
     desk: Desk
-    breaker_desk: BreakerDesk
-    glass: BreakGlass
+    guarded: Guarded
+    reviewed: Reviewed
     trusted: Trusted
-    scores: Scores
     idempotency: IdempotencyKeys
     journal: Journal
     limits: InFlight
@@ -84,7 +78,6 @@ class Running(Protocol):
     pins: Pins
     policy: EmbeddedPolicy
     reload_failure: str
-    reviews: Reviews
     revocations: TokenRevocations
     rollout: Rollout
     started_ns: int
@@ -120,14 +113,14 @@ def admin_deps(gateway: Running) -> AdminDeps:
         shadow=lambda tenant: _shadow(gateway, tenant),
         decisions=RecordedDecisions(Query(gateway.database)),
         sessions=gateway.desk,
-        breakers=gateway.breaker_desk,
-        envelopes=gateway.glass,
+        breakers=gateway.guarded.desk,
+        envelopes=gateway.reviewed.glass,
         trust=lambda: gateway.trusted.desk if gateway.config.trust.enabled else None,
-        scores=gateway.scores.take,
+        scores=gateway.guarded.scores.take,
         accept=lambda accepted: _accept(gateway, accepted),
         reload=gateway.reload,
         jwks=lambda: gateway.outside.registry.jwks(),
-        approvals=gateway.reviews,
+        approvals=gateway.reviewed.desk,
     )
 
 
@@ -171,32 +164,13 @@ def http_deps(gateway: Running) -> HttpDeps:
         ledger=RecordedCalls(gateway.database),
         sessions=gateway.desk,
         open_decisions=lambda count: _opened(gateway, count),
-        waiting=gateway.reviews,
+        waiting=gateway.reviewed.desk,
     )
 
 
 def _routes(config: Config, upstream: str) -> Sequence[RouteConfig] | None:
     found = config.upstreams.get(upstream)
     return found.routes if found is not None and found.routes else None
-
-
-_OVER: Final = ("approved", "rejected", "expired", "cancelled", "superseded")
-
-
-def trace_approval(telemetry: Telemetry, notice: Notice) -> None:
-    """Tell traces that people or time decided an approval; an opaque word says which."""
-    approval = notice.approval
-    if notice.event not in _OVER:
-        return
-    by = approval.closed_by
-    said = {
-        semconv.APPROVAL_RESOLUTION: notice.event,
-        semconv.APPROVAL_CHAINS: ",".join(sorted({each.chain for each in approval.requirements})),
-        semconv.UPSTREAM: approval.target.partition("/")[0],
-        # Whose name it was is for the record, which says it; a trace is read by more people.
-        semconv.APPROVAL_ACTOR: "gateway" if by == SYSTEM or notice.event == "expired" else "person",
-    }
-    telemetry.approval_over(approval.id, approval.opened_ns, said, held_traceparent(approval))
 
 
 def _opened(gateway: Running, count: int) -> None:

@@ -6,15 +6,17 @@ What a reload may replace is looked up when it is needed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from gateway.approvals.chain import names_of
+from gateway.approvals.values import Approval, Notice
 from gateway.config import Config
-from gateway.errors import Refused
+from gateway.errors import Refused, WardgateError
 from gateway.guard import Guard
 from gateway.identity.principals import principal_of
-from gateway.model import Call, Json, Principal
+from gateway.model import Call, Json, Operator, Principal
 from gateway.outside import Outside
 from gateway.policy.policy import EmbeddedPolicy
 from gateway.reasons import REASONS
@@ -27,6 +29,9 @@ from gateway.state.memory import MemoryState
 from gateway.storage.database import Database
 from gateway.storage.trust import TrustStore, Where
 from gateway.telemetry.metrics import Metrics
+from gateway.watch import Work
+
+logger = logging.getLogger("wardgate.trust")
 
 
 class Now(Protocol):
@@ -43,17 +48,18 @@ class Trusted:
     keeper: TrustKeeper
     desk: desk.TrustDesk
 
-    def __init__(self, now: Callable[[], Now], state: MemoryState) -> None:
+    def __init__(self, now: Callable[[], Now], state: MemoryState, report: Callable[[Work], None]) -> None:
         self._now = now
         self._state = state
+        self._report = report  # begins work in the background
 
     @classmethod
     async def open(
         cls, database: Database, guard: Guard, state: MemoryState, metrics: Metrics, *,
-        now: Callable[[], Now], took_back: Callable[[str, str], None],
+        now: Callable[[], Now], took_back: Callable[[str, str], None], report: Callable[[Work], None],
     ) -> Self:  # fmt: skip
         """After the breakers, whose trips take tiers, and before the first call."""
-        self = cls(now, state)
+        self = cls(now, state, report)
         config = now().config.trust
         book = Book(
             TrustStore(database), config.settings(), state.now_ns, keeps=self._keeps, took_back=took_back,
@@ -88,6 +94,25 @@ class Trusted:
         """What rules of lists are told, where one of them asks."""
         reads = (path for module in policy.bundle.phase("list") for path in module.reads)
         return self.keeper.ranks.tiers if enabled and any(path[0] == "trust" for path in reads) else None
+
+    def noticed(self, notice: Notice) -> None:
+        """What people said of a held call is evidence about the agent that made it."""
+        if notice.event == "rejected":
+            each = notice.approval
+            self.keeper.intake.rejected(
+                each.tenant, each.agent, each.target, each.risk, each.id, each.call_id, each.reason_code or ""
+            )
+
+    def incident(self, approval: Approval, by: Operator, note: str) -> None:
+        """An approved call was wrong: that is also evidence about the agent, from who may give evidence."""
+        if by.role in desk.SIGNERS and approval.attempt_call is not None:
+            self._report(self._against(approval.tenant, approval.attempt_call, by, note))
+
+    async def _against(self, tenant: str, call_id: str, by: Operator, note: str) -> None:
+        try:
+            await self.desk.report(tenant, call_id, by, kind="incident", reason=note)
+        except WardgateError as error:
+            logger.warning("an incident is no evidence: %s", error.code, extra={"call_id": call_id})
 
     def _keeps(self, where: Where, facts: Mapping[str, Json]) -> bool:
         """Whether no rule refuses an agent the tier it holds. One that fails takes nothing."""

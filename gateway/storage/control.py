@@ -7,12 +7,15 @@ force as soon as the next poll, without a channel between the two processes.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from gateway.storage.tables import control
+
+if TYPE_CHECKING:
+    from gateway.storage.database import Database
 
 CREDENTIALS: Final = "credentials"
 TOKENS: Final = "tokens"
@@ -47,6 +50,13 @@ RECOVERED: Final = "recovered"
 def epochs(connection: Connection) -> dict[str, int]:
     """All counters; one that was never raised is absent."""
     return {row.name: row.epoch for row in connection.execute(_ALL)}
+
+
+def read(database: Database, *names: str) -> dict[str, int]:
+    """Some counters; 0 for one that was never raised. Blocks."""
+    with database.reading() as connection:
+        known = epochs(connection)
+    return {name: known.get(name, 0) for name in names}
 
 
 def authority(connection: Connection) -> int:

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.e2e.bundling import bundle_server
-from tests.e2e.gateway import ALLOW_ALL, TOOLS, Counting, Wardgate, counting, rule, talking
+from tests.e2e.gateway import ALLOW_ALL, BREAKERS, TOOLS, Counting, Wardgate, counting, rule, talking
 from tests.e2e.test_approvals import Reviewer
 from tests.e2e.test_verification import VERIFY
 from tests.identity.issuing import AUDIENCE, Idp, issuing
@@ -116,7 +116,7 @@ def _main(
             "second": {"url": second.url},
             "trial": {"url": server.url, "mode": "observe"},
         },
-        breakers={"enabled": True, "no_progress": 1000, "max_open_percent": 100},
+        breakers={**BREAKERS["breakers"], "no_progress_short": 1000, "max_open_percent": 100},
         telemetry={"otlp_endpoint": traces, "sample": 1.0},
         approvals={
             "chains": {

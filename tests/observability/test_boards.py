@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,12 @@ def test_a_runbook_names_panels_that_exist(path: Path):
     text = " ".join(path.read_text(encoding="utf-8").split())
     for title in re.findall(r"(?<!\w)'([A-Z][^']*(?:'s [^']*)?)'(?!\w)", text):
         assert title in titles, title
+
+
+def test_none_of_it_is_installed():
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["gateway"]
+    assert not (FOLDER / "__init__.py").exists()
 
 
 def test_the_parts_of_the_stack_know_each_other():
