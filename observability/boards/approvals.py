@@ -148,6 +148,12 @@ BOARD = Board(
                     width=8,
                 ),
                 lines(
+                    "Envelopes open",
+                    Query(f"sum by (instance) ({of('wardgate_approval_envelopes_open')})", "{{instance}}"),
+                    "Break-glass envelopes open now; each call they let through counts as unenforced.",
+                    width=8,
+                ),
+                lines(
                     "Carried out without a person",
                     Query(f"max by (instance) ({of('wardgate_autonomy_ratio')})", "{{instance}}"),
                     "Of calls of the last day that may change something.",
