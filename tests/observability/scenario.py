@@ -120,7 +120,7 @@ def _main(
         telemetry={"otlp_endpoint": traces, "sample": 1.0},
         approvals={
             "chains": {
-                "default": {"stages": STAGES, "decide_s": 60},
+                "default": {"stages": STAGES, "decide_s": 300},
                 "quick": {"stages": STAGES, "decide_s": 1},
             },
             "hold_s": 0,
