@@ -349,6 +349,12 @@ class Story:
 
     async def settled(self) -> None:
         """What follows a moment later: records written behind, spans sent, rules evaluated."""
+        until = time.monotonic() + 70
+        while time.monotonic() < until:  # how people review is measured once a minute
+            _, text = await self.main.admin("/metrics", "")
+            if b"\nwardgate_autonomy_ratio " in text:
+                break
+            await asyncio.sleep(0.5)
         await asyncio.sleep(3.5)
 
     async def play(self, folder: Path, seconds: float = 6) -> None:
