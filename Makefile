@@ -32,8 +32,8 @@ test: $(VENV)/.dev ## Run the tests, without the slow ones
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/helm $(ARGS)
 
 test-postgresql: $(VENV)/.dev ## Run the tests of storage, journal and approvals on a real PostgreSQL
-	WARDGATE_TEST_STORAGE=postgresql $(PY) -m pytest tests/storage tests/journal \
-	    tests/approvals/test_store.py tests/approvals/test_stateful.py tests/approvals/test_crash.py --timeout 600 $(ARGS)
+	WARDGATE_TEST_STORAGE=postgresql $(PY) -m pytest -n 2 --dist loadfile tests/storage tests/journal \
+	    tests/trust tests/test_guard.py tests/catalog/test_pins.py tests/approvals/test_store.py tests/approvals/test_stateful.py tests/approvals/test_crash.py --timeout 600 $(ARGS)
 
 test-clients: $(VENV)/.dev ## Drive real MCP clients against the gateway; CLIENTS="mcp23 ts1 …" for some
 	$(PY) -m tests.clients $(ARGS) $(CLIENTS)

@@ -394,8 +394,7 @@ class Gateway:
                     changed.append("policy.engine")  # every record names what decides
                 if changed:
                     raise ConfigError(f"{', '.join(changed)}: changes here need a restart of the gateway")
-                if config.approvals.told() != self.config.approvals.told():
-                    await self.reviewed.check(config)
+                await self.reviewed.check(config)
                 policy, found = await self.rollout.load(config, offered=offered)
             except ConfigError as error:
                 self.telemetry.metrics.bundle_failed()

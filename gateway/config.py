@@ -264,7 +264,7 @@ def load(path: Path) -> Config:
         where = f"{path}: {name}.secret"
         if len(expand(text, where).encode()) < LEAST_SECRET:
             raise ConfigError(f"{where}: needs at least {LEAST_SECRET} bytes: openssl rand -base64 32")
-    for channel in config.approvals.told().values():
+    for channel in config.approvals.told(config.console.link).values():
         address(channel)
     shared = {f"issuers.{name}": issuer.secret for name, issuer in config.identity.issuers.items()}
     for where, value in {**shared, "proxy": config.identity.proxy.secret}.items():

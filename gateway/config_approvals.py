@@ -250,11 +250,6 @@ class ApprovalsConfig(Section):
     webhooks: dict[Name, WebhookConfig] = Field(default_factory=dict)
     envelopes: dict[Name, EnvelopeConfig] = Field(default_factory=dict)
     channels: dict[Name, ChannelConfig] = Field(default_factory=dict)
-    link: str = Field(
-        "",
-        max_length=2000,
-        description="Address where people look at an approval, for messages; {id} is replaced by its id.",
-    )
     fatigue: FatigueConfig = FatigueConfig()
     hold_s: Annotated[float, Field(ge=0, le=30)] = Field(
         3.5, description="How long a call waits for its approval before the agent is told to call again."
@@ -262,20 +257,8 @@ class ApprovalsConfig(Section):
     sticky_s: Seconds = Field(
         300.0, description="How long the same call is answered as before after it was refused or done."
     )
-    console_url: Annotated[str, Field(max_length=2000)] = Field(
-        "",
-        description="Where people reach the console: https, or http on loopback. An MCP client that can open "
-        "pages (`elicitation.url`) sends its user to `<console_url>/console/approvals/<id>` when that "
-        "user may decide; empty for never.",
-    )
     max_pending: int = Field(10_000, ge=1, description="Approvals waiting at once.")
     max_pending_per_agent: int = Field(100, ge=1, description="Of these, of one agent.")
-
-    @model_validator(mode="after")
-    def _reachable(self) -> ApprovalsConfig:
-        if self.console_url:
-            secure_url(self.console_url)
-        return self
 
     @model_validator(mode="after")
     def _can_be_met(self) -> ApprovalsConfig:
@@ -304,8 +287,6 @@ class ApprovalsConfig(Section):
 
     @model_validator(mode="after")
     def _can_be_told(self) -> ApprovalsConfig:
-        if self.link:
-            secure_url(self.link.replace("{id}", "0"))
         for name, each in self.channels.items():
             if unknown := set(each.chains) - self.chains.keys():
                 raise ValueError(f"channels.{name}: there is no chain {', '.join(sorted(unknown))}")
@@ -331,8 +312,11 @@ class ApprovalsConfig(Section):
                 found += [Person(name=f"any {role} {n}", role=role) for n in range(100)]
         return found
 
-    def hooks(self) -> dict[str, Hook]:
-        """The webhooks with their secrets read; ``config.load`` has seen that they are there."""
+    def hooks(self, link: str) -> dict[str, Hook]:
+        """The webhooks with their secrets read; ``config.load`` has seen that they are there.
+
+        ``link`` is the address of an approval's page with ``{id}`` in it, or "".
+        """
         from gateway.config import expand  # which is made of this module
 
         return {
@@ -346,23 +330,23 @@ class ApprovalsConfig(Section):
                 actors=each.actors,
                 style=each.style,
                 arguments=each.arguments,
-                link=self.link,
+                link=link,
             )
             for name, each in self.webhooks.items()
         }
 
-    def told(self) -> dict[str, Channel]:
-        """The channels, without their addresses."""
+    def told(self, link: str) -> dict[str, Channel]:
+        """The channels, without their addresses; ``link`` as for ``hooks``."""
         return {
             name: Channel(
                 name=name, env=each.env, file=each.file, events=each.events, chains=each.chains,
-                tenant=each.tenant, timeout_s=each.timeout_s, link=self.link,
+                tenant=each.tenant, timeout_s=each.timeout_s, link=link,
             )
             for name, each in self.channels.items()
         }  # fmt: skip
 
-    def built(self, keep_days: int) -> Settings:
-        """As values, for the queue."""
+    def built(self, keep_days: int, link: str = "") -> Settings:
+        """As values, for the queue; ``link`` as for ``hooks``."""
         return Settings(
             chains={name: each.built(name) for name, each in self.chains.items()},
             groups=self.groups,
@@ -375,7 +359,7 @@ class ApprovalsConfig(Section):
             sticky_s=self.sticky_s,
             max_pending=self.max_pending,
             max_pending_per_agent=self.max_pending_per_agent,
-            console_url=self.console_url,
+            link=link,
             envelopes={name: each.built(name) for name, each in self.envelopes.items()},
             keep_days=keep_days,
             fatigue=self.fatigue.built(),

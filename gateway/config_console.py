@@ -61,14 +61,20 @@ class ConsoleConfig(Section):
     enabled: bool = Field(True, description="Serve the console at /console of the admin port.")
     url: str | None = Field(
         None,
-        description="Where people reach it from outside, such as https://wardgate.example.com/console; the "
-        "way back from an identity provider needs it.",
+        description="Where people reach it from outside, such as https://wardgate.example.com/console. "
+        "Messages about approvals link to it, an MCP client that can open pages is sent there when its user "
+        "may decide, and the way back from an identity provider needs it.",
     )
     hours: float = Field(8.0, gt=0, le=24, description="Longest time somebody stays signed in, in hours.")
     idle_minutes: float = Field(
         60.0, ge=5, le=1440, description="Minutes after which somebody who does nothing is signed out."
     )
     oidc: OidcConfig | None = Field(None, description="Sign in at an identity provider too.")
+
+    @property
+    def link(self) -> str:
+        """The address of an approval's page, with ``{id}`` for the approval; "" when nobody knows it."""
+        return f"{self.url}/approvals/{{id}}" if self.url else ""
 
     @field_validator("url")
     @classmethod

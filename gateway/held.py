@@ -50,7 +50,7 @@ class Held:
 
     @property
     def paged(self) -> bool:
-        return bool(self._queue.settings.console_url)
+        return bool(self._queue.settings.link)
 
     async def look(self, principal: Principal, approval_id: str) -> HeldCall:
         first, last = await asyncio.to_thread(self._own, principal, approval_id)
@@ -85,8 +85,8 @@ class Held:
             self._queue.changed()
 
     async def page(self, principal: Principal, approval_id: str) -> str:
-        base = self._queue.settings.console_url.rstrip("/")
-        if not base:
+        link = self._queue.settings.link
+        if not link:
             return ""
         full = await asyncio.to_thread(self._store.show, approval_id, principal.tenant)
         if full is None or full.approval.state != "pending":
@@ -101,7 +101,7 @@ class Held:
             rules = full.approval.rules
             if chains.seat(rules, full.standing.stage, person, full.circle, now_ns) is not None:
                 # Nothing but the id: an address is no credential, and may end in somebody's log.
-                return f"{base}/console/approvals/{full.approval.id}"
+                return link.replace("{id}", full.approval.id)
         return ""
 
     def _own(self, principal: Principal, approval_id: str) -> tuple[Full, Full]:

@@ -102,12 +102,12 @@ class Looking:
             page = found[:limit]
             everyone = rows.circle(connection, operator.tenant, self._store.settings)
             now = self._store.now(connection)
-            sealed = lookup.sealed(connection, [each.id for each in page])
+            ids = [each.id for each in page]
+            sealed, voted = lookup.sealed(connection, ids), lookup.voted(connection, ids)
             items = []
             for each in page:
-                standing = chains.evaluate(
-                    each.rules, rows.counted(rows.votes(connection, each.id)), everyone
-                )
+                votes = rows.votes(connection, each.id) if each.id in voted else ()
+                standing = chains.evaluate(each.rules, rows.counted(votes), everyone)
                 me = everyone.people.get(operator.name)
                 may = (
                     me is not None

@@ -128,9 +128,8 @@ def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> 
     """Everything the console calls beside the admin API."""
 
     def terms() -> Terms:
-        said, base = gateway.config.console, gateway.config.approvals.console_url
-        url = said.url or (f"{base.rstrip('/')}/console" if base else None)
-        return Terms(url=url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
+        said = gateway.config.console
+        return Terms(url=said.url, life_s=said.hours * 3600, idle_s=said.idle_minutes * 60)
 
     return ConsoleDeps(
         admin=admin,

@@ -57,7 +57,9 @@ class Reviewed:
         self.notifier = Notifier(time.time, lambda notice: self.desk.preview(notice.approval))
         self.channels = Channels(address)
         config = now().config
-        self.store = Store(database, key, config.approvals.built(config.storage.payload_days))
+        self.store = Store(
+            database, key, config.approvals.built(config.storage.payload_days, config.console.link)
+        )
         self.queue = Queue(
             self.store,
             clock=clock,
@@ -77,12 +79,13 @@ class Reviewed:
 
     async def check(self, config: Config) -> None:
         """Raises ``ConfigError`` for a channel that could deliver nothing."""
-        await asyncio.to_thread(self.channels.check, config.approvals.told())
+        await asyncio.to_thread(self.channels.check, config.approvals.told(config.console.link))
 
     def configure(self, config: Config) -> None:
-        self.queue.configure(config.approvals.built(config.storage.payload_days))
-        self.notifier.configure(config.approvals.hooks())
-        self.channels.configure(config.approvals.told())
+        link = config.console.link
+        self.queue.configure(config.approvals.built(config.storage.payload_days, link))
+        self.notifier.configure(config.approvals.hooks(link))
+        self.channels.configure(config.approvals.told(link))
 
     def tripped(self, trip: Trip) -> None:
         """People hear of a breaker that moved."""

@@ -16,8 +16,8 @@ from gateway.guard import Guard
 from gateway.model import Call, Facts, Outcome
 from gateway.reasons import REASONS
 from gateway.storage.breakers import BreakerStore
-from gateway.storage.database import Database
 from tests.play import AGENT, Stage, tool
+from tests.storage.at import at
 
 OK = Outcome(status="ok", result_json=b'{"content":[]}')
 LOOK = tool("read")
@@ -25,7 +25,7 @@ LOOK = tool("read")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[BreakerStore]:
-    with Database(tmp_path / "wardgate.db").open() as opened:
+    with at(tmp_path / "wardgate.db").open() as opened:
         yield BreakerStore(opened)
 
 

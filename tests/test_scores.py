@@ -20,7 +20,7 @@ from gateway.errors import Overloaded, Refused, Unauthenticated
 from gateway.guard import Guard
 from gateway.scores import Party, Scores
 from gateway.storage.breakers import BreakerStore
-from gateway.storage.database import Database
+from tests.storage.at import at
 
 SECRET = b"a secret of a detector, long enough for it"
 PARTY = Party(name="drift", secret=SECRET, key_id="1", tenant="t", first=0.5, stop=0.9, per_minute=60)
@@ -53,7 +53,7 @@ class Desk:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[BreakerStore]:
-    with Database(tmp_path / "wardgate.db").open() as opened:
+    with at(tmp_path / "wardgate.db").open() as opened:
         yield BreakerStore(opened)
 
 

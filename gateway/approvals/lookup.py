@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from gateway.approvals import rows
 from gateway.approvals.values import Approval
+from gateway.storage.tables import approval_votes
 from gateway.storage.tables import approvals as table
 
 _OVER: Final = (
@@ -67,6 +68,12 @@ def sealed(connection: Connection, ids: Sequence[str]) -> Mapping[str, Any]:
     query = select(table.c.id, table.c.key_id, table.c.nonce, table.c.ciphertext)
     found = connection.execute(query.where(table.c.id.in_(ids), table.c.ciphertext.is_not(None)))
     return {row.id: row for row in found}
+
+
+def voted(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
+    """Which of some approvals anybody has voted on."""
+    query = select(approval_votes.c.approval_id).where(approval_votes.c.approval_id.in_(ids)).distinct()
+    return frozenset(connection.execute(query).scalars())
 
 
 def like(connection: Connection, found: Approval, limit: int) -> list[Approval]:

@@ -43,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 30.0
     max_pending: int = 10_000
     max_pending_per_agent: int = 100
-    console_url: str = ""  # under which people find the console; "" when they are not sent there
+    link: str = ""  # of an approval's page, with {id} in it; "" when people are not sent there
     keep_days: int = 30
     envelopes: Mapping[str, Envelope] = {}
     fatigue: fatigue.Settings = fatigue.Settings()

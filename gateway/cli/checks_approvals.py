@@ -51,7 +51,7 @@ def approvals(config: Config) -> Iterator[Finding]:
 
 def channels(config: Config) -> Iterator[Finding]:
     """Whether each channel has an address that apprise knows; nothing is sent."""
-    told = config.approvals.told()
+    told = config.approvals.told(config.console.link)
     if not told:
         return
     from gateway.approvals.channels import service

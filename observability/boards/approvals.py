@@ -217,6 +217,12 @@ BOARD = Board(
                     "Approved calls that were reported to be wrong afterwards.",
                     width=8,
                 ),
+                lines(
+                    "Break-glass envelopes open",
+                    Query(f"max({of('wardgate_approval_envelopes_open')})", "open"),
+                    "Two people let calls through instead of a chain, for an hour at most.",
+                    width=8,
+                ),
             ],
         ),
     ],

@@ -189,6 +189,12 @@ BOARD = Board(
                     "What reading back said of calls, in the last hour.",
                     width=8,
                 ),
+                lines(
+                    "Doubts ended by a read",
+                    Query(within("wardgate_reconciliations_total", "1h", by="result"), "{{result}}"),
+                    "Calls in doubt that a read told about, in the last hour; 'unknown' stays for a person.",
+                    width=8,
+                ),
             ],
         ),
     ],

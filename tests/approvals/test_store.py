@@ -35,7 +35,7 @@ from tests.approvals.support import (
     seen,
     store_at,
 )
-from tests.storage.at import ON_POSTGRESQL, sqlite_only
+from tests.storage.at import sqlite_only, unprotected
 
 
 @pytest.fixture
@@ -268,19 +268,12 @@ def test_the_vote_of_a_revoked_operator_does_not_carry_a_claim(store):
         take(store, made)
 
 
-DROP = (
-    "DROP TRIGGER approval_votes_append_only ON approval_votes"
-    if ON_POSTGRESQL
-    else "DROP TRIGGER approval_votes_no_update"
-)
-
-
 def test_votes_cannot_be_changed_and_a_forged_one_is_noticed(store):
     made = approve(store, store.open(opening()).approval, "ann")
     with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
         connection.execute(text("UPDATE approval_votes SET principal = 'bob'"))
     with store.database.writing() as connection:
-        connection.execute(text(DROP))
+        connection.execute(text(unprotected("approval_votes")))
         connection.execute(text("UPDATE approval_votes SET reason = 'other words'"))
     with pytest.raises(Blocked) as blocked:
         take(store, made)

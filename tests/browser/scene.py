@@ -95,6 +95,10 @@ deny contains {"code": "no_export", "message": "Customers are never exported as 
 CHAIN: Final = {"default": {
     "stages": [{"any": [{"who": {"roles": ["approver", "operator"]}}]}], "decide_s": 1500, "execute_s": 900,
 }}  # fmt: skip
+NIGHT: Final = {"night": {
+    "title": "Payments at night", "openers": {"roles": ["approver", "operator"]}, "agents": ["finance-bot"],
+    "tools": ["office/pay_invoice"], "chains": ["default"], "max_s": 1800, "max_uses": 3,
+}}  # fmt: skip
 HOSTILE: Final = (
     '<img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script> '
     "\x1b[31mred\x1b[0m \u202egnp.exe\u202c zero\u200bwidth pаypal"
@@ -180,6 +184,8 @@ class Scene:
             "ops-bot", "send_mail", to="audit@attacker.example", subject=HOSTILE, body="\u2066above\u2069"
         )
         waiting["hostile"] = hostile["approval_id"]
+        asked = {"reason": "The bank closes at six, and nobody of finance answers.", "minutes": 15}
+        await self.api("bob", "POST", "/v1/envelopes/night/ask", asked)
         stop = {"scope": "tool", "name": "office/export_customers", "reason": "Looked at after a try."}
         await self.api("ada", "POST", "/v1/breakers/trip", stop)
         return waiting
@@ -196,10 +202,10 @@ def scene(folder: Path, **sections: Any) -> Iterator[Scene]:
     gateway = None
     try:
         url = json.loads(office.stdout.readline())["url"]
+        approvals = {"chains": CHAIN, "hold_s": 0, "envelopes": NIGHT, **sections.pop("approvals", {})}
         gateway = Wardgate(
             folder / "gateway", {"office": {"url": url, "tools": OFFICE}}, agents=AGENTS,
-            trust={"enabled": True},
-            approvals={"chains": CHAIN, "hold_s": 0, **sections.pop("approvals", {})}, **sections,
+            trust={"enabled": True}, approvals=approvals, **sections,
         )  # fmt: skip
         for agent in ("alice", "bob"):  # of every test gateway, and not of this company
             del gateway.config["agents"][agent]

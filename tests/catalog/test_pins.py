@@ -28,6 +28,7 @@ from gateway.pins import BY_CONFIGURATION, FIRST_CONTACT, FLAGS, PinRow, judged
 from gateway.storage.database import Database
 from gateway.storage.pins import Pins
 from gateway.telemetry import specs
+from tests.storage.at import at
 
 LIST = {"inputSchema": {"type": "object"}}
 
@@ -127,7 +128,7 @@ class Scene:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Any:
-    with Database(tmp_path / "wardgate.db").open() as opened:
+    with at(tmp_path / "wardgate.db").open() as opened:
         yield opened
 
 
@@ -589,7 +590,7 @@ class Life(RuleBasedStateMachine):
     def begin(self, first: dict[str, str]) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
-        self.database = Database(Path(self.folder.name) / "wardgate.db").open()
+        self.database = at(Path(self.folder.name) / "wardgate.db").open()
         self.scene = Scene(self.database)
         self.accepted = dict(first)
         self.now = first

@@ -30,6 +30,7 @@ from gateway.surfaces.console import ConsoleDeps, Terms, create_console
 from tests.approvals.support import KEY, one_stage, opening
 from tests.e2e.gateway import ALLOW_ALL
 from tests.play import AGENT, Stage, tool
+from tests.storage.at import at
 
 ROLES = {"ann": "approver", "bob": "approver", "olga": "operator", "vic": "viewer", "pat": "policy-admin"}
 ALICE = msgspec.structs.replace(AGENT, tenant="default", agent="alice", owner="team-a")
@@ -245,7 +246,7 @@ def text_of(page: str) -> str:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> Iterator[Database]:
-    with Database(tmp_path_factory.mktemp("console") / "w.db").open() as opened:
+    with at(tmp_path_factory.mktemp("console") / "w.db").open() as opened:
         yield opened
 
 

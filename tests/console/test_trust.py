@@ -12,13 +12,13 @@ from gateway.model import Decision, Principal
 from gateway.standing.book import Book
 from gateway.standing.desk import Around, TrustDesk
 from gateway.standing.ranks import Ranks
-from gateway.storage.database import Database
 from gateway.storage.trust import TrustStore, Where
 from gateway.surfaces.admin import create_admin
 from gateway.surfaces.console import create_console
 from gateway.surfaces.console.views.trust import HEIGHT, WIDTH, chart
 from gateway.trust.settings import DAY, Settings
 from tests.console.conftest import Browser, text_of
+from tests.storage.at import at
 from tests.trust.support import NOW, worked
 
 WHO = Principal(
@@ -29,7 +29,7 @@ WHERE = Where("default", "refund-bot", "refunds")
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[TrustDesk]:
-    with Database(tmp_path / "trust.db").open() as opened:
+    with at(tmp_path / "trust.db").open() as opened:
         store = TrustStore(opened)
         rows = worked(14, 15, tenant="default", agent="refund-bot", domain="refunds", build="b", print="")
         store.add(rows, 50)

@@ -496,8 +496,8 @@ async def test_in_slack_people_see_what_would_be_sent_and_click_with_their_own_r
         "style": "slack", "url": f"http://127.0.0.1:{port}/services/T0/B0/x", "secret": SECRET.decode(),
         "arguments": True, "actors": {"U1": "ann", "U3": "team-a"},
     }  # fmt: skip
-    link = "https://wardgate.example.com/console/approvals/{id}"
-    running, *_ = held("ann", "team-a", approvals={"webhooks": {"slack": hook}, "link": link})
+    url = "https://wardgate.example.com/console"
+    running, *_ = held("ann", "team-a", approvals={"webhooks": {"slack": hook}}, console={"url": url})
 
     async def click(user: str, block: str, value: str) -> tuple[int, dict]:
         action = {"type": "button", "action_id": "approve", "block_id": block, "value": value}

@@ -24,7 +24,7 @@ HELD = rule(
     ' if input.tool.name != "look"',
     codes=["needs_person"], scope={"tools": ["counting/*"]},
 )  # fmt: skip
-PAGES = "https://wardgate.example/gate"
+PAGES = "https://wardgate.example/gate/console"
 CHAINS = {
     "default": {
         "stages": [{"any": [{"who": {"roles": ["approver", "operator"]}}]}], "decide_s": 60,
@@ -42,7 +42,8 @@ def world(tmp_path_factory):
             folder / "gateway",
             {"counting": {"url": server.url}},
             agents={"alice": {"owner": "team-a"}, "bob": {"owner": "ann"}, "carol": {"owner": "team-c"}},
-            approvals={"chains": CHAINS, "hold_s": 0.3, "sticky_s": 1, "console_url": PAGES},
+            approvals={"chains": CHAINS, "hold_s": 0.3, "sticky_s": 1},
+            console={"url": PAGES},
         )
         running.policy("held.rego", HELD)
         ann, bea = Reviewer(running, "ann"), Reviewer(running, "bea")
@@ -300,7 +301,7 @@ async def test_a_user_who_may_decide_is_sent_to_the_page_and_the_call_goes_on(wo
     async with with_a_user(running, "bob", mode, opened=reviewed) as (client, asked):
         said = await client.call_tool("note", {"text": text})
         assert not said.is_error, said
-        assert len(asked) == 1 and asked[0].startswith(f"{PAGES}/console/approvals/")
+        assert len(asked) == 1 and asked[0].startswith(f"{PAGES}/approvals/")
         assert "text" not in asked[0] and len(server.effects(text)) == 1
 
 

@@ -110,13 +110,10 @@ async def test_an_agent_earns_t2_in_one_domain_and_loses_it_at_once(trusting, se
     running.start()
     who = Signer(running, ann)
     assert (await who.stands())["tier"] == 0
-    listed = await running.cli_json("trust", "show", "alice", "--domain", "books")
-    assert listed["items"][0]["sentence"].startswith("T0 (observe).")
-    events = (await running.cli_json("trust", "history", "alice", "--domain", "books"))["events"]
+    status, body = await running.admin("/v1/trust/alice/books/history", ann.key)
+    events = json.loads(body)["events"]
     assert [each["kind"] for each in events] == ["signed", "promoted", "fell"]
     assert events[-1]["cause"] == "incident"
-    simulated = await running.cli_json("trust", "simulate", "alice", "--domain", "books", "--enter", "2=0.9")
-    assert (simulated["tier"], simulated["highest"]) == (0, 1)
 
 
 async def test_a_trip_takes_a_tier_before_the_next_call(trusting, server):
@@ -165,8 +162,6 @@ async def test_who_may_sign_and_what(trusting, server):
     assert (status, said["tier"]) == (200, 1)
     status, said = await boss.post("alice/books/vouch", tier=2, days=5, reason="again")
     assert status == 409 and "fallen" in said["detail"]
-    shown = await running.cli("trust", "show", "alice", "--domain", "books")
-    assert "T1 (propose)" in shown.stdout and "cool-down" in shown.stdout
 
 
 async def test_without_trust_nothing_is_asked_and_it_says_so(gateway, server):

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.e2e.bundling import bundle_server
-from tests.e2e.gateway import ALLOW_ALL, TOOLS, Counting, Wardgate, counting, rule, talking
+from tests.e2e.gateway import ALLOW_ALL, BREAKERS, TOOLS, Counting, Wardgate, counting, rule, talking
 from tests.e2e.test_approvals import Reviewer
 from tests.e2e.test_verification import VERIFY
 from tests.identity.issuing import AUDIENCE, Idp, issuing

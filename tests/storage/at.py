@@ -64,6 +64,13 @@ def _migrated() -> None:
             PostgresDatabase(_address("migrated")).open().close()
 
 
+def unprotected(table: str) -> str:
+    """The statement of an attacker who may administer the database: rows of a table can be changed again."""
+    return (
+        f"DROP TRIGGER {table}_append_only ON {table}" if ON_POSTGRESQL else f"DROP TRIGGER {table}_no_update"
+    )
+
+
 def programs() -> Path | None:
     """The folder of the newest PostgreSQL of this machine."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]

@@ -25,6 +25,7 @@ from gateway.trust.account import Account, held
 from gateway.trust.promotion import standing
 from gateway.trust.settings import DAY, Settings
 from gateway.trust.simulate import promote
+from tests.storage.at import at
 from tests.trust.support import NOW
 
 AGENT = Principal(tenant="t", agent="bot", owner="team", credential="k", build="b1", attested="config")
@@ -42,7 +43,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, migrated: Path) -> Iterator[TrustStore]:
-    with Database(Path(shutil.copy(migrated, tmp_path))).open() as opened:
+    with at(Path(shutil.copy(migrated, tmp_path))).open() as opened:
         yield TrustStore(opened)
 
 
@@ -564,7 +565,7 @@ def _authority(store: TrustStore) -> int:
 
 async def test_a_row_of_the_ledger_or_of_its_events_cannot_be_changed(store):
     from sqlalchemy import text
-    from sqlalchemy.exc import IntegrityError
+    from sqlalchemy.exc import DBAPIError
 
     world = World(store)
     world.verify()
@@ -574,5 +575,5 @@ async def test_a_row_of_the_ledger_or_of_its_events_cannot_be_changed(store):
         "UPDATE trust_evidence SET good = 100", "DELETE FROM trust_evidence", "DELETE FROM trust_events",
         "UPDATE trust_events SET after = 4",
     ):  # fmt: skip
-        with pytest.raises(IntegrityError), store.database.writing() as connection:
+        with pytest.raises(DBAPIError, match="append-only"), store.database.writing() as connection:
             connection.execute(text(statement))

@@ -19,6 +19,7 @@ from gateway.storage.database import Database
 from gateway.storage.trust import Altered, TrustStore, Where
 from gateway.trust.settings import DAY
 from tests.policy.helpers import policy_of
+from tests.storage.at import at, unprotected
 from tests.trust.support import worked
 from tests.trust.test_book import AGENT, PAY, World, rank_of, trip
 
@@ -39,7 +40,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path, migrated: Path) -> Iterator[World]:
-    with Database(Path(shutil.copy(migrated, tmp_path))).open() as opened:
+    with at(Path(shutil.copy(migrated, tmp_path))).open() as opened:
         yield World(TrustStore(opened))
 
 
@@ -219,7 +220,7 @@ async def test_a_record_that_was_altered_is_noticed(world):
     world.sign(3)
     await desk(world).demote(PAY, ANN, to=1, reason="x")
     with world.store.database.writing() as connection:
-        connection.execute(text("DROP TRIGGER trust_events_no_update"))
+        connection.execute(text(unprotected("trust_events")))
         connection.execute(text("UPDATE trust_events SET after = 3"))
     with pytest.raises(Altered):
         world.store.events(PAY)

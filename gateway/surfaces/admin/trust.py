@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.errors import Refused
+from gateway.errors import NotSigned, Refused
 from gateway.model import Operator
 from gateway.storage.trust import Where
 from gateway.surfaces.admin.deps import AdminDeps, Deps
@@ -292,7 +292,7 @@ async def report(operator: Viewer, deps: Deps, wanted: Annotated[Report, Body()]
 def _desk(deps: AdminDeps) -> TrustDesk:
     found: TrustDesk | None = deps.trust()
     if found is None:
-        raise Refused("not_found", "no trust is kept: set 'trust.enabled' in the configuration")
+        raise NotSigned("not_found", "no trust is kept: set 'trust.enabled' in the configuration")
     return found
 
 

@@ -15,7 +15,7 @@ from gateway.approvals.queue import Queue, Snapshot
 from gateway.approvals.store import Store
 from gateway.approvals.values import Settings
 from gateway.clock import SystemClock
-from gateway.errors import ConfigError, JournalError, Refused, StateError
+from gateway.errors import ConfigError, JournalError, Refused, StateError, Unauthenticated
 from gateway.identity import keys
 from gateway.identity.directory import Directory
 from gateway.model import Manifest, Tool
@@ -88,6 +88,11 @@ class Sessions:
 
     async def act(self, operator, **what):
         raise Refused("no_such_session")
+
+
+async def unsigned(name, key_id, at, signature, body):
+    """Scores that nobody signed."""
+    raise Unauthenticated("bad_credential", name)
 
 
 class Envelopes:
@@ -213,6 +218,7 @@ class Office:
                 approvals=desk,
                 breakers=Breakers(),
                 envelopes=Envelopes(),
+                scores=unsigned,
                 trust=lambda: Trust(),
             )
         )
@@ -351,7 +357,7 @@ async def test_everything_else_needs_an_operator(office):
     for method, path in operations(office):
         if path in ("/livez", "/readyz", "/metrics", "/.well-known/wardgate/jwks.json"):
             continue
-        if path.startswith("/v1/callbacks/"):  # signed by who calls
+        if path.startswith(("/v1/callbacks/", "/v1/scores/")):  # signed by who calls
             assert (await office.ask(path, role=None, method=method)).status_code == 401
             continue
         answer = await office.ask(path, role=None, method=method)
