@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.e2e.bundling import bundle_server
-from tests.e2e.gateway import ALLOW_ALL, BREAKERS, TOOLS, Counting, Wardgate, counting, rule, talking
+from tests.e2e.gateway import ALLOW_ALL, TOOLS, Counting, Wardgate, counting, rule, talking
 from tests.e2e.test_approvals import Reviewer
 from tests.e2e.test_verification import VERIFY
 from tests.identity.issuing import AUDIENCE, Idp, issuing
@@ -354,7 +354,7 @@ class Story:
             _, text = await self.main.admin("/metrics", "")
             if b"\nwardgate_autonomy_ratio " in text:
                 break
-            await asyncio.sleep(0.5)
+            await self.ordinary(0.5)
         await asyncio.sleep(3.5)
 
     async def play(self, folder: Path, seconds: float = 6) -> None:
