@@ -95,7 +95,7 @@ def test_what_stands_in_the_end_is_what_was_played(proof):
             for each in proof.now[expr]
         }
 
-    assert max(now("wardgate_calls_in_doubt", "instance").values()) == 1
+    assert max(now("wardgate_calls_in_doubt", "instance").values()) >= 1
     up = now("wardgate_upstream_up", "upstream")
     assert up[("second",)] == 0 and up[("counting",)] == 1
     assert ("agent", "open") in now("wardgate_breakers > 0", "scope", "state") or (
