@@ -208,7 +208,7 @@ class Store(Overseen):
             if found.envelope is not None:
                 named = openings.load(connection, found.envelope, found.tenant).name
             args = self._arguments(connection, found) if found.editors else None
-        own = chain.names_of(found.owner, found.subject)
+        own, aliases = chain.names_of(found.owner, found.subject), self.settings.aliases
         return Ticket(
             approval=found,
             epoch=epoch,
@@ -216,7 +216,10 @@ class Store(Overseen):
             approvers=standing.approvers,
             args_json=args,
             envelope=named,
-            self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
+            self_reviewed=any(
+                not chain.names_of(each, *chain.also_known_as(each, aliases)).isdisjoint(own)
+                for each in standing.approvers
+            ),
         )
 
     def drifted(self, approval_id: str, code: str) -> Approval | None:
