@@ -375,7 +375,8 @@ class Reviews:
             return Preview()
         args = orjson.loads(full.args_json)
         seen = redacted(args, tool.manifest.sensitive)
-        return slack.shown(orjson.dumps(seen), hidden=bool(hidden(args)))
+        # What is left out, nobody has looked at either.
+        return slack.shown(orjson.dumps(seen), hidden=seen != args or bool(hidden(args)))
 
     # ------------------------------------------------------------------------------------------- the agent
 

@@ -217,6 +217,12 @@ def test_a_tree_says_what_differs():
     assert tree.rows({"a/b~c": 1})[0].pointer == "/a~1b~0c"
 
 
+def test_what_differs_beyond_what_is_shown_is_counted_too():
+    now = {"to": [f"r{n}@x" for n in range(700)], "amount": 1}
+    assert tree.differences(now, {"to": [*now["to"][:-1], "evil@x"], "amount": 9999}) == 2
+    assert tree.differences(now, now) == 0
+
+
 def test_a_tree_of_any_size_is_bounded():
     found = tree.rows({str(n): n for n in range(5000)})
     assert len(found) == tree.MAX_ROWS + 1
