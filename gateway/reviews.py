@@ -463,7 +463,8 @@ class Reviews:
         kept = _snapshot.decode(approval.facts_json)
         args: Json = None
         # Who only looks sees that something waits, not what is in it.
-        if operator.role in chains.VOTERS and full.args_json is not None:
+        # Of a tool that is not listed any more it is not known what is sensitive, so all may be.
+        if operator.role in chains.VOTERS and full.args_json is not None and tool is not None:
             args = orjson.loads(full.args_json)
         sensitive = tool.manifest.sensitive if tool is not None else ()
         me = full.circle.people.get(operator.name)

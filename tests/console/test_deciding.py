@@ -62,6 +62,21 @@ async def test_a_call_with_another_sensitive_value_is_not_called_the_same_as_the
         await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
 
 
+async def test_of_a_tool_that_is_not_listed_any_more_no_argument_is_shown(secretive):
+    waiting = secretive.opens(args_json=b'{"iban":"DE89 3704","n":1}', target="bank/gone")
+    browser = await Browser(secretive).sign_in("ann")
+    assert "[redacted]" in (await browser.get(f"/approvals/{waiting.id}.json")).text
+    secretive.stage.script["fail"] = "resolve"
+    try:
+        for path in (f"/approvals/{waiting.id}", f"/approvals/{waiting.id}.json"):
+            assert "DE89" not in await browser.page(path)
+        assert "what of its arguments is sensitive is not known" in await browser.page(
+            f"/approvals/{waiting.id}"
+        )
+    finally:
+        secretive.stage.script["fail"] = ""
+
+
 async def test_a_rejection_has_a_code_and_words_for_the_agent(house):
     waiting = house.opens()
     browser = await Browser(house).sign_in("ann")
