@@ -1,7 +1,7 @@
 """The accounts of trust: evidence is taken in, tiers fall at once, and all of it outlives the process.
 
-A fall holds in memory at the moment of its cause and is written right behind; evidence is written first and
-counted when it is known to be new.
+A fall holds in memory at the moment of its cause and is written right behind, together with its cause; evidence
+is counted when it is known to be new.
 """
 
 from __future__ import annotations
@@ -304,20 +304,17 @@ class Book:
     async def flush(self) -> None:
         """Put down all there is; raises and keeps it when that fails."""
         async with self._flushing:
-            rows, self._rows = self._rows, []
             waits, self._waits = self._waits, []
             try:
                 if waits:
                     await asyncio.to_thread(self.store.wait, waits)
-                    waits = []
-                if rows:
-                    added = await asyncio.to_thread(self.store.add, rows, self.settings.per_day)
-                    rows = []
-                    self._added(added)
             except BaseException:
-                self._rows, self._waits = rows + self._rows, waits + self._waits
+                self._waits = waits + self._waits
                 raise
-            await self._save()
+            added = await self._save()
+            if added is not None:
+                self._added(added)
+                await self._save()
 
     def _added(self, added: Added) -> None:
         for row in added.counted:
@@ -328,18 +325,28 @@ class Book:
             if self._counts is not None:
                 self._counts.trust_evidence(why, number)
 
-    async def _save(self) -> None:
-        if not (self._dirty or self._events or self._taken_back):
-            return
+    async def _save(self) -> Added | None:
+        """Write evidence and accounts; what the ledger made of the evidence, ``None`` when there was none."""
+        if not (self._rows or self._dirty or self._events or self._taken_back):
+            return None
+        rows, self._rows = self._rows, []
         dirty, self._dirty = self._dirty, set()
         events, self._events = self._events, []
         taken, self._taken_back = self._taken_back, False
         accounts = [(where, msgspec.msgpack.encode(self.accounts[where])) for where in sorted(dirty)]
+        now, per_day = self.now_ns(), self.settings.per_day
         try:
-            await asyncio.to_thread(
-                lambda: self.store.save(accounts, events, now_ns=self.now_ns(), authority=taken)
+            if not rows:
+                await asyncio.to_thread(
+                    lambda: self.store.save(accounts, events, now_ns=now, authority=taken)
+                )  # fmt: skip
+                return None
+            # What is in the ledger is not struck for again, so a fall is on disk with its cause or neither is.
+            return await asyncio.to_thread(
+                lambda: self.store.add(rows, per_day, accounts, events, now_ns=now, authority=taken)
             )
         except BaseException:
+            self._rows = rows + self._rows
             self._dirty |= dirty
             self._events = events + self._events
             self._taken_back = taken or self._taken_back

@@ -140,18 +140,7 @@ class TrustStore:
         ``authority``: something was taken back, so what was granted or decided before does not hold any more.
         """
         with self.database.writing() as connection:
-            for where, state in accounts:
-                values = {"tier": _account(state).tier, "state": state, "at_ns": now_ns}
-                row = insert(trust_accounts).values(**where._asdict(), **values)
-                connection.execute(
-                    row.on_conflict_do_update(
-                        index_elements=["tenant", "agent", "domain"], set_=values
-                    )
-                )  # fmt: skip
-            for event in events:
-                _append(connection, event)
-            if authority:
-                control.bump(connection, control.CONTROL)
+            _save(connection, accounts, events, now_ns, authority)
 
     def newest(self) -> int:
         """When anything was last written here; 0 for never."""
@@ -160,9 +149,19 @@ class TrustStore:
 
     # -- the ledger ------------------------------------------------------------------------------
 
-    def add(self, rows: Sequence[Evidence], per_day: int) -> Added:
-        """Append what counts; what does not is only counted."""
+    def add(
+        self,
+        rows: Sequence[Evidence],
+        per_day: int,
+        accounts: Iterable[tuple[Where, bytes]] = (),
+        events: Sequence[Event] = (),
+        *,
+        now_ns: int = 0,
+        authority: bool = False,
+    ) -> Added:
+        """Append what counts; what does not is only counted. What it did to accounts already is saved with it."""
         with self.database.writing() as connection:
+            _save(connection, accounts, events, now_ns, authority)
             return _add(connection, rows, per_day)
 
     def wait(self, rows: Iterable[tuple[Evidence, int]]) -> None:
@@ -281,6 +280,25 @@ class TrustStore:
 
 class Altered(Exception):
     """Rows that are chained do not fit together: somebody wrote to the database."""
+
+
+def _save(
+    connection: Connection,
+    accounts: Iterable[tuple[Where, bytes]],
+    events: Sequence[Event],
+    now_ns: int,
+    authority: bool,
+) -> None:
+    for where, state in accounts:
+        values = {"tier": _account(state).tier, "state": state, "at_ns": now_ns}
+        row = insert(trust_accounts).values(**where._asdict(), **values)
+        connection.execute(
+            row.on_conflict_do_update(index_elements=["tenant", "agent", "domain"], set_=values)
+        )  # fmt: skip
+    for event in events:
+        _append(connection, event)
+    if authority:
+        control.bump(connection, control.CONTROL)
 
 
 def _add(connection: Connection, rows: Sequence[Evidence], per_day: int) -> Added:

@@ -514,6 +514,41 @@ async def test_what_holds_in_memory_holds_after_a_crash_at_any_moment(store):
     assert once_more.book.accounts[PAY].falls == 1
 
 
+@pytest.mark.parametrize("cause", ["trip", "incident"])
+async def test_a_crash_right_after_its_cause_is_on_disk_does_not_give_a_tier_back(store, monkeypatch, cause):
+    world = World(store)
+    world.sign(3).irreversible = 400.0  # so much that its tier would hold against one more outcome
+    await world.book.flush()
+    before = store.newest()
+    world.now += 1
+    if cause == "trip":
+        world.intake.tripped(trip(at_ns=world.now))
+    else:
+        world.book.struck(PAY, "incident", _incident(world))
+    fallen = world.tier()
+    # The process ends as soon as anything of it is in the ledger.
+    add = store.add
+
+    def last(*given: Any, **more: Any) -> None:
+        add(*given, **more)
+        raise SystemExit
+
+    monkeypatch.setattr(store, "add", last)
+    with pytest.raises(SystemExit):
+        await world.book.flush()
+    monkeypatch.undo()
+    assert len(store.evidence(PAY)) == 1
+    again = World(store)
+    again.now = world.now
+    await again.book.open()
+    assert store.newest() > before
+    assert (again.tier(), again.book.accounts[PAY].falls) == (fallen, 1)
+    assert again.book.accounts[PAY].bad > 0
+    assert [event.kind for event in store.events(PAY)] == ["fell"]
+    await again.intake.open([trip(at_ns=world.now)] if cause == "trip" else [])
+    assert again.book.accounts[PAY].falls == 1
+
+
 async def test_evidence_written_just_before_a_crash_is_in_the_sums_afterwards(store):
     world = World(store)
     await world.work(3)
