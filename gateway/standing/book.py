@@ -1,7 +1,7 @@
 """The accounts of trust: evidence is taken in, tiers fall at once, and all of it outlives the process.
 
-A fall holds in memory at the moment of its cause and is written right behind, together with its cause; evidence
-is counted when it is known to be new.
+A fall holds in memory at the moment of its cause and is written right behind, together with its cause;
+evidence is counted when it is known to be new.
 """
 
 from __future__ import annotations
@@ -192,14 +192,15 @@ class Book:
         self._views.pop(where, None)
 
     def rebuilt(self, where: Where, account: Account, build: str, now: int) -> None:
-        before = account.build
+        # One that comes as two builds in turn has changed once: a record for each call would say nothing.
+        before = account.build if not account.reprove else ""
         changed(account, build, self.settings)
         self._changed(where)
         if before:
             reason = f"from {before} to {build}"
             self._event(where, account, "changed", account.tier, "rebuilt", "", reason, now)
             logger.warning("an agent has changed", extra={"agent": where.agent, "domain": where.domain})
-        self._wake.set()
+            self._wake.set()
 
     def _fell(
         self, where: Where, account: Account, fell: falls.Fall, ref: str, note: str, *, always: bool = False
@@ -341,7 +342,7 @@ class Book:
                     lambda: self.store.save(accounts, events, now_ns=now, authority=taken)
                 )  # fmt: skip
                 return None
-            # What is in the ledger is not struck for again, so a fall is on disk with its cause or neither is.
+            # What is in the ledger is not struck for again: a fall is on disk with its cause, or neither is.
             return await asyncio.to_thread(
                 lambda: self.store.add(rows, per_day, accounts, events, now_ns=now, authority=taken)
             )

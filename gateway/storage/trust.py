@@ -159,7 +159,7 @@ class TrustStore:
         now_ns: int = 0,
         authority: bool = False,
     ) -> Added:
-        """Append what counts; what does not is only counted. What it did to accounts already is saved with it."""
+        """Append what counts; what does not is only counted. What it did to accounts is saved with it."""
         with self.database.writing() as connection:
             _save(connection, accounts, events, now_ns, authority)
             return _add(connection, rows, per_day)

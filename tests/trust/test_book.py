@@ -341,6 +341,39 @@ async def test_a_change_of_the_agent_halves_its_evidence_and_caps_it(store):
     assert [event.kind for event in store.events(PAY)][:1] == ["changed"]
 
 
+async def test_two_builds_in_turn_are_one_change_however_often_they_alternate(store):
+    """A rolling deployment: old and new answer side by side for a while."""
+    world = World(store)
+    await world.work(4, 25, what=tool("irreversible"))
+    account = world.sign(3)
+    before = account.irreversible
+    other = msgspec.structs.replace(AGENT, build="b2")
+    for _ in range(20):
+        for who in (other, AGENT):
+            rank = world.ask(world.call(tool("irreversible"), who=who))
+            assert (rank.facts["tier"], rank.facts["cap"]) == (2, "rebuilt")
+    assert account.irreversible == pytest.approx(before / 2)
+    assert account.reprove == world.settings.reprove  # it is capped until one of them has shown itself
+    await world.book.flush()
+    assert [event.kind for event in store.events(PAY)] == ["changed"]
+
+
+async def test_an_agent_of_which_two_things_are_said_is_capped_and_keeps_what_it_earned(store):
+    """One key, and a token that contradicts the configuration, side by side."""
+    world = World(store)
+    await world.work(4, 25, what=tool("irreversible"))
+    account = world.sign(3)
+    before = account.irreversible
+    doubtful = msgspec.structs.replace(AGENT, build="b2", attested="conflict")
+    for _ in range(5):
+        rank = world.ask(world.call(tool("irreversible"), who=doubtful))
+        assert (rank.facts["tier"], rank.facts["cap"]) == (0, "conflict")
+        assert world.ask(world.call(tool("irreversible"))).facts["tier"] == 3
+    assert (account.irreversible, account.build) == (before, "b1")
+    await world.book.flush()
+    assert store.events(PAY) == []
+
+
 # --------------------------------------------------------------------------------- what a tier buys
 
 
