@@ -30,7 +30,7 @@ from gateway.approvals.values import Blocked, Settings
 from gateway.cli.app import app
 from gateway.errors import ConfigError, JournalError
 from gateway.journal.recovery import recover
-from gateway.storage import control, copying
+from gateway.storage import control, copying, postgresql
 from gateway.storage.database import Database
 from gateway.storage.postgresql import Fenced, PostgresDatabase, checked
 from gateway.storage.tables import SCHEMA, metadata, records
@@ -441,6 +441,20 @@ class TestMovingFromSqlite:
             store = Store(new, KEY, Settings(chains={"default": one_stage()}))
             (approval,) = store.list("default")
             assert store.show(approval.id, "default").args_json == b'{"amount":5}'
+
+    async def test_a_source_that_takes_long_to_read_is_not_cut_off(
+        self, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server ends writers that stand still for ten seconds; here it is a tenth of one."""
+        await filled(tmp_path / "w.db")
+        with Database(tmp_path / "w.db").open() as old, PostgresDatabase(url).open() as new:
+            monkeypatch.setattr(postgresql, "_LOCK_WRITE", postgresql._LOCK_WRITE.replace("10s", "100ms"))
+            with pytest.raises(DBAPIError), new.writing() as connection:
+                time.sleep(0.3)
+                connection.execute(text("SELECT 1"))
+            slow = iter([0.3])
+            copied = copying.copy(old, new, lambda table, rows: time.sleep(next(slow, 0)))
+            assert copied.rows == copying.sizes(new)
 
     async def test_what_is_not_empty_is_left_alone(self, tmp_path: Path, url: str) -> None:
         await filled(tmp_path / "w.db")
