@@ -35,7 +35,8 @@ class _Body(msgspec.Struct, frozen=True):
 _body: Final = msgspec.json.Decoder(_Body).decode
 _SILENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "breaker_guarded", "killed", "duplicate_effect", "in_doubt",
-     "approval_needed", "cancelled", "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout",
+     "approval_needed", "trust_needs_person", "trust_horizon", "trust_observe_only", "trust_budget",
+     "budget_exceeded", "cancelled", "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout",
      "policy_mismatch", "undeclared_code", "obligation_conflict", "modified_again"}
 )  # fmt: skip
 

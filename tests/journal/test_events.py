@@ -17,11 +17,12 @@ ESCALATED = Decision(verdict="escalate", findings=(Finding(code="amount_over_lim
 
 async def test_refusals_are_events_and_what_waits_for_people_is_none(tmp_path: Path) -> None:
     async with running(tmp_path / "w.db") as (journal, database):
-        done, refused, waits = call(PAY), call(PAY), call(PAY)
+        done, refused, waits, unearned = call(PAY), call(PAY), call(PAY), call(PAY)
         await carry_out(journal, done)
         await journal.intent(refused, FACTS, DENY, "block", "amount_over_limit")
         # Nobody can be asked, so it is blocked, with the code of the policy.
         await journal.intent(waits, FACTS, ESCALATED, "block", "amount_over_limit")
+        await journal.intent(unearned, FACTS, DENY, "block", "trust_budget")
         await journal.stop()
         found = {event.call_id: event.what for event in recorded_events(database)}
     assert found == {done.id: "ok", refused.id: "denied"}

@@ -228,6 +228,8 @@ async def test_refusals_count_only_beyond_what_is_usual(store):
         "in_doubt",
         "trust_needs_person",
         "trust_budget",
+        "trust_observe_only",
+        "budget_exceeded",
         "overloaded",
     ):
         for _ in range(20):
@@ -521,6 +523,16 @@ async def test_a_trip_of_a_session_falls_in_the_domain_of_its_call(store):
     world.ask(call)
     world.intake.tripped(trip(scope="session", part="s1", calls=(call.id,)))
     assert (world.tier(mail), world.tier()) == (1, 2)
+
+
+async def test_after_a_crash_a_trip_of_a_session_falls_in_its_own_domain_too(store):
+    world = World(store)
+    world.sign(3)
+    await world.book.flush()
+    again = World(store)
+    await again.book.open()
+    await again.intake.open([trip(scope="session", part="s1", domain="payments", calls=("gone",))])
+    assert {where.domain: account.tier for where, account in again.book.accounts.items()} == {"payments": 1}
 
 
 async def test_what_holds_in_memory_holds_after_a_crash_at_any_moment(store):
