@@ -352,6 +352,25 @@ def test_a_guarded_write_needs_a_person_whatever_policy_says():
     assert answer.refusal is None and "execute" in stage.told
 
 
+@pytest.mark.parametrize("fail", ["decide", "execute"])
+def test_a_call_that_fails_inside_the_gateway_is_not_under_way_any_more(store, fail):
+    world = World(store)
+    _, answer = ran(world.guard, fail=fail)
+    assert answer.refusal.code == ("gateway_error" if fail == "decide" else "outcome_unrecorded")
+    assert world.guard._under_way == {}
+    assert world.guard.breakers.behaviours == {}
+
+
+def test_a_probe_that_fails_inside_the_gateway_gives_its_permit_back(store):
+    world = World(store)
+    for _ in range(5):
+        world.goes(principal=AGENT)
+    world.now += 80 * SECOND
+    for _ in range(4):  # of three permits
+        assert ran(world.guard, fail="decide")[1].refusal.code == "gateway_error"
+    assert world.goes(args_json=b"1") == ""
+
+
 def test_every_call_that_was_let_go_is_told_of_once():
     for script, heard in (({}, ("allow", "ok")), ({"fail": "intent"}, ("block", "journal_unavailable"))):
         breakers = _Breakers()
