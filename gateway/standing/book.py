@@ -243,10 +243,14 @@ class Book:
             )
         )  # fmt: skip
 
-    def _fold(self, row: Evidence) -> None:
-        """Take one counted row into its account, and see what that means for the tier."""
+    def _fold(self, row: Evidence) -> bool:
+        """Take one row of the ledger into its account, and see what that means for the tier; ``False`` when
+        it is in there already.
+        """
         where = Where(row.tenant, row.agent, row.domain)
         account = self.account(where)
+        if row.seq <= account.seq:
+            return False
         now = self.now_ns()
         if not account.build:
             account.build = row.build
@@ -255,6 +259,7 @@ class Book:
         self._changed(where)
         if row.bad:
             self._judge(where, account, failed=True, ref=row.ref)
+        return True
 
     def _judge(self, where: Where, account: Account, *, failed: bool, ref: str = "") -> None:
         now = self.now_ns()
@@ -291,8 +296,11 @@ class Book:
 
     async def sweep(self) -> None:
         """Outcomes whose grace is over count now; tiers that have ended, end."""
-        ripe = await asyncio.to_thread(self.store.mature, self.now_ns(), self.settings.per_day)
-        self._added(ripe)
+        # Sums take in rows in the order of the ledger, so nothing that is newer may overtake.
+        async with self._flushing:
+            await self._put_down()
+            ripe = await asyncio.to_thread(self.store.mature, self.now_ns(), self.settings.per_day)
+            self._added(ripe)
         if not self._round:
             self._round = list(self.accounts)
         for where in self._round[-_JUDGED:]:
@@ -305,23 +313,26 @@ class Book:
     async def flush(self) -> None:
         """Put down all there is; raises and keeps it when that fails."""
         async with self._flushing:
-            waits, self._waits = self._waits, []
-            try:
-                if waits:
-                    await asyncio.to_thread(self.store.wait, waits)
-            except BaseException:
-                self._waits = waits + self._waits
-                raise
-            added = await self._save()
-            if added is not None:
-                self._added(added)
-                await self._save()
+            await self._put_down()
+
+    async def _put_down(self) -> None:
+        waits, self._waits = self._waits, []
+        try:
+            if waits:
+                await asyncio.to_thread(self.store.wait, waits)
+        except BaseException:
+            self._waits = waits + self._waits
+            raise
+        added = await self._save()
+        if added is not None:
+            self._added(added)
+            await self._save()
 
     def _added(self, added: Added) -> None:
         for row in added.counted:
-            self._fold(row)
+            new = self._fold(row)
             if self._counts is not None:
-                self._counts.trust_evidence(row.outcome, 1)
+                self._counts.trust_evidence(row.outcome if new else "known", 1)
         for why, number in added.left.items():
             if self._counts is not None:
                 self._counts.trust_evidence(why, number)

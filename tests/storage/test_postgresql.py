@@ -87,6 +87,19 @@ def test_reading_only_does_not_migrate(tmp_path: Path) -> None:
         PostgresDatabase(url).open(read_only=True)
 
 
+def test_a_server_that_isolates_more_by_default_changes_nothing_for_the_journal(url: str) -> None:
+    """Then a batch would see the database as it was before it waited for its lock."""
+    with psycopg.connect(url, autocommit=True) as server:
+        name = server.info.dbname
+        server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with PostgresDatabase(url).open(gateway=True) as database:
+        appender = database.appender()
+        with appender._connection.transaction():
+            said = appender._connection.execute("SHOW transaction_isolation").fetchone()
+        appender.close()
+    assert said == ("read committed",)
+
+
 @pytest.mark.parametrize(
     "verb",
     ["UPDATE records SET agent = 'x'", "DELETE FROM records", "TRUNCATE records", "DELETE FROM snapshots"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -606,6 +607,78 @@ async def test_evidence_written_just_before_a_crash_is_in_the_sums_afterwards(st
     await again.book.open()
     assert again.book.accounts[PAY].reversible == pytest.approx(before * 0.5 ** (1 / 30) + 1)
     assert again.book.accounts[PAY].seq == 46
+
+
+def refuted(world: World, number: int):
+    from gateway.trust.evidence import against
+
+    ref = f"refuted:{number}"
+    return against("refuted", ref, **PAY._asdict(), risk="reversible", at_ns=world.now)
+
+
+async def test_what_ripens_while_something_else_is_written_reaches_the_sums(store, monkeypatch):
+    """The sums take rows in by their number, and a crash may come between any two."""
+    world = World(store)
+    world.verify()
+    await world.book.flush()
+    loop, written = asyncio.get_running_loop(), []
+    mature = store.mature
+
+    def slow(now_ns: int, per_day: int):
+        ripe = mature(now_ns, per_day)
+        # The desk reports something before the sweep hears of what it has made ripe.
+        loop.call_soon_threadsafe(report)
+        time.sleep(0.1)
+        return ripe
+
+    def report() -> None:
+        world.book.now(refuted(world, 1))
+        written.append(loop.create_task(world.book.flush()))
+
+    monkeypatch.setattr(store, "mature", slow)
+    await world.book.sweep()
+    await written[0]
+    again = World(store)
+    await again.book.open()
+    account = again.book.accounts[PAY]
+    assert (account.reversible, account.bad) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("first", ["sweep", "flush"])
+async def test_what_was_committed_without_an_answer_reaches_the_sums_and_once(store, monkeypatch, first):
+    world = World(store)
+    add = store.add
+
+    def lost(*given: Any, **more: Any) -> None:
+        add(*given, **more)
+        raise OSError("connection lost at COMMIT")
+
+    world.verify()  # and this one will be ripe before it is tried again
+    world.book.now(refuted(world, 1))
+    monkeypatch.setattr(store, "add", lost)
+    with pytest.raises(OSError):
+        await world.book.flush()
+    monkeypatch.undo()
+    await (world.book.sweep() if first == "sweep" else world.book.flush())
+    world.book.now(refuted(world, 2))
+    world.book.now(refuted(world, 2))
+    await world.settle()
+    account = world.book.accounts[PAY]
+    assert (account.reversible, account.bad) == (pytest.approx(1.0), pytest.approx(2.0))
+    assert len(store.evidence(PAY)) == 3
+
+
+async def test_a_sweep_with_nothing_ripe_does_not_write(store, monkeypatch):
+    """A writer stops all others, and a sweep comes every second."""
+    world = World(store, grace_s=60.0)
+    world.verify()
+    await world.book.flush()
+    with monkeypatch.context() as during:
+        during.setattr(store.database, "writing", None)
+        await world.book.sweep()
+    world.now += 60_000_000_000
+    await world.book.sweep()
+    assert len(store.evidence(PAY)) == 1
 
 
 async def test_time_takes_what_was_signed_for_a_time(store):
