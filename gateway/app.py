@@ -322,6 +322,7 @@ class Gateway:
         outside.registry.policy_revision = lambda: self.policy.revision
         self._config_revision = _revision(config)
         self.limits.resized(config.limits)
+        self.journal.configured(_controls(config))
         self.remembered.state.rules = session_rules(config)
         self.guarded.configure(config)
         self.trust.configured(config.trust.settings(), enabled=config.trust.enabled)

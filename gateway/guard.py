@@ -39,13 +39,13 @@ _ANSWERS: Final = ("ok", "withheld", "unobserved")
 _ERRORS: Final = ("tool_error", "rpc_error")
 _NO_EVENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "killed", "duplicate_effect", "in_doubt", "approval_needed",
-     "breaker_guarded", "trust_needs_person", "trust_horizon", "cancelled", "input_refused",
-     "client_declined", "result_withheld",
+     "breaker_guarded", "trust_needs_person", "trust_horizon", "trust_observe_only", "trust_budget",
+     "budget_exceeded", "cancelled", "input_refused", "client_declined", "result_withheld",
      "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout", "policy_mismatch",
      "undeclared_code", "obligation_conflict", "modified_again", "approvals_not_configured"}
 ) | {code for code in REASONS if code.startswith("approval_") and code != "approval_rejected"}  # fmt: skip
-"""Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, or does
-again what it was told to."""
+"""Refusals that say nothing of how an agent behaves: policy failed, it waits, is slowed down, has not earned
+more, has used up what it was given, or does again what it was told to."""
 
 _HOST: Final = re.compile(rb"://([^/\"\\ ?#]{1,255})")
 _MAIL: Final = re.compile(rb"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
@@ -137,8 +137,10 @@ class Guard:
         if self.breakers.machines:
             moved = [key for key in asking.keys if key in self.breakers.machines]
             self._moved.update(moved)
-            if any(self.breakers.machines[key].stage == "half_open" for key in moved):
-                self._wake.set()  # on disk at once: after a crash nobody may be tried again beside the first
+            # On disk at once: after a crash nobody may be tried again beside the first. Who was not tried is
+            # no reason, or a flood of refused calls would be as many writes.
+            if verdict.go and any(self.breakers.machines[key].stage == "half_open" for key in moved):
+                self._wake.set()
         if verdict.go:
             self._under_way[call.id] = (asking, None)
         if verdict.stage == "closed":

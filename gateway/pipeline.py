@@ -162,6 +162,7 @@ async def settle(parts: Parts, cleared: Cleared, outcome: Outcome) -> Answer:
         answer = await _finish(parts, cleared, outcome, judged=parts.policy.wants_result(cleared.call))
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s could not be settled", cleared.call.id)
+        _lost(parts, cleared)
         answer = answer_of(cleared.call, cleared.action, cleared.decision, refusal_of("outcome_unrecorded"))
     finally:
         if cleared.permit is not None:
@@ -211,7 +212,10 @@ async def _cleared(parts: Parts, call: Call) -> Cleared | Answer:
     try:
         return await _clear(parts, call)
     except BaseException:
-        # Nothing was sent. Kept, its budget and its effect key would be gone until the next start.
+        # Nothing was sent. Kept, it would be under way for ever, and its budget and its effect key would be
+        # gone until the next start.
+        parts.breakers.ended(call, Facts(), "block", "gateway_error", None)
+        parts.trust.ended(call, "block", "gateway_error", None, {})
         try:
             await parts.state.settle(call, "block", None)
         except Exception:
@@ -380,10 +384,18 @@ async def _carry_out(parts: Parts, ask: Ask, cleared: Cleared, caller: Caller | 
         return await _finish(parts, cleared, outcome, judged=judged, told=told)
     except Exception:  # a fault of our own after the wire: the effect may have happened, so never "try again"
         logger.exception("call %s failed inside the gateway after it was made", call.id)
+        _lost(parts, cleared)
         return answer_of(call, action, decision, refusal_of("outcome_unrecorded"))
     finally:
         if cleared.permit is not None:
             parts.approvals.ended(cleared.permit)
+
+
+def _lost(parts: Parts, cleared: Cleared) -> None:
+    """Nobody knows what became of a call, and it is not under way any more."""
+    unknown = Outcome(status="in_doubt", code="outcome_unrecorded")
+    parts.breakers.ended(cleared.call, cleared.facts, cleared.action, unknown.code, unknown)
+    parts.trust.ended(cleared.call, cleared.action, unknown.code, unknown, cleared.agreed)
 
 
 async def _finish(

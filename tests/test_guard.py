@@ -67,6 +67,14 @@ def test_answers_that_say_nothing_of_the_agent_are_no_events(store, code):
     assert world.guard.breakers.behaviours == {}
 
 
+@pytest.mark.parametrize("code", ["trust_budget", "trust_observe_only", "budget_exceeded"])
+def test_refusals_for_what_was_not_earned_or_not_given_stop_nobody(store, code):
+    """They would open a breaker, and a breaker that opens takes a tier."""
+    world = World(store)
+    assert {world.goes(None, code, "block") for _ in range(60)} == {""}
+    assert world.guard.breakers.behaviours == {}
+
+
 def test_calls_that_wait_for_a_person_are_no_events(store):
     world = World(store)
     for _ in range(60):
@@ -192,6 +200,24 @@ def test_nobody_is_tried_again_beside_those_a_crashed_gateway_tried(store):
         # Nobody will ever say what became of the three: they have failed.
         again.now += 301 * SECOND
         assert again.goes() == "breaker_open"
+
+    asyncio.run(life())
+
+
+def test_calls_that_are_refused_while_others_are_tried_write_nothing_to_disk(store):
+    async def life() -> None:
+        world = World(store)
+        for _ in range(5):
+            world.goes()
+        await world.guard.save()
+        world.now += 80 * SECOND
+        for n in range(3):
+            assert world.guard.ask(world.call(args_json=b"%d" % n), Facts()).refusal is None
+        await world.guard.save()
+        world.guard._wake.clear()
+        for _ in range(20):
+            assert world.goes() == "breaker_throttled"
+        assert not world.guard._wake.is_set()
 
     asyncio.run(life())
 
@@ -324,6 +350,25 @@ def test_a_guarded_write_needs_a_person_whatever_policy_says():
     assert "hold" in stage.told and "execute" not in stage.told
     stage, answer = ran(breakers, tool=tool("reversible"), held=None)
     assert answer.refusal is None and "execute" in stage.told
+
+
+@pytest.mark.parametrize("fail", ["decide", "execute"])
+def test_a_call_that_fails_inside_the_gateway_is_not_under_way_any_more(store, fail):
+    world = World(store)
+    _, answer = ran(world.guard, fail=fail)
+    assert answer.refusal.code == ("gateway_error" if fail == "decide" else "outcome_unrecorded")
+    assert world.guard._under_way == {}
+    assert world.guard.breakers.behaviours == {}
+
+
+def test_a_probe_that_fails_inside_the_gateway_gives_its_permit_back(store):
+    world = World(store)
+    for _ in range(5):
+        world.goes(principal=AGENT)
+    world.now += 80 * SECOND
+    for _ in range(4):  # of three permits
+        assert ran(world.guard, fail="decide")[1].refusal.code == "gateway_error"
+    assert world.goes(args_json=b"1") == ""
 
 
 def test_every_call_that_was_let_go_is_told_of_once():

@@ -224,7 +224,7 @@ class Encoder:
 
     def __init__(self, key: StorageKey, controls: tuple[str, ...], keep_payloads: bool) -> None:
         self._key = key
-        self._controls = controls
+        self.controls = controls
         self._keep = keep_payloads
         self._sealer = key.sealer(time.time_ns())
         self._last_payload = 0
@@ -369,7 +369,8 @@ class Encoder:
         return ref
 
     def _force(self, decision: Decision, revisions: Revisions, rows: Rows) -> str:
-        key = (decision.engine, decision.entry, decision.revision, decision.rules, revisions)
+        controls = self.controls
+        key = (decision.engine, decision.entry, decision.revision, decision.rules, revisions, controls)
         ref = self._in_force.get(key)
         if ref is None:
             if len(self._in_force) >= _MAX_KNOWN:
@@ -379,7 +380,7 @@ class Encoder:
                     "engine": decision.engine,
                     "entry": decision.entry,
                     "rules": decision.rules,
-                    "controls": self._controls,
+                    "controls": controls,
                     "policy_revision": decision.revision or revisions.policy,
                     "config_revision": revisions.config,
                     "keys_revision": revisions.keys,

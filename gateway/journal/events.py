@@ -35,7 +35,8 @@ class _Body(msgspec.Struct, frozen=True):
 _body: Final = msgspec.json.Decoder(_Body).decode
 _SILENT: Final = frozenset(
     {"breaker_open", "breaker_throttled", "breaker_guarded", "killed", "duplicate_effect", "in_doubt",
-     "approval_needed", "cancelled", "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout",
+     "approval_needed", "trust_needs_person", "trust_horizon", "trust_observe_only", "trust_budget",
+     "budget_exceeded", "cancelled", "policy_error", "policy_undefined", "policy_bad_shape", "policy_timeout",
      "policy_mismatch", "undeclared_code", "obligation_conflict", "modified_again"}
 )  # fmt: skip
 
@@ -44,11 +45,13 @@ _UNSAVED_NS: Final = 60 * 1_000_000_000
 
 
 def delegated_since(database: Database, since_ns: int | None) -> Iterator[Event]:
-    """Calls of delegations that ended after a moment; ``None``: in the minute before the last record."""
-    if since_ns is None:
-        with database.reading() as connection:
-            since_ns = (connection.execute(select(func.max(records.c.at_ns))).scalar() or 0) - _UNSAVED_NS
-    calls = list(_delegated(database, since_ns))
+    """Calls of delegations that ended after a moment, and in the minute before the last record.
+
+    What is older is saved: a gateway that saw no delegation for months need not read the records of months.
+    """
+    with database.reading() as connection:
+        last: int = connection.execute(select(func.max(records.c.at_ns))).scalar() or 0
+    calls = list(_delegated(database, max(since_ns or 0, last - _UNSAVED_NS)))
     for start in range(0, len(calls), 500):
         yield from _of_calls(database, calls[start : start + 500])
 

@@ -50,9 +50,8 @@ class Journal:
         self._read_delay_s = settings.read_batch_ms / 1000
         self._watermark = Watermark(database)
         self._retention = Retention(database, settings.payload_days)
-        self._writer = Writer(
-            database, Encoder(key, controls, settings.payload_days > 0), self._committed, self._chores
-        )
+        self._encoder = Encoder(key, controls, settings.payload_days > 0)
+        self._writer = Writer(database, self._encoder, self._committed, self._chores)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._batch: list[Waiting] = []
         self._soon = False
@@ -67,6 +66,10 @@ class Journal:
         """Start the writer thread; call it on the running loop, after recovery."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
+
+    def configured(self, controls: tuple[str, ...]) -> None:
+        """Other parts are in force from now on."""
+        self._encoder.controls = controls
 
     async def stop(self, timeout_s: float = 10.0) -> None:
         """Write everything that is queued and end the thread."""

@@ -1,7 +1,7 @@
 """The accounts of trust: evidence is taken in, tiers fall at once, and all of it outlives the process.
 
-A fall holds in memory at the moment of its cause and is written right behind; evidence is written first and
-counted when it is known to be new.
+A fall holds in memory at the moment of its cause and is written right behind, together with its cause;
+evidence is counted when it is known to be new.
 """
 
 from __future__ import annotations
@@ -192,14 +192,15 @@ class Book:
         self._views.pop(where, None)
 
     def rebuilt(self, where: Where, account: Account, build: str, now: int) -> None:
-        before = account.build
+        # One that comes as two builds in turn has changed once: a record for each call would say nothing.
+        before = account.build if not account.reprove else ""
         changed(account, build, self.settings)
         self._changed(where)
         if before:
             reason = f"from {before} to {build}"
             self._event(where, account, "changed", account.tier, "rebuilt", "", reason, now)
             logger.warning("an agent has changed", extra={"agent": where.agent, "domain": where.domain})
-        self._wake.set()
+            self._wake.set()
 
     def _fell(
         self, where: Where, account: Account, fell: falls.Fall, ref: str, note: str, *, always: bool = False
@@ -242,10 +243,14 @@ class Book:
             )
         )  # fmt: skip
 
-    def _fold(self, row: Evidence) -> None:
-        """Take one counted row into its account, and see what that means for the tier."""
+    def _fold(self, row: Evidence) -> bool:
+        """Take one row of the ledger into its account, and see what that means for the tier; ``False`` when
+        it is in there already.
+        """
         where = Where(row.tenant, row.agent, row.domain)
         account = self.account(where)
+        if row.seq <= account.seq:
+            return False
         now = self.now_ns()
         if not account.build:
             account.build = row.build
@@ -254,6 +259,7 @@ class Book:
         self._changed(where)
         if row.bad:
             self._judge(where, account, failed=True, ref=row.ref)
+        return True
 
     def _judge(self, where: Where, account: Account, *, failed: bool, ref: str = "") -> None:
         now = self.now_ns()
@@ -290,8 +296,11 @@ class Book:
 
     async def sweep(self) -> None:
         """Outcomes whose grace is over count now; tiers that have ended, end."""
-        ripe = await asyncio.to_thread(self.store.mature, self.now_ns(), self.settings.per_day)
-        self._added(ripe)
+        # Sums take in rows in the order of the ledger, so nothing that is newer may overtake.
+        async with self._flushing:
+            await self._put_down()
+            ripe = await asyncio.to_thread(self.store.mature, self.now_ns(), self.settings.per_day)
+            self._added(ripe)
         if not self._round:
             self._round = list(self.accounts)
         for where in self._round[-_JUDGED:]:
@@ -304,42 +313,52 @@ class Book:
     async def flush(self) -> None:
         """Put down all there is; raises and keeps it when that fails."""
         async with self._flushing:
-            rows, self._rows = self._rows, []
-            waits, self._waits = self._waits, []
-            try:
-                if waits:
-                    await asyncio.to_thread(self.store.wait, waits)
-                    waits = []
-                if rows:
-                    added = await asyncio.to_thread(self.store.add, rows, self.settings.per_day)
-                    rows = []
-                    self._added(added)
-            except BaseException:
-                self._rows, self._waits = rows + self._rows, waits + self._waits
-                raise
+            await self._put_down()
+
+    async def _put_down(self) -> None:
+        waits, self._waits = self._waits, []
+        try:
+            if waits:
+                await asyncio.to_thread(self.store.wait, waits)
+        except BaseException:
+            self._waits = waits + self._waits
+            raise
+        added = await self._save()
+        if added is not None:
+            self._added(added)
             await self._save()
 
     def _added(self, added: Added) -> None:
         for row in added.counted:
-            self._fold(row)
+            new = self._fold(row)
             if self._counts is not None:
-                self._counts.trust_evidence(row.outcome, 1)
+                self._counts.trust_evidence(row.outcome if new else "known", 1)
         for why, number in added.left.items():
             if self._counts is not None:
                 self._counts.trust_evidence(why, number)
 
-    async def _save(self) -> None:
-        if not (self._dirty or self._events or self._taken_back):
-            return
+    async def _save(self) -> Added | None:
+        """Write evidence and accounts; what the ledger made of the evidence, ``None`` when there was none."""
+        if not (self._rows or self._dirty or self._events or self._taken_back):
+            return None
+        rows, self._rows = self._rows, []
         dirty, self._dirty = self._dirty, set()
         events, self._events = self._events, []
         taken, self._taken_back = self._taken_back, False
         accounts = [(where, msgspec.msgpack.encode(self.accounts[where])) for where in sorted(dirty)]
+        now, per_day = self.now_ns(), self.settings.per_day
         try:
-            await asyncio.to_thread(
-                lambda: self.store.save(accounts, events, now_ns=self.now_ns(), authority=taken)
+            if not rows:
+                await asyncio.to_thread(
+                    lambda: self.store.save(accounts, events, now_ns=now, authority=taken)
+                )  # fmt: skip
+                return None
+            # What is in the ledger is not struck for again: a fall is on disk with its cause, or neither is.
+            return await asyncio.to_thread(
+                lambda: self.store.add(rows, per_day, accounts, events, now_ns=now, authority=taken)
             )
         except BaseException:
+            self._rows = rows + self._rows
             self._dirty |= dirty
             self._events = events + self._events
             self._taken_back = taken or self._taken_back

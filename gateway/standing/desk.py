@@ -133,7 +133,7 @@ class TrustDesk:
             if found.missing:
                 raise NotSigned("promotion_refused", f"for T{found.tier}: " + "; ".join(found.missing))
             self._rules(where, principal, account, "promote", found.tier, found)
-            return await self._sign(where, account, by, found.tier, found.people, reason, found.digest)
+            return await self._sign(where, by, found.tier, found.people, reason, found.digest)
 
     async def vouch(
         self, where: Where, by: Operator, *, to: int, days: float, reason: str
@@ -152,12 +152,14 @@ class TrustDesk:
                 raise NotSigned("promotion_refused", "it has fallen here; it has to earn the tier")
             self._rules(where, principal, account, "vouch", to, None)
             people = 2 if to >= settings.two_from else 1
-            return await self._sign(where, account, by, to, people, reason, "", vouched_days=days)
+            return await self._sign(where, by, to, people, reason, "", vouched_days=days)
 
     async def _sign(
-        self, where: Where, account: Account, by: Operator, to: int, people: int, reason: str, digest: str, *,
+        self, where: Where, by: Operator, to: int, people: int, reason: str, digest: str, *,
         vouched_days: float = 0.0,
     ) -> dict[str, Any]:  # fmt: skip
+        # What comes in while something is read below is taken into this one, and into no other.
+        account = self._book.account(where)
         now, settings = self._book.now_ns(), self._book.settings
         cause = "vouch" if vouched_days else ""
         before, fallen = held(account, now, settings), account.falls

@@ -33,11 +33,6 @@ _SURE: Final = frozenset(EXACT) | {"person"}
 _NO_FAULT: Final = frozenset({"not_now", "not_needed"})
 """Reasons of reviewers that say nothing against the agent."""
 
-_OWN_CODES: Final = frozenset(
-    {"trust_observe_only", "trust_needs_person", "trust_horizon", "trust_budget", "budget_exceeded"}
-)
-"""What an agent is refused because of what it has not earned must not cost it more."""
-
 
 class Intake:
     """All methods run on the event loop's thread."""
@@ -86,7 +81,8 @@ class Intake:
             self._last.popitem(last=False)
         where = Where(*who, domain)
         if outcome is None:
-            if call.mode == "enforce" and code not in _OWN_CODES and what_of(action, code, None) == "denied":
+            # What it is refused because of what it has not earned must not cost it more: that is no "denied".
+            if call.mode == "enforce" and what_of(action, code, None) == "denied":
                 self._denied(where, call)
             return
         self._of_today(self._book.accounts.get(where), calls=1)
@@ -126,7 +122,10 @@ class Intake:
             return
         who = (trip.key.tenant, trip.agent)
         domain = trip.key.part if trip.key.scope == "agent" else ""
-        domain = domain or self._ranks.domain_of(trip.calls) or self._last.get(who, "general")
+        # After a start nothing is under way and nobody was anywhere; then what the trip itself says is known.
+        domain = (
+            domain or self._ranks.domain_of(trip.calls) or self._last.get(who) or trip.domain or "general"
+        )
         where = Where(*who, domain)
         call_id = trip.calls[-1] if trip.calls else ""
         at_ns = min(trip.at_ns, self._book.now_ns())

@@ -59,7 +59,9 @@ class Ranks:
         where = Where(principal.tenant, principal.agent, domain)
         view = self._book.view(where, now)
         account = view.account
-        if account is not None and principal.build != account.build and principal.build:
+        # Where token and configuration disagree nobody knows which it is; there is a cap for that.
+        known = principal.build and principal.attested != "conflict"
+        if account is not None and known and principal.build != account.build:
             self._book.rebuilt(where, account, principal.build, now)
             view = self._book.view(where, now)
         has = view.tier

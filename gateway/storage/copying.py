@@ -38,6 +38,9 @@ def sizes(source: Database) -> dict[str, int]:
 def copy(source: Database, target: Database, progress: Progress = lambda *_: None) -> Copied:
     """Copy everything and compare. ``ConfigError``, with the target as it was, when anything is wrong."""
     with source.reading() as old, target.writing() as new:
+        if target.kind == "postgresql":
+            # Reading a large table takes longer than a writer may stand still; nobody else uses this one yet.
+            new.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         for table in metadata.sorted_tables:
             if _count(new, table):
                 raise ConfigError(

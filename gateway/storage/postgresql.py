@@ -99,7 +99,10 @@ class PostgresDatabase(Database):
         return False
 
     def appender(self) -> Appender:
-        return _Appender(self._connect(), lambda: self._fence)
+        connection = self._connect()
+        # Whatever the server's own is: stricter, a batch would see no more than there was before its lock.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return _Appender(connection, lambda: self._fence)
 
     def at_fault(self, error: Exception) -> bool:
         cause = error.orig if isinstance(error, DBAPIError) else error

@@ -63,8 +63,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Added(NamedTuple):
-    counted: list[Evidence]
-    left: Mapping[str, int]  # why others were not: known, repeated, enough
+    counted: list[Evidence]  # also those that were in the ledger already, as they are there
+    left: Mapping[str, int]  # why others were not: repeated, enough
 
 
 class Made(NamedTuple):
@@ -140,18 +140,7 @@ class TrustStore:
         ``authority``: something was taken back, so what was granted or decided before does not hold any more.
         """
         with self.database.writing() as connection:
-            for where, state in accounts:
-                values = {"tier": _account(state).tier, "state": state, "at_ns": now_ns}
-                row = insert(trust_accounts).values(**where._asdict(), **values)
-                connection.execute(
-                    row.on_conflict_do_update(
-                        index_elements=["tenant", "agent", "domain"], set_=values
-                    )
-                )  # fmt: skip
-            for event in events:
-                _append(connection, event)
-            if authority:
-                control.bump(connection, control.CONTROL)
+            _save(connection, accounts, events, now_ns, authority)
 
     def newest(self) -> int:
         """When anything was last written here; 0 for never."""
@@ -160,9 +149,19 @@ class TrustStore:
 
     # -- the ledger ------------------------------------------------------------------------------
 
-    def add(self, rows: Sequence[Evidence], per_day: int) -> Added:
-        """Append what counts; what does not is only counted."""
+    def add(
+        self,
+        rows: Sequence[Evidence],
+        per_day: int,
+        accounts: Iterable[tuple[Where, bytes]] = (),
+        events: Sequence[Event] = (),
+        *,
+        now_ns: int = 0,
+        authority: bool = False,
+    ) -> Added:
+        """Append what counts; what does not is only counted. What it did to accounts is saved with it."""
         with self.database.writing() as connection:
+            _save(connection, accounts, events, now_ns, authority)
             return _add(connection, rows, per_day)
 
     def wait(self, rows: Iterable[tuple[Evidence, int]]) -> None:
@@ -178,13 +177,15 @@ class TrustStore:
 
     def mature(self, now_ns: int, per_day: int) -> Added:
         """Good outcomes against which nothing has spoken for as long as was asked: now they count."""
+        ripe = trust_waiting.c.due_ns <= now_ns
+        with self.database.reading() as connection:  # asked every second, and nearly always in vain
+            if connection.execute(select(trust_waiting.c.call_id).where(ripe).limit(1)).first() is None:
+                return Added([], {})
         with self.database.writing() as connection:
             due = connection.execute(
-                select(trust_waiting).where(trust_waiting.c.due_ns <= now_ns)
+                select(trust_waiting).where(ripe)
                 .order_by(trust_waiting.c.due_ns).limit(LOT)
             ).all()  # fmt: skip
-            if not due:
-                return Added([], {})
             connection.execute(
                 delete(trust_waiting).where(trust_waiting.c.call_id.in_([row.call_id for row in due]))
             )
@@ -283,10 +284,36 @@ class Altered(Exception):
     """Rows that are chained do not fit together: somebody wrote to the database."""
 
 
+def _save(
+    connection: Connection,
+    accounts: Iterable[tuple[Where, bytes]],
+    events: Sequence[Event],
+    now_ns: int,
+    authority: bool,
+) -> None:
+    for where, state in accounts:
+        values = {"tier": _account(state).tier, "state": state, "at_ns": now_ns}
+        row = insert(trust_accounts).values(**where._asdict(), **values)
+        connection.execute(
+            row.on_conflict_do_update(index_elements=["tenant", "agent", "domain"], set_=values)
+        )  # fmt: skip
+    for event in events:
+        _append(connection, event)
+    if authority:
+        control.bump(connection, control.CONTROL)
+
+
 def _add(connection: Connection, rows: Sequence[Evidence], per_day: int) -> Added:
     counted: list[Evidence] = []
     left: Counter[str] = Counter()
     for row in rows:
+        # Told twice, or written by an attempt of which nobody heard that it went well.
+        known = connection.execute(
+            select(trust_evidence).where(trust_evidence.c.ref == row.ref)
+        ).one_or_none()
+        if known is not None:
+            counted.append(_evidence(known))
+            continue
         day = row.at_ns // DAY
         of_the_day = (*_at(trust_evidence, _where(row)), trust_evidence.c.day == day)
         if row.good:
@@ -304,14 +331,8 @@ def _add(connection: Connection, rows: Sequence[Evidence], per_day: int) -> Adde
                 left["enough"] += 1
                 continue
         values = {name: getattr(row, name) for name in _COLUMNS}
-        seq = connection.execute(
-            insert(trust_evidence).values(**values, day=day).on_conflict_do_nothing()
-            .returning(trust_evidence.c.seq)
-        ).scalar()  # fmt: skip
-        if seq is None:
-            left["known"] += 1
-        else:
-            counted.append(msgspec.structs.replace(row, seq=seq))
+        added = insert(trust_evidence).values(**values, day=day).returning(trust_evidence.c.seq)
+        counted.append(msgspec.structs.replace(row, seq=connection.execute(added).scalar_one()))
     return Added(counted, left)
 
 

@@ -114,14 +114,18 @@ def refresh(account: Account, now_ns: int, settings: Settings) -> float:
 
 
 def changed(account: Account, build: str, settings: Settings) -> None:
-    """Another model, prompt or set of tools under the same name: half of what it earned, and a cap."""
+    """Another model, prompt or set of tools under the same name: half of what it earned, and a cap.
+
+    While that cap lasts a further change only makes it last longer.
+    """
     before, account.build = account.build, build
     if not before:
         return  # nobody had said before what it is
-    account.read /= 2
-    account.reversible /= 2
-    account.compensable /= 2
-    account.irreversible /= 2
+    if not account.reprove:  # or a rolling deployment, two builds in turn, would leave nothing within minutes
+        account.read /= 2
+        account.reversible /= 2
+        account.compensable /= 2
+        account.irreversible /= 2
     account.reprove = settings.reprove
     account.bound = bound_for(account, max(account.tier, 2), settings)
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-from gateway.trust.account import Account, bound_for, decay, take
-from gateway.trust.evidence import Evidence
-from gateway.trust.settings import DAY, Settings
+from gateway.trust.account import Account, bound_for, decay, owed, take
+from gateway.trust.evidence import WEIGHTS, Evidence
+from gateway.trust.settings import DAY, HOUR, Settings
 
 Cause = Literal["incident", "trip", "failures", "faded", "expired", "elsewhere", "operator", "policy"]
 
@@ -87,8 +87,17 @@ def pardoned(
 ) -> None:
     """The last fall was for nothing: what was earned since the one before (``fresh_ns``) counts again.
 
-    ``rows`` is all its evidence; that of ``ref`` is left out. The tier is not given back: people sign it.
+    ``rows`` is all its evidence; that of ``ref`` is left out. What the fall before it asks for still is.
+    The tier is not given back: people sign it.
     """
+    # As much of its debt as there is left of it by now.
+    kept = 1.0 - settings.debt_an_hour
+    nothing = sum(
+        WEIGHTS[row.outcome].debt * kept ** (max(0, now_ns - row.at_ns) / HOUR)
+        for row in rows
+        if row.ref == ref
+    )
+    debt = max(0.0, owed(account, now_ns, settings) - nothing)
     reprove = account.reprove
     account.read = account.reversible = account.compensable = account.irreversible = account.bad = 0.0
     account.fresh_ns = fresh_ns
@@ -96,14 +105,21 @@ def pardoned(
         if row.ref != ref:
             take(account, row, now_ns, settings)
     account.reprove = reprove
-    account.debt = 0.0
-    account.calm_ns = account.tripped_ns = 0
+    account.debt, account.debt_ns = debt, now_ns
     account.falls -= 1
+    earlier = account.falls > 0 and fresh_ns > 0
+    account.calm_ns = fresh_ns + _calm(account.falls - 1, settings) if earlier else 0
+    account.tripped_ns = fresh_ns if earlier else 0
 
 
 def _too_bad(account: Account, settings: Settings) -> bool:
     """Whether a tier that is vouched for has seen as much failure as a proven one could bear."""
     return account.bad >= 2.0
+
+
+def _calm(falls: int, settings: Settings) -> int:
+    """The cool-down of a fall, in ns, after so many others."""
+    return int(settings.calm_days * 2 ** min(falls, MOST_DOUBLED) * DAY)
 
 
 def _fall(
@@ -114,8 +130,7 @@ def _fall(
     account.since_ns, account.signed = now_ns, False
     if to <= settings.initial:
         account.until_ns = 0
-    days = settings.calm_days * 2 ** min(account.falls, MOST_DOUBLED)
-    account.calm_ns = max(account.calm_ns, now_ns + int(days * DAY))
+    account.calm_ns = max(account.calm_ns, now_ns + _calm(account.falls, settings))
     account.falls += 1
     account.fresh_ns = now_ns
     if fresh:

@@ -109,6 +109,20 @@ async def test_a_record_names_who_what_why_and_what_was_in_force(tmp_path: Path)
     assert end["result_mac"] == KEY.mac(f"{made.id}/result", ok().result_json)
 
 
+async def test_after_a_reload_records_name_the_controls_that_are_in_force_then(tmp_path: Path) -> None:
+    before, after = call(LOOK), call(LOOK)
+    async with running(tmp_path / "w.db") as (journal, database):
+        await carry_out(journal, before)
+        await journal.intent(
+            call(PAY), FACTS, ALLOW, "allow"
+        )  # waits for the disk, and what is before it too
+        journal.configured(("breakers:memory",))
+        await carry_out(journal, after)
+        await journal.stop()
+        named = [Query(database).show(made.id).records[0]["in_force"]["controls"] for made in (before, after)]
+    assert named == [["approvals:absent", "breakers:absent"], ["breakers:memory"]]
+
+
 async def test_what_many_calls_share_is_stored_once(tmp_path: Path) -> None:
     async with running(tmp_path / "w.db") as (journal, database):
         for _ in range(20):

@@ -30,7 +30,7 @@ from gateway.approvals.values import Blocked, Settings
 from gateway.cli.app import app
 from gateway.errors import ConfigError, JournalError
 from gateway.journal.recovery import recover
-from gateway.storage import control, copying
+from gateway.storage import control, copying, postgresql
 from gateway.storage.database import Database
 from gateway.storage.postgresql import Fenced, PostgresDatabase, checked
 from gateway.storage.tables import SCHEMA, metadata, records
@@ -85,6 +85,19 @@ def test_reading_only_does_not_migrate(tmp_path: Path) -> None:
     url = at.empty(tmp_path)
     with pytest.raises(ConfigError, match=f"has schema none instead of {SCHEMA}"):
         PostgresDatabase(url).open(read_only=True)
+
+
+def test_a_server_that_isolates_more_by_default_changes_nothing_for_the_journal(url: str) -> None:
+    """Then a batch would see the database as it was before it waited for its lock."""
+    with psycopg.connect(url, autocommit=True) as server:
+        name = server.info.dbname
+        server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with PostgresDatabase(url).open(gateway=True) as database:
+        appender = database.appender()
+        with appender._connection.transaction():
+            said = appender._connection.execute("SHOW transaction_isolation").fetchone()
+        appender.close()
+    assert said == ("read committed",)
 
 
 @pytest.mark.parametrize(
@@ -441,6 +454,19 @@ class TestMovingFromSqlite:
             store = Store(new, KEY, Settings(chains={"default": one_stage()}))
             (approval,) = store.list("default")
             assert store.show(approval.id, "default").args_json == b'{"amount":5}'
+
+    async def test_a_source_that_takes_long_to_read_is_not_cut_off(
+        self, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server ends writers that stand still for ten seconds; here it is a tenth of one."""
+        await filled(tmp_path / "w.db")
+        with Database(tmp_path / "w.db").open() as old, PostgresDatabase(url).open() as new:
+            monkeypatch.setattr(postgresql, "_LOCK_WRITE", postgresql._LOCK_WRITE.replace("10s", "100ms"))
+            with pytest.raises(DBAPIError), new.writing() as connection:
+                time.sleep(0.3)
+                connection.execute(text("SELECT 1"))
+            copied = copying.copy(old, new, lambda table, rows: time.sleep(0.15))
+            assert copied.rows == copying.sizes(new)
 
     async def test_what_is_not_empty_is_left_alone(self, tmp_path: Path, url: str) -> None:
         await filled(tmp_path / "w.db")

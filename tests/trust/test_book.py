@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,8 @@ async def test_refusals_count_only_beyond_what_is_usual(store):
         "in_doubt",
         "trust_needs_person",
         "trust_budget",
+        "trust_observe_only",
+        "budget_exceeded",
         "overloaded",
     ):
         for _ in range(20):
@@ -339,6 +342,39 @@ async def test_a_change_of_the_agent_halves_its_evidence_and_caps_it(store):
     assert account.irreversible == pytest.approx(before / 2)  # once
     await world.settle()
     assert [event.kind for event in store.events(PAY)][:1] == ["changed"]
+
+
+async def test_two_builds_in_turn_are_one_change_however_often_they_alternate(store):
+    """A rolling deployment: old and new answer side by side for a while."""
+    world = World(store)
+    await world.work(4, 25, what=tool("irreversible"))
+    account = world.sign(3)
+    before = account.irreversible
+    other = msgspec.structs.replace(AGENT, build="b2")
+    for _ in range(20):
+        for who in (other, AGENT):
+            rank = world.ask(world.call(tool("irreversible"), who=who))
+            assert (rank.facts["tier"], rank.facts["cap"]) == (2, "rebuilt")
+    assert account.irreversible == pytest.approx(before / 2)
+    assert account.reprove == world.settings.reprove  # it is capped until one of them has shown itself
+    await world.book.flush()
+    assert [event.kind for event in store.events(PAY)] == ["changed"]
+
+
+async def test_an_agent_of_which_two_things_are_said_is_capped_and_keeps_what_it_earned(store):
+    """One key, and a token that contradicts the configuration, side by side."""
+    world = World(store)
+    await world.work(4, 25, what=tool("irreversible"))
+    account = world.sign(3)
+    before = account.irreversible
+    doubtful = msgspec.structs.replace(AGENT, build="b2", attested="conflict")
+    for _ in range(5):
+        rank = world.ask(world.call(tool("irreversible"), who=doubtful))
+        assert (rank.facts["tier"], rank.facts["cap"]) == (0, "conflict")
+        assert world.ask(world.call(tool("irreversible"))).facts["tier"] == 3
+    assert (account.irreversible, account.build) == (before, "b1")
+    await world.book.flush()
+    assert store.events(PAY) == []
 
 
 # --------------------------------------------------------------------------------- what a tier buys
@@ -490,6 +526,16 @@ async def test_a_trip_of_a_session_falls_in_the_domain_of_its_call(store):
     assert (world.tier(mail), world.tier()) == (1, 2)
 
 
+async def test_after_a_crash_a_trip_of_a_session_falls_in_its_own_domain_too(store):
+    world = World(store)
+    world.sign(3)
+    await world.book.flush()
+    again = World(store)
+    await again.book.open()
+    await again.intake.open([trip(scope="session", part="s1", domain="payments", calls=("gone",))])
+    assert {where.domain: account.tier for where, account in again.book.accounts.items()} == {"payments": 1}
+
+
 async def test_what_holds_in_memory_holds_after_a_crash_at_any_moment(store):
     world = World(store)
     await world.work()
@@ -514,6 +560,41 @@ async def test_what_holds_in_memory_holds_after_a_crash_at_any_moment(store):
     assert once_more.book.accounts[PAY].falls == 1
 
 
+@pytest.mark.parametrize("cause", ["trip", "incident"])
+async def test_a_crash_right_after_its_cause_is_on_disk_does_not_give_a_tier_back(store, monkeypatch, cause):
+    world = World(store)
+    world.sign(3).irreversible = 400.0  # so much that its tier would hold against one more outcome
+    await world.book.flush()
+    before = store.newest()
+    world.now += 1
+    if cause == "trip":
+        world.intake.tripped(trip(at_ns=world.now))
+    else:
+        world.book.struck(PAY, "incident", _incident(world))
+    fallen = world.tier()
+    # The process ends as soon as anything of it is in the ledger.
+    add = store.add
+
+    def last(*given: Any, **more: Any) -> None:
+        add(*given, **more)
+        raise SystemExit
+
+    monkeypatch.setattr(store, "add", last)
+    with pytest.raises(SystemExit):
+        await world.book.flush()
+    monkeypatch.undo()
+    assert len(store.evidence(PAY)) == 1
+    again = World(store)
+    again.now = world.now
+    await again.book.open()
+    assert store.newest() > before
+    assert (again.tier(), again.book.accounts[PAY].falls) == (fallen, 1)
+    assert again.book.accounts[PAY].bad > 0
+    assert [event.kind for event in store.events(PAY)] == ["fell"]
+    await again.intake.open([trip(at_ns=world.now)] if cause == "trip" else [])
+    assert again.book.accounts[PAY].falls == 1
+
+
 async def test_evidence_written_just_before_a_crash_is_in_the_sums_afterwards(store):
     world = World(store)
     await world.work(3)
@@ -526,6 +607,78 @@ async def test_evidence_written_just_before_a_crash_is_in_the_sums_afterwards(st
     await again.book.open()
     assert again.book.accounts[PAY].reversible == pytest.approx(before * 0.5 ** (1 / 30) + 1)
     assert again.book.accounts[PAY].seq == 46
+
+
+def refuted(world: World, number: int):
+    from gateway.trust.evidence import against
+
+    ref = f"refuted:{number}"
+    return against("refuted", ref, **PAY._asdict(), risk="reversible", at_ns=world.now)
+
+
+async def test_what_ripens_while_something_else_is_written_reaches_the_sums(store, monkeypatch):
+    """The sums take rows in by their number, and a crash may come between any two."""
+    world = World(store)
+    world.verify()
+    await world.book.flush()
+    loop, written = asyncio.get_running_loop(), []
+    mature = store.mature
+
+    def slow(now_ns: int, per_day: int):
+        ripe = mature(now_ns, per_day)
+        # The desk reports something before the sweep hears of what it has made ripe.
+        loop.call_soon_threadsafe(report)
+        time.sleep(0.1)
+        return ripe
+
+    def report() -> None:
+        world.book.now(refuted(world, 1))
+        written.append(loop.create_task(world.book.flush()))
+
+    monkeypatch.setattr(store, "mature", slow)
+    await world.book.sweep()
+    await written[0]
+    again = World(store)
+    await again.book.open()
+    account = again.book.accounts[PAY]
+    assert (account.reversible, account.bad) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("first", ["sweep", "flush"])
+async def test_what_was_committed_without_an_answer_reaches_the_sums_and_once(store, monkeypatch, first):
+    world = World(store)
+    add = store.add
+
+    def lost(*given: Any, **more: Any) -> None:
+        add(*given, **more)
+        raise OSError("connection lost at COMMIT")
+
+    world.verify()  # and this one will be ripe before it is tried again
+    world.book.now(refuted(world, 1))
+    monkeypatch.setattr(store, "add", lost)
+    with pytest.raises(OSError):
+        await world.book.flush()
+    monkeypatch.undo()
+    await (world.book.sweep() if first == "sweep" else world.book.flush())
+    world.book.now(refuted(world, 2))
+    world.book.now(refuted(world, 2))
+    await world.settle()
+    account = world.book.accounts[PAY]
+    assert (account.reversible, account.bad) == (pytest.approx(1.0), pytest.approx(2.0))
+    assert len(store.evidence(PAY)) == 3
+
+
+async def test_a_sweep_with_nothing_ripe_does_not_write(store, monkeypatch):
+    """A writer stops all others, and a sweep comes every second."""
+    world = World(store, grace_s=60.0)
+    world.verify()
+    await world.book.flush()
+    with monkeypatch.context() as during:
+        during.setattr(store.database, "writing", None)
+        await world.book.sweep()
+    world.now += 60_000_000_000
+    await world.book.sweep()
+    assert len(store.evidence(PAY)) == 1
 
 
 async def test_time_takes_what_was_signed_for_a_time(store):

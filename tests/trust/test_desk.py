@@ -24,7 +24,7 @@ from gateway.trusted import names_of_one
 from tests.policy.helpers import policy_of
 from tests.storage.at import at, unprotected
 from tests.trust.support import worked
-from tests.trust.test_book import AGENT, PAY, World, rank_of, trip
+from tests.trust.test_book import AGENT, PAY, World, rank_of, refuted, trip
 
 ALLOWED = Decision(verdict="allow", findings=())
 ANN = Operator(name="ann", tenant="t", role="approver", credential="k1")
@@ -140,6 +140,19 @@ async def test_who_falls_while_a_signature_is_under_way_stays_down(world, monkey
     with pytest.raises(NotSigned, match="just fallen"):
         await signing.promote(PAY, ANN, to=2, reason="x")
     assert world.tier() == 0
+
+
+async def test_what_goes_wrong_while_an_unknown_agent_is_vouched_for_is_counted(world, monkeypatch):
+    signing, loop, events = desk(world), asyncio.get_running_loop(), world.store.events
+
+    def slow(where: Where, limit: int = 1000):
+        world.book.now(refuted(world, 1))
+        asyncio.run_coroutine_threadsafe(world.book.flush(), loop).result(5)
+        return events(where, limit)
+
+    monkeypatch.setattr(world.store, "events", slow)
+    assert (await signing.vouch(PAY, OLGA, to=2, days=10, reason="a year elsewhere"))["tier"] == 2
+    assert world.book.accounts[PAY].bad == pytest.approx(1.0)
 
 
 async def test_what_is_missing_is_said_and_nothing_is_signed(world):

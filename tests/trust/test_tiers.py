@@ -112,6 +112,25 @@ def test_the_cool_down_doubles_with_each_fall_and_has_an_end():
     assert waits == [14, 28, 56, 112, 224, 448, 896, 896, 896]
 
 
+def test_to_pardon_a_false_trip_does_not_pardon_the_incident_before_it():
+    account = Account(tier=3, at_ns=NOW, irreversible=400.0)
+    incident, later = row("incident"), NOW + HOUR
+    tripped = row("tripped", at_ns=later, ref="trip:false")
+    falls.struck(account, "incident", NOW, SETTINGS)
+    take(account, incident, NOW, SETTINGS)
+    alone = msgspec.structs.replace(account)
+    falls.struck(account, "trip", later, SETTINGS)
+    take(account, tripped, later, SETTINGS)
+    then = later + 5 * HOUR
+    falls.pardoned(account, [incident, tripped], "trip:false", NOW, then, SETTINGS)
+    assert (account.falls, account.calm_ns, account.fresh_ns) == (1, alone.calm_ns, NOW)
+    assert owed(account, then, SETTINGS) == pytest.approx(owed(alone, then, SETTINGS)) != 0
+    missing = " ".join(standing(account, [], "payments", then, SETTINGS).missing)
+    assert "cool-down" in missing and "debt" in missing
+    falls.pardoned(account, [incident, tripped], incident.ref, 0, then, SETTINGS)
+    assert (account.falls, account.calm_ns, account.tripped_ns) == (0, 0, 0)
+
+
 def test_after_a_fall_only_fresh_evidence_counts():
     rows = worked(14, 15)
     account = account_of(rows, tier=2)
