@@ -77,6 +77,7 @@ class Trusted:
             domains=lambda: domains_of(now().outside),
             rules=lambda question: now().policy.trust(question),
             domain_of=self._domain_of,
+            names=lambda operator: names_of_one(now().config, operator),
         )
         self.desk = desk.TrustDesk(book, ranks, around)
         await book.open()
@@ -150,6 +151,11 @@ def is_outside(config: Config, operator: str, owner: str) -> bool:
     known = config.approvals
     names = (operator, *also_known_as(operator, known.aliases))
     return names_of(*names, *groups_of(names, known.groups)).isdisjoint(names_of(owner))
+
+
+def names_of_one(config: Config, operator: str) -> frozenset[str]:
+    """Every name the configuration gives one person: what they have signed under one is signed under all."""
+    return frozenset((operator, *also_known_as(operator, config.approvals.aliases)))
 
 
 def agent_of(config: Config, tenant: str, actor: str) -> str | None:

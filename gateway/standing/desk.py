@@ -37,6 +37,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     domains: Callable[[], Collection[str]]  # of all tools there are
     rules: Callable[[Mapping[str, Any]], Decision]  # the ``trust`` entry point
     domain_of: Callable[[str], str]  # of a target
+    names: Callable[[str], frozenset[str]] = lambda operator: frozenset((operator,))  # of the same person
 
 
 class TrustDesk:
@@ -166,7 +167,8 @@ class TrustDesk:
         # It may have fallen while that was read: what is lost must not come back by a signature under way.
         if account.falls != fallen or held(account, now, settings) != before:
             raise NotSigned("promotion_refused", "it has just fallen")
-        if any(event.by == by.name for event in open_):
+        # Under another of their names it is still the same person.
+        if not all(self._around.names(event.by).isdisjoint(self._around.names(by.name)) for event in open_):
             raise NotSigned("promotion_refused", f"{by.name} has signed this already; somebody else must")
         own = Event(
             **where._asdict(), kind="signed", before=before, after=to, cause=cause, by=by.name,

@@ -331,8 +331,12 @@ def test_who_made_a_canary_does_not_decide_about_it_and_there_are_few_at_once(st
     assert blocked.value.code == "approvals_full"
 
 
-@pytest.mark.parametrize(("maker", "voter"), [("ann", "ann.miller"), ("ann.miller", "ann")])
+@pytest.mark.parametrize(
+    ("maker", "voter"), [("ann", "ann.miller"), ("ann.miller", "ann"), ("ann.miller", "ann-oncall")]
+)
 def test_who_made_a_canary_does_not_decide_about_it_under_another_name(store, maker, voter):
+    store.settings = msgspec.structs.replace(store.settings, aliases={"ann": ("ann.miller", "ann-oncall")})
+    people(store.database, "ann-oncall")
     canary = store.plant(held(store, 1).id, reviewer(maker, "operator"), b'{"amount":9}', "why")
     with pytest.raises(Blocked) as blocked:
         decide(store, canary, voter)

@@ -43,6 +43,19 @@ async def test_over_https_the_cookie_is_secure(house):
     assert "Secure" in answer.headers["set-cookie"]
 
 
+async def test_a_cookie_stays_secure_behind_a_proxy_that_says_nothing_of_tls(house):
+    """The browser speaks https to a proxy, which speaks http to us; ``console.url`` is not set."""
+    browser = Browser(house, "http://gate.example")
+    said = {"key": house.minted["ann"].token}
+    answer = await browser.post("/login", said, origin="https://gate.example")
+    cookie = answer.headers["set-cookie"]
+    assert "Secure" in cookie
+    start = time.time_ns()
+    house.now_ns = lambda: start + 5 * 60 * 10**9
+    later = await browser.get("/queue", cookie=cookie.partition(";")[0])
+    assert later.status_code == 200 and "Secure" in later.headers["set-cookie"]
+
+
 @pytest.mark.parametrize("key", ["", "wgo_x_y", "an agent's", "ключ", "a\nb"])
 async def test_what_is_no_operator_key_does_not_sign_in(house, key):
     key = house.minted["bot"].token if key == "an agent's" else key

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.config import Config
 from gateway.errors import NotSigned, Refused
 from gateway.model import Decision, Finding, Operator
 from gateway.policy.policy import EmbeddedPolicy
@@ -18,6 +20,7 @@ from gateway.standing.desk import Around, TrustDesk, kept
 from gateway.storage.database import Database
 from gateway.storage.trust import Altered, TrustStore, Where
 from gateway.trust.settings import DAY
+from gateway.trusted import names_of_one
 from tests.policy.helpers import policy_of
 from tests.storage.at import at, unprotected
 from tests.trust.support import worked
@@ -44,11 +47,11 @@ def world(tmp_path: Path, migrated: Path) -> Iterator[World]:
         yield World(TrustStore(opened))
 
 
-def desk(world: World, rules: Any = lambda question: ALLOWED) -> TrustDesk:
+def desk(world: World, rules: Any = lambda question: ALLOWED, **more: Any) -> TrustDesk:
     around = Around(
         registered=lambda tenant, agent: AGENT if (tenant, agent) == ("t", "bot") else None,
         outside=lambda operator, owner: operator not in TEAM, domains=lambda: {"payments", "mail"},
-        rules=rules, domain_of=lambda target: "payments",
+        rules=rules, domain_of=lambda target: "payments", **more,
     )  # fmt: skip
     return TrustDesk(world.book, world.ranks, around)
 
@@ -89,6 +92,19 @@ async def test_t3_takes_two_people_and_one_of_them_from_outside(world):
     assert (said["tier"], said["missing"]) == (2, "somebody from outside the owner's team")
     assert (await signing.show(PAY))["next"]["signed"] == ["ann", "ben"]
     assert (await signing.promote(PAY, OLGA, to=3, reason="x"))["tier"] == 3
+
+
+async def test_two_names_of_one_person_are_not_the_two_people_that_t3_takes(world):
+    config = Config.model_validate({"approvals": {"aliases": {"o.smith": ["olga", "olga-oncall"]}}})
+    proven(world, "irreversible")
+    await world.book.open()
+    world.sign(2)
+    signing = desk(world, names=lambda operator: names_of_one(config, operator))
+    other = msgspec.structs.replace(OLGA, name="olga-oncall")
+    assert (await signing.promote(PAY, OLGA, to=3, reason="x"))["tier"] == 2
+    with pytest.raises(NotSigned, match="signed this already"):
+        await signing.promote(PAY, other, to=3, reason="x")
+    assert (await signing.promote(PAY, ANN, to=3, reason="x"))["tier"] == 3
 
 
 async def test_a_signature_is_good_for_a_week_and_not_after_a_fall(world):

@@ -119,8 +119,9 @@ class _Console:
 
     def set_cookie(self, request: Request, response: Response, found: SignIn) -> None:
         terms = self.deps.terms()
-        secure = guards.is_https(request, terms.url)
-        self.cookies.write(response, found, secure=secure, life_s=terms.life_s)
+        # Behind a proxy that ends TLS a form says https by its origin, and a link says nothing.
+        found = msgspec.structs.replace(found, secure=found.secure or guards.is_https(request, terms.url))
+        self.cookies.write(response, found, life_s=terms.life_s)
 
     # -- signing in and out
 

@@ -35,6 +35,7 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
     seen_ns: int
     person: str = ""  # an operator by name, when a provider vouches for them
     tenant: str = ""
+    secure: bool = False  # whether they signed in over https: their cookie never becomes one for http
 
 
 _decode: Final = msgspec.json.Decoder(SignIn).decode
@@ -92,11 +93,11 @@ class SignInCookies:
             return None
         return msgspec.structs.replace(found, seen_ns=now_ns)
 
-    def write(self, response: Response, found: SignIn, *, secure: bool, life_s: float) -> None:
+    def write(self, response: Response, found: SignIn, *, life_s: float) -> None:
         left = max(1, int(life_s - (found.seen_ns - found.began_ns) / _S))
         response.set_cookie(
             COOKIE, self._seal.close(msgspec.json.encode(found), b"sign-in"), max_age=left, path=PATH,
-            secure=secure, httponly=True, samesite="strict",
+            secure=found.secure, httponly=True, samesite="strict",
         )  # fmt: skip
 
     @staticmethod
