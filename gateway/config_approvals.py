@@ -298,15 +298,8 @@ class ApprovalsConfig(Section):
         """Everybody the configuration names. How many have a role is known only by the keys."""
         names = {name for who in _whos(chain) for name in who.names}
         names |= {name for members in self.groups.values() for name in members}
-        found = [
-            Person(
-                name=name,
-                role="operator",
-                groups=tuple(g for g, of in self.groups.items() if name in of),
-                aliases=self.aliases.get(name, ()),
-            )
-            for name in sorted(names)
-        ]
+        families = chains.families(self.aliases)
+        found = [chains.person(name, "operator", self.groups, families) for name in sorted(names)]
         if any(who.roles for who in _whos(chain)):
             for role in _ROLES:
                 found += [Person(name=f"any {role} {n}", role=role) for n in range(100)]

@@ -42,6 +42,10 @@ class OidcConfig(Section):
     ca_file: Path | None = Field(None, description="Authorities (PEM) that vouch for its TLS.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Time for one question to it.")
 
+    def named(self, value: str) -> str | None:
+        """The operator whom a value of ``claim`` names."""
+        return self.operators.get(value) if self.operators else value
+
     @field_validator("issuer", "jwks_url", "token_url")
     @classmethod
     def _secure(cls, value: str | None) -> str | None:

@@ -75,6 +75,9 @@ class Held:
         )
 
     async def cancel(self, principal: Principal, approval_id: str) -> None:
+        # A token without the scopes its issuer's tokens need may look around, and does nothing.
+        if principal.missing_scopes:
+            raise Refused("insufficient_scope", " ".join(principal.missing_scopes))
         _, last = await asyncio.to_thread(self._own, principal, approval_id)
         try:
             after = await asyncio.to_thread(self._store.withdraw, last.approval.id, principal.agent)

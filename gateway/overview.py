@@ -13,9 +13,10 @@ from msgspec import structs
 from gateway import __version__
 from gateway.catalog.names import shown
 from gateway.config import Config
+from gateway.config_console import OidcConfig
 from gateway.config_upstream import RouteConfig
 from gateway.desk import Desk
-from gateway.errors import Refused
+from gateway.errors import Refused, Unauthenticated
 from gateway.guarded import Guarded
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.directory import Directory
@@ -136,17 +137,22 @@ def console_deps(gateway: Running, admin: AdminDeps, look: Look, key: bytes) -> 
         key=key,
         now_ns=gateway.directory.now_ns,
         terms=terms,
-        holder=lambda found: _holder(gateway.directory, found),
+        holder=lambda found: holder(gateway.directory, gateway.config.console.oidc, found),
         people=lambda: gateway.people(),
         sign_ins=EndedSignIns(gateway.database),
         look=look,
     )
 
 
-def _holder(directory: Directory, found: SignIn) -> Operator:
-    if found.person:
-        return directory.person(found.tenant, found.person, found.credential)
-    return directory.holder(found.credential)
+def holder(directory: Directory, oidc: OidcConfig | None, found: SignIn) -> Operator:
+    """Who has signed in, as their keys and the configuration are now; raises ``Unauthenticated``."""
+    if not found.person:
+        return directory.holder(found.credential)
+    value = found.credential.removeprefix("oidc:")
+    # Whom the configuration does not let in any more is out at the next click, as with a revoked key.
+    if oidc is None or (oidc.tenant, oidc.named(value)) != (found.tenant, found.person):
+        raise Unauthenticated("revoked_credential", "console.oidc does not name them any more")
+    return directory.person(found.tenant, found.person, found.credential)
 
 
 def http_deps(gateway: Running) -> HttpDeps:

@@ -205,7 +205,8 @@ class HeldCalls(Protocol):
     async def look(self, principal: Principal, approval_id: str) -> HeldCall: ...
 
     async def cancel(self, principal: Principal, approval_id: str) -> None:
-        """Take back what nobody carries out yet; ``Refused`` with ``approval_closed`` when it is over."""
+        """Take back what nobody carries out yet; ``Refused`` with ``approval_closed`` when it is over, and
+        with ``insufficient_scope`` for a token that may only look."""
 
     @property
     def paged(self) -> bool:

@@ -375,7 +375,8 @@ class Reviews:
             return Preview()
         args = orjson.loads(full.args_json)
         seen = redacted(args, tool.manifest.sensitive)
-        return slack.shown(orjson.dumps(seen), hidden=bool(hidden(args)))
+        # What is left out, nobody has looked at either.
+        return slack.shown(orjson.dumps(seen), hidden=seen != args or bool(hidden(args)))
 
     # ------------------------------------------------------------------------------------------- the agent
 
@@ -462,7 +463,8 @@ class Reviews:
         kept = _snapshot.decode(approval.facts_json)
         args: Json = None
         # Who only looks sees that something waits, not what is in it.
-        if operator.role in chains.VOTERS and full.args_json is not None:
+        # Of a tool that is not listed any more it is not known what is sensitive, so all may be.
+        if operator.role in chains.VOTERS and full.args_json is not None and tool is not None:
             args = orjson.loads(full.args_json)
         sensitive = tool.manifest.sensitive if tool is not None else ()
         me = full.circle.people.get(operator.name)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from gateway.approvals.chain import names_of
+from gateway.approvals.chain import also_known_as, groups_of, names_of
 from gateway.approvals.values import Approval, Notice
 from gateway.config import Config
 from gateway.errors import Refused, WardgateError
@@ -147,10 +147,9 @@ def registered(config: Config, tenant: str, agent: str) -> Principal | None:
 
 def is_outside(config: Config, operator: str, owner: str) -> bool:
     """Whether an operator is neither an agent's owner, under any name, nor in the owner's group."""
-    known = config.approvals.built(0)
-    groups = tuple(group for group, names in known.groups.items() if operator in names)
-    names = names_of(operator, *known.aliases.get(operator, ()), *groups)
-    return names.isdisjoint(names_of(owner))
+    known = config.approvals
+    names = (operator, *also_known_as(operator, known.aliases))
+    return names_of(*names, *groups_of(names, known.groups)).isdisjoint(names_of(owner))
 
 
 def agent_of(config: Config, tenant: str, actor: str) -> str | None:

@@ -24,7 +24,7 @@ def opening(source: Approval, by: str, args_json: bytes, settings: Settings) -> 
     named = [settings.chains[each.chain] for each in source.requirements if each.chain in settings.chains]
     call_id = new_id()
     seconds = (source.decide_by_ns - source.opened_ns) / 1e9
-    excluded = {*source.rules.excluded, *chain.names_of(by, *settings.aliases.get(by, ()))}
+    excluded = {*source.rules.excluded, *chain.names_of(by, *chain.also_known_as(by, settings.aliases))}
     return Opening(
         tenant=source.tenant, agent=source.agent, owner=source.owner, subject=source.subject,
         chain=source.chain, session=source.session, call_id=call_id, target=source.target,

@@ -70,6 +70,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     groups: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    kin: tuple[str, ...] = ()  # groups of any of their names: these keep from voting and entitle to nothing
 
 
 class Vote(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,14 +136,50 @@ def names_of(*identities: str | None) -> frozenset[str]:
 
 def is_excluded(person: Person, excluded: Collection[str]) -> bool:
     """Whether a person is one of those the call comes from, under any name, or one of an owning team."""
-    return not names_of(person.name, *person.aliases, *person.groups).isdisjoint(excluded)
+    return not names_of(person.name, *person.aliases, *person.groups, *person.kin).isdisjoint(excluded)
 
 
 def known_as(person: Person) -> frozenset[str]:
     """Every name the configuration gives one person: two keys under two of them are still one person."""
-    return frozenset(
-        unicodedata.normalize("NFKC", each).casefold().strip() for each in (person.name, *person.aliases)
+    return frozenset(map(_plain, (person.name, *person.aliases)))
+
+
+def families(aliases: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Of each name that is listed, in plain letters, all names of that person.
+
+    Whichever of them the others are listed under: who holds a key is no less the same person for its being
+    under one of the others. One name in two lists makes one person of both.
+    """
+    found: dict[str, set[str]] = {}
+    for main, others in aliases.items():
+        listed = {main, *others}
+        family = listed.union(*(found.get(_plain(each), ()) for each in listed))
+        found |= {_plain(each): family for each in family}
+    return found
+
+
+def also_known_as(name: str, aliases: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """All other names of a person."""
+    return tuple(sorted(families(aliases).get(_plain(name), set()) - {name}))
+
+
+def person(
+    name: str, role: str, groups: Mapping[str, Collection[str]], families: Mapping[str, set[str]]
+) -> Person:
+    """An operator as the configuration knows them; ``families`` as the function of that name gives them."""
+    aliases = tuple(sorted(families.get(_plain(name), set()) - {name}))
+    return Person(
+        name=name,
+        role=role,
+        groups=groups_of((name,), groups),
+        aliases=aliases,
+        kin=groups_of(aliases, groups),
     )
+
+
+def groups_of(names: Collection[str], groups: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """The groups that any of these names is in."""
+    return tuple(sorted(group for group, of in groups.items() if any(name in of for name in names)))
 
 
 def fits(who: Who, person: Person) -> bool:
@@ -309,6 +346,10 @@ def _counted(rules: Rules, threshold: Threshold, vote: Vote, person: Person, dec
 
 def _yes(rules: Rules, threshold: Threshold, valid: Sequence[tuple[Vote, Person]]) -> int:
     return sum(_counted(rules, threshold, vote, person, "approve") for vote, person in valid)
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _known(names: Iterable[str], people: Mapping[str, Person]) -> frozenset[str]:

@@ -195,8 +195,11 @@ def _holds(opening: Opening, settings: Settings, circle: Circle) -> bool:
     envelope = settings.envelopes.get(opening.name)
     if envelope is None or envelope.revision != opening.revision:
         return False
-    people = [circle.people.get(name or "") for name in (opening.asked_by, opening.seconded_by)]
-    return all(person is not None and chain.fits(envelope.openers, person) for person in people)
+    first, other = (circle.people.get(name or "") for name in (opening.asked_by, opening.seconded_by))
+    if first is None or other is None or not chain.fits(envelope.openers, first):
+        return False
+    # Two that turned out to be one person since are no two people any more.
+    return chain.fits(envelope.openers, other) and _names(first).isdisjoint(_names(other))
 
 
 def _entitled(connection: Connection, settings: Settings, envelope: Envelope, by: Reviewer) -> Person:

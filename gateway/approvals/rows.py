@@ -11,7 +11,8 @@ import msgspec
 import orjson
 from sqlalchemy import Connection, Row, Select, insert, or_, select, text, update
 
-from gateway.approvals.chain import Circle, Person, Rules, Vote
+from gateway.approvals import chain
+from gateway.approvals.chain import Circle, Rules, Vote
 from gateway.approvals.machine import LIVE, Machine
 from gateway.approvals.values import Approval, Blocked, Requirement, Settings, Stored
 from gateway.storage import control
@@ -192,18 +193,10 @@ def circle(connection: Connection, tenant: str, settings: Settings, at_ns: int |
     for row in found:
         if _RANK.get(row.role, 0) >= _RANK.get(roles.get(row.name, ""), 0):
             roles[row.name] = row.role
+    families = chain.families(settings.aliases)
     return Circle(
-        people={name: person(name, role, settings) for name, role in roles.items()},
+        people={name: chain.person(name, role, settings.groups, families) for name, role in roles.items()},
         absences=settings.absences,
-    )
-
-
-def person(name: str, role: str, settings: Settings) -> Person:
-    return Person(
-        name=name,
-        role=role,
-        groups=tuple(sorted(group for group, names in settings.groups.items() if name in names)),
-        aliases=tuple(settings.aliases.get(name, ())),
     )
 
 

@@ -87,8 +87,12 @@ class Store(Overseen):
             found = rows.live(connection, tenant, asked_digest)
             if found is not None:
                 return found
-            since = self.now(connection) - int(self.settings.sticky_s * _SECOND)
-            return rows.newest_closed(connection, tenant, asked_digest, since)
+            return self._ended(connection, tenant, asked_digest, self.now(connection))
+
+    def _ended(self, connection: Connection, tenant: str, asked_digest: str, now: int) -> Approval | None:
+        """The last approval of a digest that ended a short while ago, by which the same call is answered."""
+        since = now - int(self.settings.sticky_s * _SECOND)
+        return rows.newest_closed(connection, tenant, asked_digest, since)
 
     def discharge(self, wanted: Opening) -> Approval | None:
         """Approve a held call under an open envelope that it is inside of; ``None`` where there is none.
@@ -109,6 +113,10 @@ class Store(Overseen):
             if opening is None or (found is not None and found.state != "pending"):
                 return None
             if found is None:
+                last = self._ended(connection, wanted.tenant, wanted.asked_digest, now)
+                # People have said no while this came: an envelope stands in for them, not above them.
+                if last is not None and last.state != "failed":
+                    return None
                 found = self._insert(connection, wanted, now)
             elif found.digest != wanted.digest or found.editors:
                 return None
@@ -208,7 +216,7 @@ class Store(Overseen):
             if found.envelope is not None:
                 named = openings.load(connection, found.envelope, found.tenant).name
             args = self._arguments(connection, found) if found.editors else None
-        own = chain.names_of(found.owner, found.subject)
+        own, aliases = chain.names_of(found.owner, found.subject), self.settings.aliases
         return Ticket(
             approval=found,
             epoch=epoch,
@@ -216,7 +224,10 @@ class Store(Overseen):
             approvers=standing.approvers,
             args_json=args,
             envelope=named,
-            self_reviewed=any(not chain.names_of(each).isdisjoint(own) for each in standing.approvers),
+            self_reviewed=any(
+                not chain.names_of(each, *chain.also_known_as(each, aliases)).isdisjoint(own)
+                for each in standing.approvers
+            ),
         )
 
     def drifted(self, approval_id: str, code: str) -> Approval | None:

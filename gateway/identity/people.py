@@ -99,7 +99,7 @@ class PeopleSignIn:
         # An address that nobody has proven to be theirs could be anybody's.
         if self.config.claim == "email" and claims.get("email_verified") is not True:
             raise Unauthenticated("bad_credential", "the address is not verified")
-        name = self.config.operators.get(value) if self.config.operators else value
+        name = self.config.named(value)
         if name is None:
             raise Unauthenticated("wrong_role", f"{value[:80]!r} is not in 'operators'")
         return Person(self.config.tenant, name, f"oidc:{value}")

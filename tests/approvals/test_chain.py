@@ -13,8 +13,11 @@ from gateway.approvals.chain import (
     Threshold,
     Vote,
     Who,
+    also_known_as,
     evaluate,
+    families,
     names_of,
+    person,
     possible,
     seat,
 )
@@ -210,3 +213,48 @@ def test_a_place_that_was_taken_back_carries_no_vote_any_more():
     assert evaluate(rules, vote, circle("ann", "dan")).verdict == "pending"
     over = Absence(who="ann", to="dan", from_ns=0, until_ns=4 * S)
     assert evaluate(rules, vote, circle("ann", "dan", absences=(over,))).verdict == "pending"
+
+
+ALIASES = {"ann": ("Ann.Miller@example.com", "ann-oncall"), "cho": ("c.lee",)}
+
+
+def known(*named: str, aliases=ALIASES, groups=None) -> Circle:
+    of = families(aliases)
+    return Circle(people={name: person(name, "approver", groups or {}, of) for name in named})
+
+
+@pytest.mark.parametrize("owner", ["ann", "ann.miller@example.com", "ann-oncall"])
+@pytest.mark.parametrize("voter", ["ann", "ann.miller@example.com", "ann-oncall"])
+def test_a_key_under_an_alias_does_not_approve_the_persons_own_call(owner, voter):
+    rules = Rules(stages=((Threshold(who=ANY),),), excluded=tuple(names_of(owner)))
+    everyone = known("ann", "ann.miller@example.com", "ann-oncall", "bob")
+    assert evaluate(rules, yes(voter), everyone).verdict == "pending"
+    assert seat(rules, 0, everyone.people[voter], everyone, 0) is None
+    assert evaluate(rules, yes("bob"), everyone).verdict == "approved"
+
+
+def test_two_keys_under_two_aliases_are_one_vote_also_without_a_key_under_the_name_they_are_listed_under():
+    everyone = known("ann.miller@example.com", "ann-oncall", "bob", "c.lee")
+    both = yes("ann.miller@example.com", "ann-oncall")
+    assert evaluate(TWO, both, everyone).verdict == "pending"
+    assert evaluate(TWO, both + yes("bob"), everyone).verdict == "approved"
+    assert evaluate(TWO, yes("ann-oncall", "c.lee"), everyone).verdict == "approved"
+    assert not possible(TWO, [everyone.people[name] for name in ("ann.miller@example.com", "ann-oncall")])
+
+
+def test_one_name_in_two_lists_makes_one_person_of_both():
+    chained = {"a": ("b",), "c": ("D",), "x": ("y",), "B": ("d",)}
+    for name in "abcd":
+        assert {each.casefold() for each in also_known_as(name, chained)} | {name} == set("abcd")
+    assert also_known_as("y", chained) == ("x",) and also_known_as("nobody", chained) == ()
+
+
+def test_a_team_keeps_its_members_from_deciding_under_every_name_and_entitles_only_the_one_it_lists():
+    groups = {"payments": ("ann",)}
+    everyone = known("ann-oncall", "bob", groups=groups)
+    owned = Rules(stages=((Threshold(who=ANY),),), excluded=tuple(names_of("payments")))
+    assert evaluate(owned, yes("ann-oncall"), everyone).verdict == "pending"
+    assert evaluate(owned, yes("bob"), everyone).verdict == "approved"
+    theirs = Rules(stages=((Threshold(who=Who(groups=("payments",))),),))
+    assert evaluate(theirs, yes("ann-oncall"), everyone).verdict == "pending"
+    assert evaluate(theirs, yes("ann"), known("ann", groups=groups)).verdict == "approved"

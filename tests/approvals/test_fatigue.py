@@ -331,6 +331,15 @@ def test_who_made_a_canary_does_not_decide_about_it_and_there_are_few_at_once(st
     assert blocked.value.code == "approvals_full"
 
 
+@pytest.mark.parametrize(("maker", "voter"), [("ann", "ann.miller"), ("ann.miller", "ann")])
+def test_who_made_a_canary_does_not_decide_about_it_under_another_name(store, maker, voter):
+    canary = store.plant(held(store, 1).id, reviewer(maker, "operator"), b'{"amount":9}', "why")
+    with pytest.raises(Blocked) as blocked:
+        decide(store, canary, voter)
+    assert blocked.value.code == "self_approval"
+    decide(store, canary, "bob")
+
+
 def test_a_canary_cannot_be_told_by_the_bound_it_counts_like_any_other(store):
     store.settings = msgspec.structs.replace(store.settings, fatigue=Settings(per_hour=2))
     source = held(store, 1)

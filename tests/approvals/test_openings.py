@@ -12,7 +12,7 @@ from gateway.approvals.claim import Claim
 from gateway.approvals.envelope import Envelope
 from gateway.approvals.values import Blocked, Requirement
 from gateway.storage.credentials import Credentials
-from tests.approvals.support import Now, one_stage, opening, people, reviewer, store_at
+from tests.approvals.support import Now, one_stage, opening, people, reviewer, seen, store_at
 
 OUTAGE = Envelope(
     name="outage", title="the approvers' chat is down", openers=Who(names=("ann", "bob", "ann2", "alice")),
@@ -188,11 +188,46 @@ def test_what_was_let_through_and_not_sent_is_taken_back_with_the_envelope(store
         refused("approval_changed", take, store, approval)
 
 
+@pytest.mark.parametrize("end", ["reject", "cancel"])
+def test_an_envelope_does_not_let_through_what_people_have_just_refused(store, now, end):
+    opened(store)
+    made = store.open(opening()).approval  # it waits, and an agent's call has seen that it does
+    if end == "reject":
+        store.vote(made.id, reviewer("cat"), "reject", seen(made), reason_code="too_risky")
+    else:
+        store.cancel(made.id, reviewer("cat"), seen(made))
+    assert store.discharge(opening()) is None
+    assert store.find("default", "d" * 64).id == made.id
+    now.pass_s(301)  # later the same call is another one
+    assert store.discharge(opening()).envelope
+
+
+ONCALL = {"ann": ("ann.miller", "ann-oncall")}
+
+
+def test_two_aliases_of_one_person_do_not_open_an_envelope_and_none_of_them_for_a_call_of_their_own(store):
+    openers = Who(names=("ann.miller", "ann-oncall", "bob"))
+    outage = msgspec.structs.replace(OUTAGE, openers=openers)
+    store.settings = msgspec.structs.replace(store.settings, envelopes={"outage": outage}, aliases=ONCALL)
+    people(store.database, "ann.miller", "ann-oncall")
+    asked = ask(store, "ann.miller")
+    refused("self_approval", second, store, asked, "ann-oncall")
+    second(store, asked, "bob")
+    assert store.discharge(opening(owner="ann")) is None
+    assert store.discharge(another(1)).envelope
+
+
+def test_an_envelope_is_open_no_more_when_its_two_openers_turn_out_to_be_one_person(store):
+    opened(store)
+    approval = store.discharge(opening())
+    store.settings = msgspec.structs.replace(store.settings, aliases={"ann-oncall": ("bob", "ann")})
+    assert store.envelope_of(approval) is None and store.discharge(another(1)) is None
+    refused("approval_changed", take, store, approval)
+
+
 def test_what_people_hold_in_their_hands_stays_with_them(store):
     made = store.open(opening()).approval
     edited = opening(digest="e" * 64, args_json=b'{"amount":1}', editors=("ann",))
-    from tests.approvals.test_store import seen
-
     store.edit(made.id, reviewer("ann"), seen(made), edited)
     opened(store)
     assert store.discharge(opening()) is None

@@ -225,6 +225,16 @@ def test_an_approval_is_claimed_once(store):
     assert blocked.value.code == "approval_changed"
 
 
+@pytest.mark.parametrize("voter", ["ann", "cat"])
+def test_policy_is_told_that_people_approved_their_own_call_also_under_another_name(store, voter):
+    store.settings = msgspec.structs.replace(store.settings, aliases={"Owner": ("ann", "someone")})
+    wanted = opening(owner="someone")
+    alone = msgspec.structs.replace(wanted.rules, excluded=("alice",))  # a chain with self_review
+    made = store.open(msgspec.structs.replace(wanted, rules=alone)).approval
+    store.vote(made.id, reviewer(voter, "operator"), "approve", seen(made))
+    assert store.ticket(made.id).fact()["self_reviewed"] is (voter == "ann")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

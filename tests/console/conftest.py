@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.identity import keys
 from gateway.identity.directory import Directory
 from gateway.looking import Looking
+from gateway.overview import holder
 from gateway.policy import load
 from gateway.reviews import Reviews
 from gateway.storage.console import EndedSignIns
@@ -134,6 +135,7 @@ class House:
         self.now_ns = time.time_ns
         self.terms = Terms()
         self.people = None
+        self.oidc = None
         self.refused: list[tuple[str, str]] = []
         self.breakers = Breakers()
         self.glass = Glass()
@@ -181,8 +183,8 @@ class House:
         )  # fmt: skip
         self.console = ConsoleDeps(
             admin=admin, key=bytes(range(32)), now_ns=lambda: self.now_ns(), terms=lambda: self.terms,
-            holder=holder_of(self.directory), sign_ins=EndedSignIns(database), look=self.look,
-            people=lambda: self.people,
+            holder=lambda found: holder(self.directory, self.oidc, found), look=self.look,
+            sign_ins=EndedSignIns(database), people=lambda: self.people,
         )  # fmt: skip
         self.app = create_admin(admin, create_console(self.console))
         self._opened = 0
@@ -199,15 +201,6 @@ class House:
         key = self.minted[name].credential
         self.credentials[key.id] = msgspec.structs.replace(key, revoked_ns=1)
         self.directory.load(self.credentials.values(), {}, "enforce")
-
-
-def holder_of(directory):
-    def holder(found):
-        if found.person:
-            return directory.person(found.tenant, found.person, found.credential)
-        return directory.holder(found.credential)
-
-    return holder
 
 
 class Browser:
@@ -269,6 +262,6 @@ def clean(request):
     yield
     house.now_ns = time.time_ns
     house.terms = Terms()
-    house.people = None
+    house.people = house.oidc = None
     house.credentials = {each.credential.id: each.credential for each in house.minted.values()}
     house.directory.load(house.credentials.values(), {}, "enforce")

@@ -8,7 +8,9 @@ import re
 import orjson
 import pytest
 
+from gateway.model import Manifest
 from tests.console.conftest import Browser, text_of
+from tests.play import tool
 
 
 def pinned(waiting, **said):
@@ -31,6 +33,48 @@ async def test_a_reviewer_sees_what_it_is_about_and_approves_once(house):
     )  # fmt: skip
     after = text_of(await browser.page(f"/approvals/{waiting.id}?done=approve"))
     assert "Your approval is counted" in after and "Not carried out yet" in after
+
+
+@pytest.fixture
+def secretive(house):
+    """A tool of whose arguments one is sensitive."""
+    before = house.stage.script["tool"]
+    manifest = Manifest(risk="irreversible", sensitive=("/iban",))
+    house.stage.script["tool"] = tool(manifest=manifest, target="bank/pay")
+    yield house
+    house.stage.script["tool"] = before
+
+
+async def test_a_message_without_the_sensitive_arguments_has_no_button_to_approve(secretive):
+    waiting = secretive.opens(args_json=b'{"iban":"EVIL","n":1}')
+    preview = await secretive.desk.preview(waiting)
+    assert "EVIL" not in preview.arguments and '"n": 1' in preview.arguments and not preview.whole
+    assert (await secretive.desk.preview(secretive.opens(args_json=b'{"n":1}'))).whole
+
+
+async def test_a_call_with_another_sensitive_value_is_not_called_the_same_as_the_last_one(secretive):
+    for n, iban in enumerate((b"DE1", b"DE2")):
+        waiting = secretive.opens(args_json=b'{"iban":"%s","n":1}' % iban, target="bank/quiet")
+        browser = await Browser(secretive).sign_in("ann")
+        page = text_of(await browser.page(f"/approvals/{waiting.id}"))
+        assert ("no value that is shown differs from the last such call" in page) is bool(n)
+        assert "the same as the last such call" not in page and "DE1" not in page and "DE2" not in page
+        await browser.post(f"/approvals/{waiting.id}/approve", pinned(waiting))
+
+
+async def test_of_a_tool_that_is_not_listed_any_more_no_argument_is_shown(secretive):
+    waiting = secretive.opens(args_json=b'{"iban":"DE89 3704","n":1}', target="bank/gone")
+    browser = await Browser(secretive).sign_in("ann")
+    assert "[redacted]" in (await browser.get(f"/approvals/{waiting.id}.json")).text
+    secretive.stage.script["fail"] = "resolve"
+    try:
+        for path in (f"/approvals/{waiting.id}", f"/approvals/{waiting.id}.json"):
+            assert "DE89" not in await browser.page(path)
+        assert "what of its arguments is sensitive is not known" in await browser.page(
+            f"/approvals/{waiting.id}"
+        )
+    finally:
+        secretive.stage.script["fail"] = ""
 
 
 async def test_a_rejection_has_a_code_and_words_for_the_agent(house):

@@ -83,7 +83,7 @@ async def provider(house):
             issuer=idp.url, client_id=CLIENT, operators={"ann@example.com": "ann", "x": "olga"}
         )
         people = PeopleSignIn(config, time.time_ns)
-        house.people, house.terms = people, Terms(url=f"{BASE}/console")
+        house.people, house.oidc, house.terms = people, config, Terms(url=f"{BASE}/console")
         yield made
         await people.close()
 
@@ -114,6 +114,22 @@ async def test_who_the_provider_vouches_for_is_in_with_the_rights_of_their_keys(
     assert (vote.principal, vote.credential) == ("ann", "oidc:ann@example.com")
     house.revoke("ann")
     assert (await browser.get("/queue")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "change",
+    [None, {"operators": {"x": "olga"}}, {"operators": {"ann@example.com": "bob"}}, {"operators": {}},
+     {"tenant": "other"}],
+    ids=["no provider", "not named", "named for another", "the value is the name", "another tenant"],
+)  # fmt: skip
+async def test_whom_the_configuration_names_no_more_is_out_at_the_next_click(house, provider, change):
+    browser = Browser(house)
+    back = provider.authorize(await begun(browser))
+    assert (await browser.get(back, **{"sec-fetch-site": "same-origin"})).status_code == 303
+    await browser.page("/queue")
+    house.oidc = house.oidc.model_copy(update=change) if change is not None else None
+    assert (await browser.get("/queue")).status_code == 303
+    assert (await browser.get("/queue.json")).status_code == 401
 
 
 @pytest.mark.parametrize(

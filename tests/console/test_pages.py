@@ -57,6 +57,18 @@ async def test_what_is_not_there_is_said_in_both_forms(house, path):
     assert answer.status_code == 404 and "not_found" in answer.text
 
 
+@pytest.mark.parametrize("who", ["vic", "pat"])
+async def test_who_may_not_see_arguments_does_not_read_them_in_an_explanation(house, who):
+    browser = await Browser(house).sign_in(who)
+    for path in (f"/decisions/{CALL}?explain=1", f"/decisions/{CALL}.json?explain=1"):
+        answer = await browser.get(path)
+        assert answer.status_code == 403 and "wrong_role" in answer.text
+    assert "Explain with" not in await browser.page(f"/decisions/{CALL}")
+    ann = await Browser(house).sign_in("ann")
+    assert "Explain with" in await ann.page(f"/decisions/{CALL}")
+    assert (await ann.get(f"/decisions/{CALL}?explain=1")).status_code == 200
+
+
 async def test_every_act_names_a_page_to_go_back_to_and_none_takes_get(house):
     browser = await Browser(house).sign_in("olga")
     for act in ACTS:
@@ -215,6 +227,12 @@ def test_a_tree_says_what_differs():
     }  # fmt: skip
     assert tree.differences(now, now) == 0
     assert tree.rows({"a/b~c": 1})[0].pointer == "/a~1b~0c"
+
+
+def test_what_differs_beyond_what_is_shown_is_counted_too():
+    now = {"to": [f"r{n}@x" for n in range(700)], "amount": 1}
+    assert tree.differences(now, {"to": [*now["to"][:-1], "evil@x"], "amount": 9999}) == 2
+    assert tree.differences(now, now) == 0
 
 
 def test_a_tree_of_any_size_is_bounded():

@@ -94,6 +94,21 @@ async def test_a_sign_in_ends_by_idling_and_by_its_age(house):
     assert (await idle.get("/queue")).status_code == 303
 
 
+async def test_a_page_that_is_left_open_does_not_keep_its_owner_signed_in(house):
+    house.terms = Terms(life_s=4 * 3600, idle_s=1800)
+    browser = await Browser(house).sign_in("ann")
+    waiting = house.opens()
+    start = time.time_ns()
+    for minutes in range(5, 30, 5):  # what moves elsewhere makes an open page fetch what it shows
+        house.now_ns = lambda at=minutes: start + at * 60 * 10**9
+        for path in ("/queue", f"/approvals/{waiting.id}?v=1", "/status"):
+            part = await browser.get(path, **{"hx-request": "true"})
+            assert part.status_code == 200 and "set-cookie" not in part.headers
+    house.now_ns = lambda: start + 31 * 60 * 10**9
+    assert (await browser.get("/queue", **{"hx-request": "true"})).status_code == 401
+    assert (await browser.get("/queue")).status_code == 303
+
+
 async def test_a_cookie_that_was_altered_is_none(house):
     browser = await Browser(house).sign_in("ann")
     whole = browser.http.cookies[COOKIE]

@@ -13,8 +13,11 @@ import mcp_types as types
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 
+from gateway.identity import keys
+from gateway.storage.credentials import Credentials
 from tests.e2e.gateway import Wardgate, counting, rule, talking
 from tests.e2e.test_approvals import Reviewer
+from tests.storage.at import at
 
 TASKS = "io.modelcontextprotocol/tasks"
 DECLARED = {"extensions": {TASKS: {}}}
@@ -47,6 +50,9 @@ def world(tmp_path_factory):
         )
         running.policy("held.rego", HELD)
         ann, bea = Reviewer(running, "ann"), Reviewer(running, "bea")
+        with at(running.database_path).open() as database:
+            second = keys.mint(Credentials(database), kind="agent", tenant="default", name="alice")
+        running.second_key = second.token
         running.start()
         yield running, ann, bea, server
         running.close()
@@ -158,6 +164,18 @@ async def test_a_task_is_its_agents_own_and_cancelled_by_it_before_it_is_carried
         assert (status, said["code"]) == (409, "approval_closed") and not server.effects("cancelled")
         mismatch = await alice.ask("tasks/get", {"taskId": task_id}, name="another")
         assert mismatch.status == 400 and json.loads(mismatch.body)["error"]["code"] == -32020
+
+
+async def test_another_key_of_the_agent_does_not_end_the_task_of_a_session_that_is_not_its_own(world):
+    running, ann, _, server = world
+    async with task_client(running) as alice, talking(running, running.second_key) as other:
+        other.capabilities = DECLARED
+        task_id = (await alice.call("pay", text="two keys")).result["taskId"]
+        await ann.do("approve", await the_one(ann, task_id))
+        looked = await until(other, task_id, "completed")  # with its own key the call has no such session
+        assert "no_such_session" in looked["result"]["content"][0]["text"]
+        task = await until(alice, task_id, "completed")
+        assert not task["result"].get("isError") and len(server.effects("two keys")) == 1
 
 
 async def test_a_task_follows_the_call_that_a_reviewer_put_in_its_place(world):

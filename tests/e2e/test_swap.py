@@ -50,7 +50,7 @@ async def test_a_reload_of_a_thousand_modules_stalls_nobody_for_more_than_20_ms(
                 assert opened.policy._engine._engines, "warm before it is asked"
             await asyncio.sleep(0.1)
             ticking.cancel()
-            cooling = [task for task in opened._tasks if "_cooled" in str(task)]
+            cooling = [task for task in opened.tasks._tasks if "cool" in str(task.get_coro())]
             assert len(cooling) == 3, "the engines of what was replaced are let go of one by one"
     finally:
         gc.unfreeze()

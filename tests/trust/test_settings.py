@@ -9,6 +9,7 @@ from gateway.config import AgentConfig, Config
 from gateway.config_trust import TrustConfig
 from gateway.identity.principals import principal_of
 from gateway.trust.settings import Settings
+from gateway.trusted import is_outside
 
 
 def test_without_a_section_no_trust_is_kept():
@@ -68,3 +69,12 @@ def test_what_an_agent_is_comes_from_its_credential_or_the_configuration_and_mus
 def test_any_change_of_what_it_is_makes_another_version(part):
     before = principal_of("bot", agent(build=BUILD), "enforce", "k").build
     assert principal_of("bot", agent(build={**BUILD, part: "x"}), "enforce", "k").build != before
+
+
+@pytest.mark.parametrize("operator", ["ann", "ann-oncall", "ann.miller@example.com"])
+@pytest.mark.parametrize("owner", ["ann", "ann-oncall", "payments"])
+def test_nobody_is_outside_their_own_team_under_another_name(operator, owner):
+    said = {"aliases": {"ann": ["ann.miller@example.com", "ann-oncall"]}, "groups": {"payments": ["ann"]}}
+    config = Config.model_validate({"approvals": said})
+    assert not is_outside(config, operator, owner)
+    assert is_outside(config, "bob", owner)

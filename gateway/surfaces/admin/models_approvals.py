@@ -141,7 +141,10 @@ class EventView(_Model):
 
 
 class ApprovalDetail(Approval):
-    arguments: Any = Field(None, description="Null when they are not kept, or not for this role.")
+    arguments: Any = Field(
+        None,
+        description="Null when they are not kept, not for this role, or the tool is not listed any more.",
+    )
     hidden_characters: list[Hidden] = []
     effects: list[str] = []
     reasons: list[Said] = []

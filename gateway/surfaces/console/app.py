@@ -110,8 +110,8 @@ class _Console:
         return operator
 
     def keep(self, asked: Asked, response: Response) -> Response:
-        """Stay signed in while somebody works."""
-        if asked.sign_in is not None:
+        """Stay signed in while somebody works: what an open page asks by itself is no sign of anybody."""
+        if asked.sign_in is not None and not asked.request.headers.get("hx-request"):
             later = self.cookies.renewed(asked.sign_in, self.deps.now_ns())
             if later is not None:
                 self.set_cookie(asked.request, response, later)

@@ -39,8 +39,8 @@ def rows(value: Any, before: Any = _MISSING) -> list[Row]:
 
 
 def differences(value: Any, before: Any) -> int:
-    """How many members differ, as far as they are shown."""
-    return sum(1 for row in rows(value, before) if row.change)
+    """How many members differ, also of those beyond what is shown."""
+    return sum(1 for row in _members(value, before, 0, "") if row.change)
 
 
 def line(value: Any, longest: int = 140) -> list[Piece]:

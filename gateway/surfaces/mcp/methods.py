@@ -163,7 +163,7 @@ async def subscriptions_listen(request: Request) -> Reply:
         watched = await request.front.tasks.mine(request.principal, wanted["taskIds"])
     return await request.front.listeners.subscription(
         outbox, wanted, resolve, request.id_json, request.exchange, request.receive, request.holds,
-        watched, lambda: request.front.tasks.watch(outbox, watched),
+        watched, lambda: request.front.tasks.watch(outbox, watched, request.holds),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from gateway.ports import HeldCall, HeldCalls, Parts
 from gateway.surfaces.mcp import answers, envelope, protocol
 from gateway.surfaces.mcp.changes import Outbox
 from gateway.surfaces.mcp.envelope import Rejected, Reply
+from gateway.surfaces.mcp.listeners import Holds
 
 POLL_MS: Final = 2_000
 GRACE_S: Final = 0.5
@@ -43,7 +44,9 @@ _WATCH_S: Final = 0.5
 _ENDED: Final = ("completed", "failed", "cancelled")
 _TOOL: Final = "tools/call"
 
-_Key = tuple[str, str, str]  # tenant, agent, id of the task
+# Tenant, agent, credential, id of the task: with another credential it is a call of another session, whose
+# answer is not this one's, nor its refusal the end of this task.
+_Key = tuple[str, str, str, str]
 
 
 class _Run:
@@ -100,12 +103,17 @@ class Tasks:
             raise _invalid(f"Cannot cancel the task: it is {status} already.")
         try:
             await self._desk().cancel(principal, found.id)
-        except Refused:
+        except Refused as refused:
+            if refused.code == "insufficient_scope":
+                raise
             raise _invalid("Cannot cancel the task: it has ended.") from None
 
-    def watch(self, outbox: Outbox, task_ids: list[str]) -> asyncio.Task[None]:
-        """Tell a client when one of its tasks changes, and carry out what is approved, until cancelled."""
-        return asyncio.ensure_future(self._watch(outbox, task_ids))
+    def watch(self, outbox: Outbox, task_ids: list[str], holds: Holds) -> asyncio.Task[None]:
+        """Tell a client when one of its tasks changes, and carry out what is approved, until cancelled.
+
+        Or until its credential holds no more: the stream of a client that reads nothing finds that out late.
+        """
+        return asyncio.ensure_future(self._watch(outbox, task_ids, holds))
 
     async def mine(self, principal: Principal, task_ids: object) -> list[str]:
         """Those of the named tasks that are the caller's own; the others are left out."""
@@ -142,8 +150,10 @@ class Tasks:
         self, principal: Principal, task_id: str, *, quiet: bool = False
     ) -> tuple[HeldCall, str, bytes]:
         """A task, its status, and its result; sets off what may be carried out now, unless ``quiet``."""
+        # A token without its scopes may look, and sets off nothing: its refusal would be the task's result.
+        quiet = quiet or bool(principal.missing_scopes)
         found = await self._look(principal, task_id)
-        key = (principal.tenant, principal.agent, found.id)
+        key = (principal.tenant, principal.agent, principal.credential, found.id)
         run = self._runs.get(key)
         if run is None or run.answer is None:
             if not quiet and found.state == "ready" and found.ask is not None and self._may_start(run):
@@ -197,13 +207,16 @@ class Tasks:
             del self._runs[key]
             self._bytes -= run.size
 
-    async def _watch(self, outbox: Outbox, task_ids: list[str]) -> None:
+    async def _watch(self, outbox: Outbox, task_ids: list[str], holds: Holds) -> None:
         told: dict[str, object] = {}
         left = set(task_ids)
         while left:
+            principal = await holds()
+            if principal is None:
+                return  # a revoked key carries out nothing more
             for task_id in sorted(left):
                 try:
-                    found, status, payload = await self._seen(outbox.principal, task_id)
+                    found, status, payload = await self._seen(principal, task_id)
                 except Refused:
                     left.discard(task_id)  # its credential is another one now
                     continue

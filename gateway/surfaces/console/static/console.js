@@ -122,7 +122,12 @@
       document.title = document.title.replace(/^\(\d[\d,]*\) /, "");
       if (waiting) document.title = `(${waiting.toLocaleString("en")}) ${document.title}`;
     });
-    live.addEventListener("signed-out", () => location.reload());
+    live.addEventListener("signed-out", async () => {
+      // Another page may have kept its owner signed in; pages that nobody looks at must not keep each other so,
+      // and loading this one again would.
+      const answer = await fetch(location.href, { headers: { "HX-Request": "true" } });
+      if (!answer.ok) location.reload();
+    });
   }
 
   document.addEventListener("change", (event) => {

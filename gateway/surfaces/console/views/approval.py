@@ -62,7 +62,7 @@ async def view(asked: Asked) -> Data:
         "similar": [plain(held.Approval.model_validate(each)) for each in around["similar"]],
         "tally": around["tally"],
         "last_similar": around["last"],
-        "differs": tree.differences(detail["arguments"], before)
+        "differs": await asyncio.to_thread(tree.differences, detail["arguments"], before)
         if before is not None and detail["arguments"] is not None
         else None,
         "session_calls": [each for each in calls if each["call_id"] != detail["call_id"]][:_LAST],

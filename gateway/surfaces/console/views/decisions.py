@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from gateway.approvals.chain import VOTERS
+from gateway.errors import Refused
 from gateway.surfaces.admin import v1
 from gateway.surfaces.console.pages import Asked, Data, Nav, Page, plain
 
@@ -36,10 +38,15 @@ async def listed(asked: Asked) -> Data:
 
 
 async def one(asked: Asked) -> Data:
-    """``?explain=1`` says which rules fired and what stopped the others, under the policy in force."""
+    """``?explain=1`` says which rules fired and what stopped the others, under the policy in force.
+
+    The values of their conditions are arguments of the call, which only those see who may decide about calls.
+    """
     found = plain(await v1.decision(asked.operator, asked.admin, asked.at("id")))
     explained = None
     if asked.query("explain"):
+        if asked.operator.role not in VOTERS:
+            raise Refused("wrong_role", f"an explanation needs {' or '.join(VOTERS)}")
         explained = dict(await asked.deps.look.explain(asked.operator.tenant, asked.at("id")))
     return {"decision": found, "explanation": explained}
 
