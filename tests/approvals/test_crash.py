@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.storage.at import sqlite_only
+
 # In a process of its own: workers are forked, and a test process has threads.
 RUN = "from tests.approvals.crash import crash; import sys; t = crash({runs}, 5, sabotage={sabotage}); "
 RUN += "print(t.failures); sys.exit(3 if t.failures else 0)"
@@ -27,6 +29,7 @@ def test_a_store_that_forgets_attempts_is_found_out():
     assert crashed(144, sabotage=True) == 3
 
 
+@sqlite_only
 @pytest.mark.slow
 def test_a_long_queue_is_listed_decided_and_watched_in_time():
     """A short run of ``make load-approvals``, with five times its targets: other things run here too."""
