@@ -106,7 +106,7 @@ class BreakersConfig(Section):
     )
     denied_total: int = Field(
         20, ge=3,
-        description="Refusals in a session that open; ten calls that go through make up for one of them.",
+        description="Refusals in a session that open; twenty calls that go through make up for one of them.",
     )  # fmt: skip
     wait_s: int = Field(60, ge=1, le=3600, description="First wait of an open breaker; doubles each time.")
     throttle_gap_ms: int = Field(1000, ge=1, le=60_000, description="Between calls of an agent slowed down.")

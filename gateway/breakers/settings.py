@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     denied_guard: int = 5  # refusals in a row: writes need a person
     denied_open: int = 10
     denied_total: float = 20.0  # refusals of one session (Claude Code: 20) …
-    denied_forgiven: float = 0.1  # … less this much for each call that goes through, for a session has no end
+    denied_forgiven: float = 0.05  # … less this much for each call that goes through: 1 in 21 is free
     session_caps: Caps = NO_CAPS
     tree_caps: Caps = NO_CAPS
     canaries: tuple[str, ...] = ()  # targets no honest call goes to

@@ -338,6 +338,10 @@ def _add(connection: Connection, rows: Sequence[Evidence], per_day: int) -> Adde
 
 def _append(connection: Connection, event: Event) -> None:
     where = Where(event.tenant, event.agent, event.domain)
+    said = msgspec.structs.asdict(event)
+    same = (trust_events.c[name] == said[name] for name in said if name not in _CHAIN)
+    if connection.execute(select(trust_events.c.seq).where(*same).limit(1)).first() is not None:
+        return  # written by an attempt of which nobody heard that it went well
     before = connection.execute(
         select(trust_events.c.hash).where(*_at(trust_events, where))
         .order_by(trust_events.c.seq.desc()).limit(1)
@@ -383,5 +387,6 @@ def _event(row: Row[Any]) -> Event:
 
 
 _COLUMNS: Final = tuple(name for name in Evidence.__struct_fields__ if name != "seq")
+_CHAIN: Final = ("seq", "prev_hash", "hash")
 _account: Final = msgspec.msgpack.Decoder(Account).decode
 _waiting: Final = msgspec.msgpack.Decoder(Evidence).decode

@@ -143,7 +143,19 @@ def test_a_session_that_lasts_is_not_stopped_for_a_refusal_now_and_then():
     life = Life(enforce_percent={"denials": 0})
     for _ in range(300):
         assert [t for t in life.does(what="denied", result=0) if not t.observed] == []
-        life.does(times=15)
+        life.does(times=20)
+
+
+def test_an_agent_that_probes_between_honest_calls_is_stopped():
+    """One refusal in eleven calls is no accident, however long it is kept up."""
+    life = Life(enforce_percent={"denials": 0})
+    stops, refused = [], 0
+    while not stops and refused < 500:
+        stops = [t for t in life.does(what="denied", result=0) if not t.observed]
+        refused += 1
+        life.does(times=10)
+    assert [(t.detector, t.after) for t in stops] == [("denied", "open")]
+    assert refused <= 40
 
 
 def test_a_cap_opens_until_a_person_resets_it():

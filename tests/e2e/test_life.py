@@ -199,6 +199,7 @@ async def test_a_broken_policy_or_configuration_keeps_the_last_good_one_and_says
         assert (await in_force())["config"] == good["config"]
 
         running.config["limits"] = {"in_flight_per_agent": 17}
+        running.config["breakers"] = {"enabled": False}
         running.write_config()
         changed = asyncio.get_running_loop().time()
         while (await in_force())["config"] == good["config"]:
@@ -208,6 +209,9 @@ async def test_a_broken_policy_or_configuration_keeps_the_last_good_one_and_says
     assert set(load.answers) == {None}
     assert "last good" in running.log()
     assert (await running.readiness())[0] == 200
+    # Each record names what was there when it was made.
+    there = [each["in_force"]["controls"] for each in running.exported() if each.get("in_force")]
+    assert ("breakers:memory" in there[0], "breakers:off" in there[-1]) == (True, True)
 
 
 async def test_sighup_reloads_what_is_not_watched(gateway, server):

@@ -654,6 +654,9 @@ async def test_what_was_committed_without_an_answer_reaches_the_sums_and_once(st
         raise OSError("connection lost at COMMIT")
 
     world.verify()  # and this one will be ripe before it is tried again
+    where = Where("t", "bot", "mail")
+    world.sign(3, where)
+    world.intake.tripped(trip(part="mail"))
     world.book.now(refuted(world, 1))
     monkeypatch.setattr(store, "add", lost)
     with pytest.raises(OSError):
@@ -666,6 +669,7 @@ async def test_what_was_committed_without_an_answer_reaches_the_sums_and_once(st
     account = world.book.accounts[PAY]
     assert (account.reversible, account.bad) == (pytest.approx(1.0), pytest.approx(2.0))
     assert len(store.evidence(PAY)) == 3
+    assert [event.kind for event in store.events(where)] == ["fell"]
 
 
 async def test_a_sweep_with_nothing_ripe_does_not_write(store, monkeypatch):
