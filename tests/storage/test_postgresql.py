@@ -394,14 +394,18 @@ def test_two_processes_on_one_database_claim_each_approval_once(url: str) -> Non
         people(database, "ann")
         store = Store(database, KEY, Settings(chains={"default": one_stage()}))
         ids = []
-        for number in range(24):
+        for number in range(60):
             wanted = opening(asked_digest=f"d{number}", digest=f"d{number}", effect_key=f"k{number}")
             ids.append(approve(store, store.open(wanted).approval, "ann").id)
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", CLAIM, url, *ids], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", CLAIM, url, *order],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        for _ in range(2)
+        # From both ends: the one that is told first must not be through before the other begins.
+        for order in (ids, ids[::-1])
     ]
     for worker in workers:
         assert worker.stdout is not None
