@@ -394,7 +394,7 @@ def test_two_processes_on_one_database_claim_each_approval_once(url: str) -> Non
         people(database, "ann")
         store = Store(database, KEY, Settings(chains={"default": one_stage()}))
         ids = []
-        for number in range(60):
+        for number in range(30):
             wanted = opening(asked_digest=f"d{number}", digest=f"d{number}", effect_key=f"k{number}")
             ids.append(approve(store, store.open(wanted).approval, "ann").id)
     workers = [
