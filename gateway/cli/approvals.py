@@ -32,10 +32,8 @@ LEAST_DIGEST: Final = 12
 _WATCH_S: Final = 10.0
 _HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide by")
 
-_MEASURED: Final = (
-    "decided", "approved", "median", "under 3 s", "burst", "this hour", "earning", "canaries", "incidents",
-    "alarms",
-)  # fmt: skip
+_MEASURED: Final = ("decided", "approved", "median", "this hour", "canaries", "alarms")
+"""What fits into a terminal of 80 columns; ``--json`` has the rest."""
 
 Url = Annotated[str, typer.Option("--url", envvar="WARDGATE_ADMIN_URL", help="The gateway's admin port.")]
 DEFAULT_URL: Final = "http://127.0.0.1:8701"
@@ -408,12 +406,8 @@ def _measured(line: dict[str, Any]) -> tuple[str, ...]:
         str(normal["decided"]),
         "-" if normal["rate"] is None else f"{normal['rate']:.0%}",
         "-" if normal["median_s"] is None else f"{normal['median_s']:.1f} s",
-        "-" if normal["under_3s"] is None else f"{normal['under_3s']:.0%}",
-        str(normal["burst"]),
         str(normal["last_hour"]),
-        str(line["earning"]["decided"]),
-        f"{line['canaries_approved']} of {line['canaries']} approved" if line["canaries"] else "-",
-        str(normal["incidents"] + line["earning"]["incidents"]),
+        f"{line['canaries_approved']} of {line['canaries']}" if line["canaries"] else "-",
         ", ".join(alarms),
     )
 

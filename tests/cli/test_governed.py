@@ -138,6 +138,8 @@ def test_tail_shows_a_call_while_it_happens(site: Site) -> None:
         [*WARDGATE, "decisions", "tail", "--json", "--config", str(site.config)],
         stdout=subprocess.PIPE,
         text=True,
+        # A shell that started these tests in the background has its children ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert follow.stdout is not None
@@ -150,7 +152,7 @@ def test_tail_shows_a_call_while_it_happens(site: Site) -> None:
         assert json.loads(line)["target"] == "office/get_customer"
     finally:
         follow.send_signal(signal.SIGINT)
-        assert follow.wait(timeout=30) == 130
+        assert follow.wait(timeout=10) == 130
 
 
 async def look_up(site: Site, mode: Literal["auto", "legacy"] = "auto") -> None:

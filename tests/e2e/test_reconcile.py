@@ -73,7 +73,8 @@ async def test_what_was_done_is_found_out_and_said_with_its_evidence(world):
     assert (found["status"], found["operator"]) == ("executed", "wardgate")
     assert found["detail"].startswith("counting/look says so (call ")
     read = found["detail"].partition("(call ")[2].rstrip(")")
-    record = next(each for each in running.exported() if each["call_id"] == read and "action" in each)
+    # A read is journalled behind its call, so it may be on disk after what was said because of it.
+    record = await running.recorded(lambda each: each["call_id"] == read and "action" in each)
     assert (record["surface"], record["target"], record["agent"]) == ("verify", "counting/look", "alice")
     assert await counted(running, "done") >= 1
 
