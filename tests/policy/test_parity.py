@@ -13,7 +13,7 @@ from tests.policy.parity.engines import Pair, pairs
 from tests.policy.parity.inputs import EDGES, GOLDEN, stored
 from tests.requires import requires
 
-pytestmark = requires("opa")
+pytestmark = [requires("opa"), pytest.mark.slow]  # each pack is handed to OPA, which takes half a minute
 
 
 @pytest.fixture(scope="module")
