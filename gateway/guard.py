@@ -280,7 +280,7 @@ class Guard:
             ]
             try:
                 await asyncio.to_thread(self.store.save, machines, trips, states, done or [], trees)
-            except BaseException:
+            except BaseException:  # also when it is cut off: what was not saved is still to be saved
                 self._trips = trips + self._trips
                 self._moved |= moved
                 self._agents |= agents

@@ -230,6 +230,11 @@ def ready(gateway: Running) -> Mapping[str, PartState]:
             state="down", essential=True, detail=f"OPA does not decide: {gateway.policy.trouble}"
         )
     parts["pins"] = _pins(gateway)
+    if broken := sorted(gateway.guarded.guard.breakers.broken):
+        # What they would have stopped is not stopped any more, and somebody has to know.
+        parts["detectors"] = PartState(
+            state="degraded", detail=f"taken out after an error, see the log: {', '.join(broken)}"
+        )
     for upstream in _upstreams(gateway):
         parts[f"upstream:{upstream.name}"] = PartState(
             state="ok" if upstream.state == "ok" else "degraded", detail=upstream.detail

@@ -499,7 +499,7 @@ class Breakers:
         for name, detector in list(self.detectors.items()):
             try:
                 found += [msgspec.structs.replace(alarm, detector=name) for alarm in detector.observe(event)]
-            except Exception as error:  # somebody else's code
+            except Exception as error:  # somebody else's code must not fail calls; readiness names it
                 logger.exception("detector %s is taken out", name)
                 self.broken[name] = repr(error)
                 del self.detectors[name]

@@ -40,7 +40,9 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
     def false_per_day(self, threshold: float, calls_per_day: float) -> tuple[float, float]:
         """What is expected at a threshold, and the upper end of its 95 % interval."""
-        return tuple(per_call(tail, threshold) * calls_per_day for tail in (self.middle, self.tail))  # type: ignore[return-value]
+        return per_call(self.middle, threshold) * calls_per_day, per_call(
+            self.tail, threshold
+        ) * calls_per_day
 
 
 def peaks(traffic: Iterable[Event], settings: Settings) -> tuple[int, dict[str, list[float]]]:

@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway import overview
+from gateway.app import Gateway
 from gateway.approvals.notify import sign
 from tests.e2e.gateway import BREAKERS, TOOLS, Agent, Json, Said, eventually, rule, talking
 from tests.e2e.test_client import client
@@ -398,3 +400,18 @@ async def test_calibration_says_when_there_is_too_little_to_go_by(gateway, serve
     done = await running.cli("breaker", "calibrate")
     assert done.returncode == 2
     assert "too little recorded traffic" in done.stderr
+
+
+async def test_a_detector_of_ones_own_that_fails_is_taken_out_and_readiness_names_it(gateway, server):
+    class Fails:
+        def observe(self, event):
+            raise ValueError("no such column")
+
+    running = gateway(**BREAKERS)
+    async with Gateway(running.config_path) as opened:
+        breakers = opened.guarded.guard.breakers
+        breakers.detectors["night"] = Fails()
+        assert "detectors" not in overview.ready(opened)
+        assert breakers._plugged(None) == [] and "night" not in breakers.detectors
+        part = overview.ready(opened)["detectors"]
+        assert part.state == "degraded" and "night" in part.detail and not part.essential
