@@ -6,17 +6,14 @@ decided is what was shown: a decision names the version and the digest, and is r
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from gateway.cli.office import DEFAULT_URL, Office, Url
 from gateway.cli.output import (
-    NOT_DONE,
-    NOT_FOUND,
-    UNREACHABLE,
     AsJson,
     fail,
     print_json,
@@ -27,7 +24,6 @@ from gateway.cli.output import (
 
 app = typer.Typer(help="Look at held calls and decide about them.", no_args_is_help=True)
 
-KEY: Final = "WARDGATE_OPERATOR_KEY"
 LEAST_DIGEST: Final = 12
 _WATCH_S: Final = 10.0
 _HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide by")
@@ -35,8 +31,6 @@ _HEADINGS: Final = ("id", "state", "agent", "tool", "risk", "asked for", "decide
 _MEASURED: Final = ("decided", "approved", "median", "this hour", "canaries", "alarms")
 """What fits into a terminal of 80 columns; ``--json`` has the rest."""
 
-Url = Annotated[str, typer.Option("--url", envvar="WARDGATE_ADMIN_URL", help="The gateway's admin port.")]
-DEFAULT_URL: Final = "http://127.0.0.1:8701"
 Id = Annotated[str, typer.Argument(help="Id of the approval.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; some chains ask for it.")]
 Digest = Annotated[
@@ -58,7 +52,7 @@ def list_approvals(
     as_json: AsJson = False,
 ) -> None:
     """List held calls, newest first."""
-    found = _Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
+    found = Office(url).get("/v1/approvals", state=state, agent=agent, tool=tool, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -68,7 +62,7 @@ def list_approvals(
 @app.command()
 def show(approval: Id, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show one held call: what would be sent, why a person is asked, and who has said what."""
-    found = _Office(url).get(f"/v1/approvals/{approval}")
+    found = Office(url).get(f"/v1/approvals/{approval}")
     if as_json:
         print_json(found)
     else:
@@ -112,7 +106,7 @@ def edit(
     """Put other arguments in place of the agent's. Somebody else must approve them too."""
     import orjson
 
-    before = _Office(url).get(f"/v1/approvals/{approval}")
+    before = Office(url).get(f"/v1/approvals/{approval}")
     if file is not None:
         text = file.read_text()
     else:
@@ -195,7 +189,7 @@ def incident(
     as_json: AsJson = False,
 ) -> None:
     """Report that an approved call turned out to be wrong."""
-    office = _Office(url)
+    office = Office(url)
     body = {"digest": office.get(f"/v1/approvals/{approval}")["digest"], "note": note}
     found = office.post(f"/v1/approvals/{approval}/incident", body, None)
     if as_json:
@@ -219,7 +213,7 @@ def canary(
         arguments = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         fail(f"{file} cannot be used: {error}.", "Nothing was made.")
-    office = _Office(url)
+    office = Office(url)
     digest = office.get(f"/v1/approvals/{approval}")["digest"]
     body = {"digest": digest, "arguments": arguments, "note": note}
     found = office.post(f"/v1/approvals/{approval}/canary", body, None)
@@ -232,7 +226,7 @@ def canary(
 @app.command()
 def reviewers(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Show how people review, by person and by rule, and what is a reason to worry."""
-    found = _Office(url).get("/v1/reviewers")
+    found = Office(url).get("/v1/reviewers")
     if as_json:
         print_json(found)
         return
@@ -249,7 +243,7 @@ def reviewers(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 @app.command()
 def grants(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List standing permissions, newest first."""
-    found = _Office(url).get("/v1/grants")
+    found = Office(url).get("/v1/grants")
     if as_json:
         print_json(found)
         return
@@ -275,7 +269,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a standing permission at once."""
-    found = _Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
+    found = Office(url).post(f"/v1/grants/{grant_id}/revoke", {}, None)
     if as_json:
         print_json(found)
     else:
@@ -285,7 +279,7 @@ def revoke(
 @app.command()
 def watch(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Follow held calls: one line for each that comes or changes, until interrupted."""
-    office = _Office(url)
+    office = Office(url)
     cursor = office.get("/v1/approvals/changes")["cursor"]  # before the list, so that nothing is missed
     for each in reversed(office.get("/v1/approvals", limit=500)["items"]):
         _watched(each, as_json)
@@ -308,65 +302,13 @@ def _watched(each: dict[str, Any], as_json: bool) -> None:
 # ------------------------------------------------------------------------------------------------ in common
 
 
-class _Office:
-    """The admin port, with the reviewer's key."""
-
-    def __init__(self, url: str) -> None:
-        import httpx
-
-        key = os.environ.get(KEY, "")
-        if not key:
-            fail(
-                f"There is no key in {KEY}.",
-                "'wardgate keys new --operator NAME --role approver' makes one.",
-            )
-        loopback = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
-        if httpx.URL(url).scheme != "https" and not loopback:
-            fail(f"{url} is not https, so the key would travel in the clear.")
-        headers = {"authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=15, trust_env=False)
-        self._url = url
-
-    def get(self, path: str, **query: Any) -> Any:
-        return self._said(
-            "GET", path, params={name: each for name, each in query.items() if each is not None}
-        )
-
-    def post(self, path: str, body: dict[str, Any], version: int | None) -> Any:
-        headers = {} if version is None else {"if-match": f'"{version}"'}
-        return self._said("POST", path, json=body, headers=headers)
-
-    def _said(self, method: str, path: str, **more: Any) -> Any:
-        import httpx
-
-        try:
-            answer = self._http.request(method, path, **more)
-            said = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
-            fail(
-                f"The gateway at {self._url} does not answer: {type(error).__name__}.",
-                "Is it running? --url names its admin port.",
-                UNREACHABLE,
-            )
-        if not answer.is_success:
-            _refused(said)
-        return said
-
-
-def _refused(said: dict[str, Any]) -> NoReturn:
-    state = said.get("approval") or {}
-    now = f" It is {state['state']} now, version {state['version']}." if state else ""
-    code = NOT_FOUND if said.get("code") == "not_found" else NOT_DONE
-    fail(printable(f"{said.get('detail', 'Refused.')}{now}"), printable(str(said.get("remedy", ""))), code)
-
-
 def _write(
     url: str, approval: str, verb: str, digest: str, yes: bool, as_json: bool, body: dict[str, Any], *,
     pinned: bool = True,
 ) -> None:  # fmt: skip
     if yes and pinned and len(digest) < LEAST_DIGEST:
         fail("--yes needs --digest: what nobody has looked at, nobody decides.")
-    office = _Office(url)
+    office = Office(url)
     found = office.get(f"/v1/approvals/{approval}")
     if digest and not (len(digest) >= LEAST_DIGEST and found["digest"].startswith(digest)):
         fail(

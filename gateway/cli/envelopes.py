@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.approvals import DEFAULT_URL, Url, _Office
+from gateway.cli.office import DEFAULT_URL, Office, Url
 from gateway.cli.output import AsJson, print_json, print_table, printable, say
 
 app = typer.Typer(help="Break-glass: open what was declared beforehand, by two people.", no_args_is_help=True)
@@ -20,7 +20,7 @@ Opening = Annotated[str, typer.Argument(help="Id of the opening.")]
 @app.command("list")
 def list_envelopes(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the envelopes that are declared, and which of them is open."""
-    found = _Office(url).get("/v1/envelopes")
+    found = Office(url).get("/v1/envelopes")
     if as_json:
         print_json(found)
         return
@@ -38,7 +38,7 @@ def list_envelopes(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
 @app.command()
 def history(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List all openings, newest first."""
-    found = _Office(url).get("/v1/openings")
+    found = Office(url).get("/v1/openings")
     if as_json:
         print_json(found)
         return
@@ -62,21 +62,21 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask for an envelope to be opened; nothing is open until another person seconds it."""
-    found = _Office(url).post(f"/v1/envelopes/{name}/ask", {"reason": reason, "minutes": minutes}, None)
+    found = Office(url).post(f"/v1/envelopes/{name}/ask", {"reason": reason, "minutes": minutes}, None)
     _say(found, as_json, f"Asked for. Another opener: wardgate envelopes second {found['id']}")
 
 
 @app.command()
 def second(opening: Opening, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Agree to what another person has asked for, which opens it."""
-    found = _Office(url).post(f"/v1/openings/{opening}/second", {}, None)
+    found = Office(url).post(f"/v1/openings/{opening}/second", {}, None)
     _say(found, as_json, f"{found['name']} is open until {(found['expires'] or '')[:19]}.")
 
 
 @app.command()
 def close(opening: Opening, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Close an envelope, or take the request back."""
-    found = _Office(url).post(f"/v1/openings/{opening}/close", {}, None)
+    found = Office(url).post(f"/v1/openings/{opening}/close", {}, None)
     _say(found, as_json, f"{found['name']} is closed; it has let {found['uses']} call(s) through.")
 
 

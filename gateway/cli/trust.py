@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from gateway.cli.office import DEFAULT_URL, Office, Url
 from gateway.cli.output import (
     DEFAULT_CONFIG,
     NOT_FOUND,
@@ -34,11 +35,9 @@ app = typer.Typer(help="Look at trust, sign promotions and take tiers back.", no
 Agent = Annotated[str, typer.Argument(help="The agent.")]
 Domain = Annotated[str, typer.Option(help="The domain: 'domain' in the manifest of its tools.")]
 Tenant = Annotated[str, typer.Option(help="Whose.")]
-Url = Annotated[str, typer.Option(help="The gateway's admin port.", envvar="WARDGATE_ADMIN_URL")]
 Reason = Annotated[str, typer.Option(help="Why; on record.")]
 TierOption = Annotated[int, typer.Option(min=0, max=4, help="The tier that is meant.")]
 
-ADMIN_URL: Final = "http://127.0.0.1:8701"
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WIDTH: Final = 60
 
@@ -126,7 +125,7 @@ def promote(
         float | None, typer.Option(min=0.01, max=90, help="Days for which a tier proven elsewhere is signed.")
     ] = None,
     reason: Reason = "",
-    url: Url = ADMIN_URL,
+    url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Sign the next tier with your own key; T3 and above take two people."""
@@ -138,7 +137,7 @@ def promote(
         verb, body = "vouch", {**body, "tier": tier, "days": vouch}
     else:
         body |= {"tier": tier, "renew": renew}
-    said = _office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/{verb}", body, None)
+    said = Office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/{verb}", body, None)
     if as_json:
         print_json(said)
     elif said["missing"]:
@@ -153,12 +152,12 @@ def demote(
     tier: TierOption,
     domain: Domain = "general",
     reason: Reason = "",
-    url: Url = ADMIN_URL,
+    url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Take a tier back; in force when this returns."""
     body = {"tier": tier, "reason": _why(reason, f"demote {agent} --tier {tier}")}
-    said = _office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/demote", body, None)
+    said = Office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/demote", body, None)
     if as_json:
         print_json(said)
     else:
@@ -171,12 +170,12 @@ def pardon(
     ref: Annotated[str, typer.Argument(help="What the last fall was for: trip:ID or incident:CALL.")],
     domain: Domain = "general",
     reason: Reason = "",
-    url: Url = ADMIN_URL,
+    url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Say that the last fall was for nothing. Its cool-down ends; the tier is signed again like any other."""
     body = {"ref": ref, "reason": _why(reason, f"pardon {agent} {ref}")}
-    said = _office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/pardon", body, None)
+    said = Office(url).post(f"/v1/trust/{_part(agent)}/{_part(domain)}/pardon", body, None)
     if as_json:
         print_json(said)
     else:
@@ -190,12 +189,12 @@ def report(
         Literal["incident", "compensated"], typer.Option(help="It did harm, or it had to be undone.")
     ] = "incident",
     reason: Reason = "",
-    url: Url = ADMIN_URL,
+    url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Report what a call did. An incident takes the agent's tier in its domain at once."""
     body = {"call": call, "kind": kind, "reason": _why(reason, f"report {call}")}
-    said = _office(url).post("/v1/trust/reports", body, None)
+    said = Office(url).post("/v1/trust/reports", body, None)
     if as_json:
         print_json(said)
     else:
@@ -363,9 +362,3 @@ def _part(text: str) -> str:
     from urllib.parse import quote
 
     return quote(text, safe="")
-
-
-def _office(url: str) -> Any:
-    from gateway.cli.approvals import _Office
-
-    return _Office(url)
